@@ -1,0 +1,22 @@
+"""Settings of the machine side: the recipe's `cluster` section."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from nlirg.config import Section
+
+
+class ClusterConfig(Section):
+    """Where the work runs.
+
+    `address` is a Ray cluster ("auto" = the one this process runs in); without it a local one is
+    started for the run. The other keys bound what the stages take of it.
+    """
+
+    address: str | None = None
+    score_actors: Annotated[int, Field(ge=1)] | None = None
+    train_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    stall_timeout_s: Annotated[float, Field(gt=0)] = 600.0

@@ -1,0 +1,154 @@
+"""The run directory: the only thing stages share.
+
+    <storage>/<name>/
+      recipe.yaml  env.json  quarantine.jsonl
+      scores/*.parquet  encoded/*.parquet
+      train/<arm>/{metrics.jsonl, tensorboard/, checkpoints/, model/}
+      eval/<variant>/{samples_<suite>.jsonl, results_<suite>.json}
+      tune/  report/{index.html, report.md, results.json}
+
+A stage's folder holds `_SUCCESS`, written last: a small JSON with the fingerprint of the settings
+that produced it and its summary. A folder without it is unfinished, whatever else it contains.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nlirg.errors import InputError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def fingerprint(settings: Any) -> str:
+    """Hash of JSON-able settings, equal for equal meaning whatever the order of keys."""
+    text = json.dumps(settings, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a sibling temporary path that replaces `path` when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file so that a reader sees the old or the new content, never half of it."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically; NaN and infinity are refused, JSON has neither."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+class Stage:
+    """One stage's folder and its `_SUCCESS` marker."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def marker(self) -> Path:
+        """The file whose presence says that the stage is complete."""
+        return self.path / "_SUCCESS"
+
+    def finished(self, settings_fingerprint: str) -> dict[str, Any] | None:
+        """Return the summary if the stage is complete for these settings, else None.
+
+        Raises:
+            InputError: if the stage is complete for other settings.
+        """
+        if not self.marker.is_file():
+            return None
+        record = json.loads(self.marker.read_text(encoding="utf-8"))
+        if record["fingerprint"] != settings_fingerprint:
+            raise InputError(
+                f"{self.path} was made with other settings; choose another run name, or delete "
+                "that folder to make it again"
+            )
+        summary: dict[str, Any] = record["summary"]
+        return summary
+
+    def summary(self) -> dict[str, Any]:
+        """Return the summary of a complete stage.
+
+        Raises:
+            InputError: if the stage is not complete.
+        """
+        if not self.marker.is_file():
+            raise InputError(f"{self.path} is not complete: run the stage that makes it first")
+        summary: dict[str, Any] = json.loads(self.marker.read_text(encoding="utf-8"))["summary"]
+        return summary
+
+    def succeed(self, settings_fingerprint: str, summary: dict[str, Any]) -> None:
+        """Write the marker; the last thing a stage does."""
+        write_json(self.marker, {"fingerprint": settings_fingerprint, "summary": summary})
+
+
+class RunDirectory:
+    """Paths of one run; nothing is created until it is written."""
+
+    def __init__(self, storage: str, name: str) -> None:
+        if "://" in storage:
+            raise InputError(
+                f"storage {storage!r}: only a path that every node sees (local disk, NFS) works; "
+                "mount the bucket and give its path"
+            )
+        if not NAME.fullmatch(name):
+            raise InputError(
+                f"name {name!r}: use letters, digits, '.', '_' and '-', starting with a letter "
+                "or digit"
+            )
+        self.path = Path(storage).expanduser().resolve() / name
+
+    @property
+    def quarantine(self) -> Path:
+        """Rows set aside, one JSON object a line with file, line and reason."""
+        return self.path / "quarantine.jsonl"
+
+    @property
+    def scores(self) -> Stage:
+        """Scored corpus."""
+        return Stage(self.path / "scores")
+
+    @property
+    def encoded(self) -> Stage:
+        """Token ids and labels."""
+        return Stage(self.path / "encoded")
+
+    def arm(self, arm: str) -> Stage:
+        """One training run: `metrics.jsonl`, `tensorboard/`, `checkpoints/`, `model/`."""
+        return Stage(self.path / "train" / arm)
+
+    def evaluation(self, variant: str) -> Stage:
+        """One variant's answers and results."""
+        return Stage(self.path / "eval" / variant)
+
+    @property
+    def tune(self) -> Stage:
+        """The sweep's trials, table and best recipe."""
+        return Stage(self.path / "tune")
+
+    @property
+    def report(self) -> Stage:
+        """The before/after report."""
+        return Stage(self.path / "report")

@@ -1,0 +1,48 @@
+"""Settings of the evaluation: the recipe's `evaluate` section."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nlirg.config import Section
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Gates(Section):
+    """Bounds a tuned variant must keep; a broken one makes the run exit with code 1.
+
+    Shares are in 0..1; `null` switches a gate off.
+    """
+
+    domain_accuracy_min: Share | None = 0.85
+    retention_min: Share | None = None
+    retention_drop_max: Share | None = 0.10
+    repetition_max: Share | None = 0.25
+    stop_rate_min: Share | None = 0.90
+
+
+class EvaluateConfig(Section):
+    """What to generate and how to judge it.
+
+    `domain` and `ood` are JSONL files of cases (see `eval.schema.Case`). Robustness cases are
+    made from the domain cases by the perturbations named.
+    """
+
+    domain: str | None = None
+    ood: str | None = None
+    perturbations: tuple[
+        Literal["paraphrase", "field_order", "typos", "punctuation", "padding"], ...
+    ] = ("field_order", "typos")
+    max_cases: Annotated[int, Field(ge=1)] | None = None
+    max_prompt_tokens: Annotated[int, Field(ge=8)] = 2048
+    max_new_tokens: Annotated[int, Field(ge=1)] = 256
+    template_temperature: Annotated[float, Field(gt=0)] = 0.8
+    template_cases: Annotated[int, Field(ge=1)] = 200
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    engines: Annotated[int, Field(ge=1)] | None = None
+    tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
+    gates: Gates = Gates()

@@ -1,0 +1,195 @@
+"""What the evaluation reads and writes: cases, samples, and the comparison a report shows.
+
+These models are the contract between generation, judgement and report; every file under
+`eval/<variant>/` and `report/results.json` holds them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SUITES = ("domain", "robustness", "template", "ood")
+Suite = Literal["domain", "robustness", "template", "ood"]
+
+
+class Strict(BaseModel):
+    """Base of the file formats: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Message(Strict):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Checker(Strict):
+    """How an answer is judged; `eval.checkers.check` gives the meaning of every kind.
+
+    `values` are the accepted answers (`exact`, `choice`, `numeric`, `regex`), the strings that
+    must all appear (`slots`, `contains`), or empty to judge against the case's reference.
+    `threshold` is the score from which an answer counts as correct.
+    """
+
+    kind: Literal["exact", "choice", "numeric", "contains", "slots", "regex", "json", "f1"]
+    values: tuple[str, ...] = ()
+    threshold: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class Case(Strict):
+    """One evaluation question. `messages` ends on the user's turn."""
+
+    id: str
+    messages: tuple[Message, ...]
+    reference: str = ""
+    checker: Checker
+    task_type: str = ""
+    suite: Suite = "domain"
+    perturbation: str = ""  # "" = the original wording
+    root_id: str = ""  # the case this one is a variant of; clusters the statistics
+
+
+class Sample(Strict):
+    """One judged answer of one variant; a line of `samples_<suite>.jsonl`."""
+
+    case_id: str
+    root_id: str
+    suite: Suite
+    task_type: str
+    perturbation: str
+    prompt: str  # the rendered text the model saw
+    prompt_sha256: str  # of the prompt's token ids: pairs are made only on equal hashes
+    reference: str
+    answer: str
+    finish_reason: Literal["stop", "length", "error"]
+    tokens: int  # generated tokens, end-of-turn included
+    score: float  # in [0, 1]
+    correct: bool
+    error: str = ""
+
+
+class Estimate(Strict):
+    """A mean with its interval over `n` cases."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Paired(Strict):
+    """The difference variant - baseline on the same cases."""
+
+    delta: float
+    low: float
+    high: float
+    n: int
+    p_value: float
+    p_holm: float
+    minimum_detectable: float  # smallest difference this sample could have shown (80 % power)
+
+
+class Metric(Strict):
+    """One row of the report's table."""
+
+    key: str  # e.g. "domain_accuracy"
+    label: str  # e.g. "Domain accuracy"
+    family: Suite
+    unit: Literal["share", "number", "tokens"]
+    better: Literal["higher", "lower", "neither"]
+    help: str  # one sentence for a reader who does not know the metric
+    values: dict[str, Estimate]  # by variant; may hold "human" for the reference answers
+    against: dict[str, Paired] = Field(default_factory=dict)  # by variant, baseline = base
+
+
+class TaskMetric(Strict):
+    """One metric's value for one task type."""
+
+    key: str
+    task_type: str
+    values: dict[str, Estimate]
+
+
+class GateResult(Strict):
+    """One bound and whether one variant kept it."""
+
+    variant: str
+    gate: str  # the field of `eval.config.Gates`
+    metric: str
+    bound: float
+    value: float
+    passed: bool
+
+
+class Answer(Strict):
+    """One variant's answer in a side-by-side sample."""
+
+    text: str
+    correct: bool
+    finish_reason: str
+
+
+class SideBySide(Strict):
+    """One case with every variant's answer."""
+
+    case_id: str
+    suite: Suite
+    task_type: str
+    perturbation: str
+    prompt: str
+    reference: str
+    answers: dict[str, Answer]
+
+
+class PhraseShare(Strict):
+    """A phrase and the share of answers that contain (or start with) it, by variant."""
+
+    phrase: str
+    shares: dict[str, float]
+
+
+class TrainingCurve(Strict):
+    """What one arm's training logged; lists have one entry per logged step."""
+
+    steps: list[int]
+    loss: list[float]  # unweighted mean token loss, nats
+    weighted_loss: list[float]
+    zones: dict[str, list[float]]  # shares of trained tokens: low, mid, high, discarded
+    trained_tokens: int
+    optimizer_steps: int
+    settings: dict[str, str]  # weighting, learning rate, ... as shown to the reader
+
+
+class CorpusSummary(Strict):
+    """What scoring found in the corpus."""
+
+    rows: int
+    quarantined: dict[str, int]  # reason -> rows
+    bands: dict[str, int]  # similarity band -> rows
+    zones: dict[str, float]  # shares of answer tokens under the base model
+    mean_loss: float
+
+
+class Report(Strict):
+    """The whole before/after report; `report/results.json`."""
+
+    format: Literal[1] = 1
+    title: str
+    created: str  # ISO 8601, UTC
+    variants: list[str]  # baseline first
+    baseline: str
+    metrics: list[Metric]
+    by_task: list[TaskMetric]
+    gates: list[GateResult]
+    verdicts: dict[str, list[str]]  # variant -> sentences: learned? parrot? forgot?
+    openings: list[PhraseShare]
+    phrases: list[PhraseShare]
+    samples: list[SideBySide]
+    training: dict[str, TrainingCurve]  # arm -> curve
+    corpus: CorpusSummary | None
+    recipe: str  # resolved YAML
+    environment: dict[str, str]
