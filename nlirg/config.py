@@ -1,4 +1,4 @@
-"""Settings of scoring, encoding and training: the recipe's `score`, `encode` and `train` sections."""
+"""Settings of scoring, encoding and training: `score`, `encode` and `train` in the recipe."""
 
 from __future__ import annotations
 

@@ -11,4 +11,4 @@ class InputError(Exception):
 
 
 class BadRowError(Exception):
-    """One row of a corpus cannot be used; it is quarantined with this reason and the run goes on."""
+    """One row of a corpus cannot be used: it is quarantined with this reason, the run goes on."""
