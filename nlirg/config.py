@@ -66,10 +66,10 @@ class LoraConfig(Section):
 
 
 class ScoreConfig(Section):
-    """Corpus scoring by one forward pass of the base model."""
+    """Corpus scoring by one forward pass of the base model over the encoded samples."""
 
     batch_size: Annotated[int, Field(ge=1)] = 16
-    max_length: Annotated[int, Field(ge=8)] = 2048
+    precision: Literal["fp32", "bf16"] = "bf16"
 
 
 class EncodeConfig(Section):

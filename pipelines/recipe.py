@@ -24,7 +24,9 @@ class TuneConfig(Section):
     domain accuracy - `retention_weight` * (1 - retention).
     """
 
-    grid: dict[str, tuple[Any, ...]] = {"weighting.x0": (0.8, 1.2), "token_batch": (5, 10)}
+    grid: dict[str, tuple[Any, ...]] = Field(
+        default={"weighting.x0": (0.8, 1.2), "token_batch": (5, 10)}
+    )
     max_steps: Annotated[int, Field(ge=1)] | None = None
     max_cases: Annotated[int, Field(ge=1)] = 100
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
@@ -43,7 +45,7 @@ class Recipe(Section):
     score: ScoreConfig = ScoreConfig()
     encode: EncodeConfig = EncodeConfig()
     train: TrainConfig = TrainConfig()
-    arms: dict[str, dict[str, Any]] = {"nlirg": {}}
+    arms: dict[str, dict[str, Any]] = Field(default={"nlirg": {}})
     evaluate: EvaluateConfig = EvaluateConfig()
     tune: TuneConfig = TuneConfig()
     cluster: ClusterConfig = ClusterConfig()

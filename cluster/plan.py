@@ -1,0 +1,88 @@
+"""What each stage takes of the cluster: the one place that tells GPUs from CPUs for Ray."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from nlirg.errors import InputError
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool of equal actors."""
+
+    actors: int
+    num_cpus: float
+    num_gpus: float
+
+
+def cluster_gpus() -> int:
+    """GPUs of the connected cluster."""
+    import ray
+
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def compute_cores() -> int:
+    """Cores that can compute at once.
+
+    A local cluster declares more logical CPUs than the machine has (see `cluster.session`), so
+    one node's count is bounded by the machine's.
+    """
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    declared = int(ray.cluster_resources().get("CPU", 1))
+    return min(declared, os.cpu_count() or 1) if len(nodes) == 1 else declared
+
+
+def model_pool(actors: int | None, gpus_per_actor: int = 1) -> Pool:
+    """Actors that hold a model: one per GPU (or group of GPUs), else one per core.
+
+    Args:
+        actors: how many to start; None = as many as the cluster can run at once.
+        gpus_per_actor: GPUs of one actor where the cluster has any.
+
+    Raises:
+        InputError: if the cluster has GPUs, but fewer than one actor needs.
+    """
+    gpus = cluster_gpus()
+    if not gpus:
+        return Pool(actors or max(1, compute_cores()), num_cpus=1, num_gpus=0)
+    if gpus < gpus_per_actor:
+        raise InputError(f"an actor needs {gpus_per_actor} GPUs and the cluster has {gpus}")
+    return Pool(actors or gpus // gpus_per_actor, num_cpus=1, num_gpus=gpus_per_actor)
+
+
+def worker_resources(num_workers: int) -> tuple[bool, dict[str, float]]:
+    """Return (use_gpu, resources per worker) of a training run.
+
+    Raises:
+        InputError: if the cluster can never hold that many workers.
+    """
+    import ray
+
+    gpus = cluster_gpus()
+    if gpus:
+        if num_workers > gpus:
+            raise InputError(f"train.num_workers is {num_workers} and the cluster has {gpus} GPUs")
+        return True, {"GPU": 1, "CPU": 1}
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    if num_workers > cpus:
+        raise InputError(f"train.num_workers is {num_workers} and the cluster has {cpus} CPUs")
+    return False, {"CPU": 1}
+
+
+def describe(address: str | None, num_workers: int) -> str:
+    """One line for `--dry-run`, made without connecting to anything."""
+    if address is not None:
+        return f"Ray cluster at {address}; {num_workers} training worker(s)"
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    device = f"{gpus} GPU(s)" if gpus else "no GPU"
+    return (
+        f"local Ray cluster, {os.cpu_count()} cores, {device}; {num_workers} training worker(s), "
+        f"scoring and generation on {gpus or os.cpu_count()} actor(s)"
+    )
