@@ -1,0 +1,80 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlirg.config import NlirgWeighting, UniformWeighting
+from nlirg.weights import WEIGHTINGS, nlirg_weights, token_weights, zone_shares
+
+REFERENCE = json.loads((Path(__file__).parent / "reference_vectors.json").read_text())
+POISON = [math.nan, math.inf, -math.inf]
+SETTINGS = [NlirgWeighting(), UniformWeighting()]
+
+
+def test_equals_the_reference_implementation() -> None:
+    vectors = REFERENCE["dynamic_sigmoid_batch"]
+    weights = nlirg_weights(torch.tensor(vectors["losses"]), NlirgWeighting())
+    torch.testing.assert_close(weights, torch.tensor(vectors["weights_float32"]), atol=1e-6, rtol=0)
+
+
+def test_float64_and_bfloat16_losses_are_weighed_in_float32() -> None:
+    loss = torch.tensor([0.5, 2.0, 6.0], dtype=torch.float32)
+    expected = nlirg_weights(loss, NlirgWeighting())
+    for dtype in (torch.float64, torch.bfloat16):
+        assert torch.equal(nlirg_weights(loss.to(dtype), NlirgWeighting()), expected)
+
+
+def test_a_token_on_the_deadline_is_discarded_and_one_on_the_threshold_is_easy() -> None:
+    cfg = NlirgWeighting(x0=0, k=1, loss_threshold=2, hard_x0=0, hard_k=1, loss_deadline=4)
+    on_threshold, above, deadline = nlirg_weights(torch.tensor([2.0, 2.01, 4.0]), cfg)
+    assert on_threshold > 0.5 > above > 0
+    assert deadline == 0
+
+
+@pytest.mark.parametrize("weighting", SETTINGS, ids=lambda w: w.name)
+def test_a_loss_that_is_not_finite_weighs_nothing(weighting) -> None:
+    assert token_weights(torch.tensor(POISON), weighting).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("weighting", SETTINGS, ids=lambda w: w.name)
+@given(losses=st.lists(st.floats(width=32), max_size=20))
+def test_weights_are_finite_bounded_detached_and_independent(weighting, losses) -> None:
+    loss = torch.tensor(losses, dtype=torch.float32, requires_grad=True)
+    weights = token_weights(loss, weighting)
+    assert weights.shape == loss.shape
+    assert not weights.requires_grad
+    assert bool(((weights >= 0) & (weights <= 1 + 1e-6)).all())
+    alone = [token_weights(loss[i : i + 1], weighting) for i in range(len(losses))]
+    assert torch.equal(weights, torch.cat([*alone, torch.empty(0)]))
+
+
+def test_max_weight_scales_the_weights() -> None:
+    loss = torch.tensor([0.3, 1.5, 4.0])
+    single = nlirg_weights(loss, NlirgWeighting())
+    double = nlirg_weights(loss, NlirgWeighting(max_weight=2.0))
+    torch.testing.assert_close(double, 2 * single, atol=1e-6, rtol=0)
+
+
+def test_every_weighting_of_the_recipe_is_implemented() -> None:
+    assert {weighting.name for weighting in SETTINGS} == set(WEIGHTINGS)
+
+
+def test_zone_bounds() -> None:
+    loss = [1.45, 1.4501, 6.5999, 6.6, 14.999, 15.0, math.nan, math.inf]
+    expected = {"low": 1 / 8, "mid": 2 / 8, "high": 2 / 8, "discarded": 3 / 8}
+    assert zone_shares(torch.tensor(loss)) == expected
+    assert zone_shares(np.array(loss, dtype=np.float32)) == expected
+
+
+def test_zones_of_nothing_are_zero() -> None:
+    assert zone_shares(np.array([])) == {"low": 0, "mid": 0, "high": 0, "discarded": 0}
+
+
+@given(st.lists(st.floats(width=32), min_size=1, max_size=30))
+def test_zone_shares_add_up_to_one(losses) -> None:
+    assert sum(zone_shares(np.array(losses)).values()) == pytest.approx(1)
