@@ -1,0 +1,117 @@
+"""Windows of trained tokens, and which window each optimizer step trains in each slot."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+IGNORE = -100  # label of a token that is not trained
+
+
+class Window(NamedTuple):
+    """Token positions `start`..`stop` (half-open) of one sample.
+
+    The trained tokens of the window are the positions in it whose label is not `IGNORE`; the
+    token at position i is predicted by the logits at i - 1.
+    """
+
+    start: int
+    stop: int
+
+
+class SlotWindow(NamedTuple):
+    """What one slot trains in one step: window number `window` of sample `sample`."""
+
+    slot: int
+    sample: int
+    window: int
+
+
+def window_spans(labels: np.ndarray, token_batch: int | Literal["all"]) -> list[Window]:
+    """Cut a sample's trained tokens, in order, into windows of `token_batch` tokens.
+
+    The last window is shorter; no trained token is dropped. A window that crosses an untrained
+    gap (the next user turn) spans it. Position 0 is never trained: nothing predicts it.
+
+    Args:
+        labels: [T] token ids, `IGNORE` where a token is not trained.
+        token_batch: trained tokens per window, or `all` for one window per sample.
+
+    Returns:
+        Windows in order; none if no token is trained.
+    """
+    trained = np.flatnonzero(np.asarray(labels)[1:] != IGNORE) + 1
+    size = token_batch if isinstance(token_batch, int) else max(len(trained), 1)
+    pieces = [trained[start : start + size] for start in range(0, len(trained), size)]
+    return [Window(int(piece[0]), int(piece[-1]) + 1) for piece in pieces]
+
+
+class Schedule:
+    """Which window every slot trains in every step: a pure function of its arguments.
+
+    Each of `batch_size` slots trains the windows of its sample in consecutive steps; a slot whose
+    sample is finished takes the next sample of `order` in the next step (of several free slots
+    the lowest first). Nothing depends on the world size, and any step can be asked for directly,
+    so a step number is all that a resumed run needs.
+
+    Args:
+        windows_per_sample: number of windows of every sample, by sample index.
+        order: sample indices in the order of training; an epoch's worth each, concatenated. A
+            sample without windows is passed over.
+        batch_size: number of slots.
+    """
+
+    def __init__(
+        self,
+        windows_per_sample: Sequence[int] | np.ndarray,
+        order: Sequence[int] | np.ndarray,
+        batch_size: int,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        windows = np.asarray(windows_per_sample, dtype=np.int64)
+        visits = np.asarray(order, dtype=np.int64)
+        visits = visits[windows[visits] > 0] if len(visits) else visits
+        slots, starts = _assign(windows[visits], batch_size)
+        # Visits of one slot follow one another in `order`, so their starts ascend.
+        self._samples = [visits[slots == slot] for slot in range(batch_size)]
+        self._starts = [starts[slots == slot] for slot in range(batch_size)]
+        self._ends = [
+            begins + windows[samples]
+            for begins, samples in zip(self._starts, self._samples, strict=True)
+        ]
+        self.total_steps = max((int(ends[-1]) for ends in self._ends if len(ends)), default=0)
+
+    def at(self, step: int) -> list[SlotWindow]:
+        """Return what the slots train in a step, in the order of slots; O(log n) per slot.
+
+        A slot that has run out of samples is absent.
+
+        Raises:
+            IndexError: if `step` is not in 0 .. total_steps - 1.
+        """
+        if not 0 <= step < self.total_steps:
+            raise IndexError(f"step {step} is not in 0..{self.total_steps - 1}")
+        active = []
+        for slot, (samples, starts, ends) in enumerate(
+            zip(self._samples, self._starts, self._ends, strict=True)
+        ):
+            visit = int(np.searchsorted(starts, step, side="right")) - 1
+            if visit >= 0 and step < ends[visit]:
+                window = step - int(starts[visit])
+                active.append(SlotWindow(slot, int(samples[visit]), window))
+        return active
+
+
+def _assign(lengths: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give every visit (in order) the slot that is free first: its slot and its first step."""
+    slots, starts = np.empty_like(lengths), np.empty_like(lengths)
+    free = [(0, slot) for slot in range(batch_size)]  # already a heap: ascending
+    for visit, length in enumerate(lengths.tolist()):
+        step, slot = free[0]
+        slots[visit], starts[visit] = slot, step
+        heapq.heapreplace(free, (step + length, slot))
+    return slots, starts
