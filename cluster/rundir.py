@@ -1,7 +1,7 @@
 """The run directory: the only thing stages share.
 
     <storage>/<name>/
-      recipe.yaml  env.json  quarantine.jsonl
+      recipe.yaml  env.json  quarantine.jsonl  holdout.jsonl
       scores/*.parquet  encoded/*.parquet
       train/<arm>/{metrics.jsonl, tensorboard/, checkpoints/, model/}
       eval/<variant>/{samples_<suite>.jsonl, results_<suite>.json}
@@ -124,6 +124,11 @@ class RunDirectory:
     def quarantine(self) -> Path:
         """Rows set aside, one JSON object a line with file, line and reason."""
         return self.path / "quarantine.jsonl"
+
+    @property
+    def holdout(self) -> Path:
+        """Rows kept from training for the evaluation: id, task_type, messages."""
+        return self.path / "holdout.jsonl"
 
     @property
     def scores(self) -> Stage:

@@ -1,0 +1,48 @@
+# make demo | make test | make setup [DEVICE=gpu] | make lint | make base-model | make lock
+
+DEVICE ?= cpu
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := cluster/requirements/$(DEVICE).txt
+READY := $(VENV)/ready-$(DEVICE)
+PIP := $(BIN)/pip --disable-pip-version-check install --no-deps
+# torch's CPU build is on no ordinary index: pip's own find-links are tried before this one.
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+LOCKED_FOR := --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	--no-emit-find-links --no-emit-index-url
+
+.PHONY: demo test setup lint base-model lock
+.DELETE_ON_ERROR:
+
+demo: setup
+	$(BIN)/nlirg demo
+
+test: setup lint
+	$(BIN)/pytest
+
+setup: $(READY)
+
+$(READY): $(LOCK) pyproject.toml
+	@echo "[setup] environment in $(VENV) from $(LOCK), a few minutes"
+	$(PYTHON) -m venv $(VENV)
+	@torch=$$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' $(LOCK)); \
+	$(PIP) --quiet $$torch || $(PIP) --quiet --index-url $(TORCH_CPU_INDEX) $$torch
+	$(PIP) --progress-bar off --quiet --requirement $(LOCK)
+	$(PIP) --quiet --no-build-isolation --editable .
+	@touch $@
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+base-model: setup
+	$(BIN)/python -m pipelines.demo.base_model
+
+# uv reads neither pip's configuration nor its find-links: name the latter with UV_FIND_LINKS.
+lock: setup
+	$(BIN)/uv pip compile pyproject.toml --upgrade --extra cpu --extra dev $(LOCKED_FOR) \
+		--override cluster/requirements/overrides-cpu.txt -o cluster/requirements/cpu.txt
+	$(BIN)/uv pip compile pyproject.toml --upgrade --extra gpu --extra dev $(LOCKED_FOR) \
+		-o cluster/requirements/gpu.txt

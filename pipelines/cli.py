@@ -1,0 +1,203 @@
+"""The command line: one command per stage, one line per error.
+
+Exit codes: 0 fine, 1 a gate failed, 2 bad input or nothing to judge by, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cluster.plan import describe
+from cluster.rundir import RunDirectory
+from cluster.session import disconnect
+from nlirg.errors import InputError
+from pipelines.progress import say
+from pipelines.recipe import Recipe, load_recipe
+from pipelines.store import as_yaml, open_run
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fine-tune language models on a vertical, and see what they learned and forgot.",
+)
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The run's YAML file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="E.g. train.epochs=2")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, start nothing.")]
+STAGES = ("score", "encode", "train", "evaluate", "tune", "run", "demo")
+
+
+def _carry_out(recipe: Recipe, dry_run: bool, work: Callable[[Recipe, RunDirectory], Any]) -> Any:
+    """Open the run directory and do the work, or show what would be done."""
+    if dry_run:
+        print(as_yaml(recipe), end="")
+        print(f"# run directory: {RunDirectory(recipe.storage, recipe.name).path}")
+        print(f"# resources: {describe(recipe.cluster.address, recipe.train.num_workers)}")
+        return None
+    return work(recipe, open_run(recipe))
+
+
+@app.command()
+def score(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Score the corpus under the base model."""
+    from pipelines.score import score as stage
+
+    _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
+
+
+@app.command()
+def encode(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Turn the scored corpus into token ids and labels."""
+    from pipelines.encode import encode as stage
+
+    _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
+
+
+@app.command()
+def train(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Train every arm of the recipe."""
+    from pipelines.train import train as stage
+
+    _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
+
+
+@app.command()
+def evaluate(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Evaluate base and arms, write the report, exit 1 if a gate failed."""
+    from pipelines.evaluate import evaluate as stage
+    from pipelines.report import report
+
+    def work(settings: Recipe, run: RunDirectory) -> None:
+        stage(settings, run)
+        _conclude(report(settings, run), run)
+
+    _carry_out(load_recipe(recipe, overrides or ()), dry_run, work)
+
+
+@app.command()
+def run(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """The whole road, corpus to report; exit 1 if a gate failed."""
+    _run(load_recipe(recipe, overrides or ()), dry_run)
+
+
+@app.command()
+def tune(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Sweep training settings with Ray Tune; write a table and best.yaml."""
+    from pipelines.tune import tune as stage
+
+    _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
+
+
+@app.command()
+def demo(overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """The whole road on the embedded demo world."""
+    here = Path(__file__).parent / "demo"
+    places = [
+        f"model={here / 'base_model'}",
+        f"data=[{here / 'data' / 'train.jsonl'}]",
+        f"evaluate.domain={here / 'data' / 'domain_cases.jsonl'}",
+        f"evaluate.ood={here / 'data' / 'ood_cases.jsonl'}",
+    ]
+    _run(load_recipe(here / "recipe.yaml", [*places, *(overrides or ())]), dry_run)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def submit(
+    words: Annotated[list[str], typer.Argument(metavar="STAGE RECIPE [KEY=VALUE]...")],
+    address: Annotated[str, typer.Option(help="Dashboard address, e.g. http://head:8265")],
+    working_dir: Annotated[Path, typer.Option(help="Folder to bring along.")] = Path(),
+    wait: Annotated[bool, typer.Option(help="Stream the log and exit as the job does.")] = True,
+) -> None:
+    """Run a stage as a Ray job on a cluster."""
+    from cluster.submit import submit as send
+
+    _check_submission(words, working_dir.resolve())
+    raise typer.Exit(send(words, address, working_dir.resolve(), wait))
+
+
+def _check_submission(words: list[str], working_dir: Path) -> None:
+    """Refuse what would only fail on the cluster, or lose its results there."""
+    stage, *rest = words
+    if stage not in STAGES:
+        raise InputError(f"stage {stage!r}: one of {', '.join(STAGES)}")
+    if not (working_dir / "pipelines" / "cli.py").is_file():
+        raise InputError(f"--working-dir {working_dir}: not a checkout of this project")
+    if stage == "demo":
+        recipe = load_recipe(Path(__file__).parent / "demo" / "recipe.yaml", rest)
+    elif not rest or not (working_dir / rest[0]).is_file() or Path(rest[0]).is_absolute():
+        raise InputError("give the recipe by its path inside the working directory")
+    else:
+        recipe = load_recipe(working_dir / rest[0], rest[1:])
+    if not Path(recipe.storage).is_absolute():
+        raise InputError(
+            f"storage {recipe.storage!r} would vanish with the job's copy of the working "
+            "directory: add storage=/a/path/every/node/sees"
+        )
+
+
+def _run(recipe: Recipe, dry_run: bool) -> None:
+    """Carry out the whole road."""
+
+    def work(settings: Recipe, run: RunDirectory) -> None:
+        from pipelines.run import run_all
+
+        _conclude(run_all(settings, run), run)
+
+    _carry_out(recipe, dry_run, work)
+
+
+def _conclude(result: Any, run: RunDirectory) -> None:
+    """Print the table and the report's path; exit 1 if a gate failed."""
+    from eval.report import terminal_table
+    from rich.console import Console
+
+    Console().print(terminal_table(result))
+    failed = [gate for gate in result.gates if not gate.passed]
+    for gate in failed:
+        print(f"gate failed: {gate.variant}: {gate.metric} {gate.value:.3f}, bound {gate.bound}")
+    print(f"report: {run.report.path / 'index.html'}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point: run a command, tell errors in one line, exit with the code they mean."""
+    code = 0
+    try:
+        app(standalone_mode=False)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except typer.Exit as exit_:
+        code = exit_.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted: run the same command again to continue", file=sys.stderr)
+        code = 130
+    except Exception as error:
+        code = _unexpected(error)
+    finally:
+        disconnect()
+    sys.exit(code)
+
+
+def _unexpected(error: Exception) -> int:
+    """Tell an error nobody foresaw: one line first, the trace for whoever mends it."""
+    import click
+
+    if isinstance(error, click.ClickException):
+        error.show()
+        return 2
+    if os.environ.get("NLIRG_TRACE") or not str(error):
+        traceback.print_exc()
+    first = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    say("error", f"{type(error).__name__}: {first} (NLIRG_TRACE=1 shows the trace)")
+    return 2

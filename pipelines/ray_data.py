@@ -1,0 +1,80 @@
+"""How this project uses Ray Data: order kept, stalls ended, errors told by their cause."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from nlirg.errors import InputError
+from pipelines.progress import Progress
+
+
+def configure(stall_timeout_s: float) -> None:
+    """Set the context of the connected process for the pipelines that follow."""
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True  # training order is the corpus's order
+    context.enable_progress_bars = False  # ours count rows that are on disk
+    context.execution_no_progress_timeout_s = stall_timeout_s
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Walk from an error to what raised it, through Ray's wrapping."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+
+
+@contextmanager
+def root_cause() -> Iterator[None]:
+    """Re-raise an `InputError` raised in a worker as itself, without Ray's wrapping."""
+    try:
+        yield
+    except Exception as error:
+        for cause in causes(error):
+            if isinstance(cause, InputError):
+                raise InputError(str(cause.args[0])) from error
+        raise
+
+
+class watch_parquet:  # noqa: N801 - used as a context manager, like a function
+    """Show the rows that have arrived in a folder of Parquet files while a write is under way."""
+
+    def __init__(self, stage: str, folder: Path, every_s: float = 1.0) -> None:
+        self.folder, self.every_s = folder, every_s
+        self.progress = Progress(stage)
+        self.rows: dict[Path, int] = {}
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self.stop.wait(self.every_s):
+            self._count()
+
+    def _count(self) -> None:
+        for path in self.folder.glob("*.parquet"):
+            if path not in self.rows:
+                try:
+                    self.rows[path] = pq.read_metadata(path).num_rows
+                except (OSError, ValueError):  # still being written
+                    continue
+        self.progress.to(sum(self.rows.values()))
+
+    def __enter__(self) -> watch_parquet:
+        self.progress.__enter__()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.stop.set()
+        self.thread.join()
+        self._count()
+        self.progress.__exit__(*error)

@@ -1,0 +1,21 @@
+"""The whole road: score, encode, train every arm, evaluate, report."""
+
+from __future__ import annotations
+
+from cluster.rundir import RunDirectory
+from eval.schema import Report
+from pipelines.encode import encode
+from pipelines.evaluate import evaluate
+from pipelines.recipe import Recipe
+from pipelines.report import report
+from pipelines.score import score
+from pipelines.train import train
+
+
+def run_all(recipe: Recipe, run: RunDirectory) -> Report:
+    """Run every stage that is not complete yet and return the report."""
+    score(recipe, run)
+    encode(recipe, run)
+    train(recipe, run)
+    evaluate(recipe, run)
+    return report(recipe, run)

@@ -1,0 +1,71 @@
+"""Opening a run directory: same name and same recipe resume, anything else is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster.environment import environment
+from cluster.rundir import RunDirectory, write_json, write_text
+from nlirg.errors import InputError
+from pipelines.recipe import Recipe
+
+# Where a run computes does not change what it means.
+PLACE = {"storage", "cluster"}
+
+
+def meaning(recipe: Recipe) -> dict[str, Any]:
+    """The part of a recipe that decides its results."""
+    return recipe.model_dump(mode="json", exclude=PLACE)
+
+
+def _difference(old: Any, new: Any, key: str = "") -> str | None:
+    """Describe the first dotted key in which two recipes differ; None if they are equal."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*new, *(name for name in old if name not in new)]:
+            below = f"{key}.{name}" if key else name
+            if found := _difference(old.get(name), new.get(name), below):
+                return found
+        return None
+    return None if old == new else f"{key} is {old!r} there and {new!r} now"
+
+
+def open_run(recipe: Recipe) -> RunDirectory:
+    """Create the run directory, or reopen it for the same recipe.
+
+    Raises:
+        InputError: if the name is taken by a run with other settings, or the storage cannot be
+            written.
+    """
+    run = RunDirectory(recipe.storage, recipe.name)
+    kept = run.path / "recipe.yaml"
+    new = meaning(recipe)
+    try:
+        if kept.is_file():
+            old = yaml.safe_load(kept.read_text(encoding="utf-8"))
+            if found := _difference({k: v for k, v in old.items() if k not in PLACE}, new):
+                raise InputError(
+                    f"run name {recipe.name!r} is taken in {run.path.parent} by other settings: "
+                    f"{found}; choose another name (name=...) or delete {run.path}"
+                )
+            return run
+        write_text(kept, as_yaml(recipe))
+        write_json(run.path / "env.json", environment())
+    except OSError as error:
+        raise InputError(f"storage {recipe.storage!r}: {error.strerror}: {run.path}") from error
+    return run
+
+
+def as_yaml(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, every default written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def file_identity(path: str | Path) -> list[Any]:
+    """Size and modification time of a file or of every file in a folder, to notice a change."""
+    root = Path(path)
+    files = sorted(root.rglob("*")) if root.is_dir() else [root]
+    stats = [(file, file.stat()) for file in files if file.is_file()]
+    return [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
