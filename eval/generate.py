@@ -1,0 +1,147 @@
+"""What is asked of a model and what comes back: prompts, requests, completions, samples.
+
+Everything here is pure; engines implement `Generator`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from nlirg.chat import encode_prompt
+
+from eval.checkers import check
+from eval.config import EvaluateConfig
+from eval.schema import Case, Sample, Suite
+
+Key = tuple[Suite, str]  # suite and case id: one sample of one variant
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One case as the model sees it."""
+
+    case: Case
+    text: str
+    ids: tuple[int, ...]
+
+    @property
+    def key(self) -> Key:
+        """What identifies this prompt's sample within one variant."""
+        return self.case.suite, self.case.id
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the token ids: answers are comparable only where it is equal."""
+        return hashlib.sha256(",".join(map(str, self.ids)).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt to complete. A temperature of 0 is greedy decoding."""
+
+    key: Key
+    prompt_ids: tuple[int, ...]
+    max_tokens: int
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer; `token_ids` are the generated tokens, end-of-turn included."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: Literal["stop", "length", "error"]
+    error: str = ""
+
+
+class Generator(Protocol):
+    """A loaded model with any number of named adapters."""
+
+    def generate(self, requests: Sequence[Request], adapter: str | None) -> list[Completion]:
+        """Answer every request, in order, with one adapter or (None) with the model alone."""
+        ...
+
+
+def render(tokenizer: Any, cases: Sequence[Case], options: dict[str, Any]) -> list[Prompt]:
+    """Apply the chat template to every case; `options` are the template's own."""
+    prompts = []
+    for case in cases:
+        messages = [message.model_dump() for message in case.messages]
+        text, ids = encode_prompt(tokenizer, messages, options)
+        prompts.append(Prompt(case, text, tuple(ids)))
+    return prompts
+
+
+def request_seed(prompt: Prompt, seed: int) -> int:
+    """Seed of one prompt's sampling, in [0, 2^31).
+
+    It depends on the prompt and the case, not on the order or the batch: equal prompts of
+    different cases get different answers, and a repeated run gets the same ones.
+    """
+    text = f"{seed}/{prompt.case.suite}/{prompt.case.id}/{prompt.sha256}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def refusal(prompt: Prompt, config: EvaluateConfig, context: int) -> str:
+    """Why a prompt cannot be answered, or "" if it can.
+
+    Args:
+        prompt: the rendered case.
+        config: holds `max_prompt_tokens`.
+        context: tokens the model can hold, prompt and answer together.
+    """
+    length, limit = len(prompt.ids), min(config.max_prompt_tokens, context - 1)
+    if length == 0:
+        return "the prompt is empty"
+    if length > limit:
+        return f"the prompt has {length} tokens, the limit is {limit}"
+    return ""
+
+
+def make_request(prompt: Prompt, config: EvaluateConfig, context: int, seed: int) -> Request:
+    """Ask for one prompt: sampled in the template suite, greedy elsewhere.
+
+    An answer may be shorter than `max_new_tokens` where the model's context ends before.
+    """
+    sampled = prompt.case.suite == "template"
+    return Request(
+        key=prompt.key,
+        prompt_ids=prompt.ids,
+        max_tokens=min(config.max_new_tokens, context - len(prompt.ids)),
+        temperature=config.template_temperature if sampled else 0.0,
+        seed=request_seed(prompt, seed),
+    )
+
+
+def make_sample(prompt: Prompt, completion: Completion) -> Sample:
+    """Judge one answer; one that could not be generated scores 0 and says why."""
+    case, failed = prompt.case, completion.finish_reason == "error"
+    score, correct = 0.0, False
+    if not failed:
+        score, correct = check(case.checker, completion.text, case.reference)
+    return Sample(
+        case_id=case.id,
+        root_id=case.root_id or case.id,
+        suite=case.suite,
+        task_type=case.task_type,
+        perturbation=case.perturbation,
+        prompt=prompt.text,
+        prompt_sha256=prompt.sha256,
+        reference=case.reference,
+        answer=completion.text,
+        finish_reason=completion.finish_reason,
+        tokens=len(completion.token_ids),
+        score=score,
+        correct=correct,
+        error=completion.error,
+    )
+
+
+def error_sample(prompt: Prompt, reason: str) -> Sample:
+    """The sample of a prompt that cannot be asked."""
+    return make_sample(prompt, Completion("", (), "error", reason))

@@ -1,0 +1,64 @@
+"""Files of samples: appended while answers come in, read back to go on after a stop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from eval.schema import Sample, Suite
+from nlirg.errors import InputError
+
+
+def samples_path(folder: Path, suite: Suite) -> Path:
+    """The file of one variant's samples of one suite."""
+    return folder / f"samples_{suite}.jsonl"
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """Read a file of samples, in its order.
+
+    Raises:
+        InputError: if the file cannot be read or a line is not a sample.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {error.strerror}") from None
+    samples = []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            samples.append(Sample.model_validate_json(line))
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise InputError(
+                f"{path}:{number}: not a sample ({reason}); delete the file to answer again"
+            ) from None
+    return samples
+
+
+def resume_samples(path: Path) -> list[Sample]:
+    """Read what an interrupted run left, dropping a last line it did not finish writing."""
+    if not path.is_file():
+        return []
+    with path.open("r+b") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+    return read_samples(path)
+
+
+def append_samples(path: Path, samples: Sequence[Sample]) -> None:
+    """Add samples and have them on the disk before returning."""
+    with path.open("ab") as file:
+        file.write(samples_text(samples).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def samples_text(samples: Sequence[Sample]) -> str:
+    """Samples as JSON lines."""
+    return "".join(sample.model_dump_json() + "\n" for sample in samples)
