@@ -1,0 +1,206 @@
+"""How templated a set of answers is: diversity, repetition, shared openings and phrases.
+
+Everything counts *units*: words, or characters for scripts written without spaces. The measures
+favour short text (fewer words repeat less), so compare diversity after
+`truncate_to_equal_length`.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+
+from eval.schema import PhraseShare
+
+# Han, kana and Hangul, and the scripts of South-East Asia that put no space between words.
+UNSPACED = (
+    r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}"
+    r"\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}"
+)
+_CHARACTER = rf"[[{UNSPACED}]&&[\p{{L}}\p{{N}}]]\p{{M}}*"
+_START = rf"[[\p{{L}}\p{{N}}]--[{UNSPACED}]]"
+_INSIDE = rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]"
+_LINK = r"(?<=\p{N})\.(?=\p{N})|(?<=\p{L})['’](?=\p{L})"  # 3.5, don't
+_UNIT = regex.compile(rf"(?V1){_CHARACTER}|{_START}(?:{_INSIDE}|{_LINK})*")
+_UNSPACED_UNIT = regex.compile(rf"(?V1)[{UNSPACED}]\p{{M}}*")
+
+OPENING_UNITS = 5
+PHRASE_UNITS = 5
+TOP_PHRASES = 10
+_OVERLAP_UNITS = 3  # a phrase sharing this many units in a row with a listed one is not news
+
+Units = list[str]
+
+
+def normalize(text: str) -> str:
+    """NFKC (full-width forms become half-width), without case."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def units(text: str) -> Units:
+    """Split text into words, or characters where the script has no spaces; no punctuation.
+
+    Example:
+        units("Use GPT-4o 训练模型!") == ["use", "gpt", "4o", "训", "练", "模", "型"]
+    """
+    return _UNIT.findall(normalize(text))
+
+
+def join_units(parts: Sequence[str]) -> str:
+    """Make units readable again: spaces between words, none beside unspaced characters."""
+    text = ""
+    spaced = False
+    for part in parts:
+        word = _UNSPACED_UNIT.fullmatch(part) is None
+        text += f" {part}" if spaced and word else part
+        spaced = word
+    return text
+
+
+@dataclass(frozen=True)
+class NGrams:
+    """All n-grams of a set of answers as integers, so that subsets are counted quickly.
+
+    Attributes:
+        ids: one entry per occurrence, shape `[occurrences]`; equal n-grams have equal ids.
+        owner: index of the answer each occurrence is in, shape `[occurrences]`.
+        answers: number of answers.
+    """
+
+    ids: NDArray[np.int64]
+    owner: NDArray[np.int64]
+    answers: int
+
+    @classmethod
+    def of(cls, texts: Sequence[Units], n: int) -> NGrams:
+        """Number the n-grams of the answers, which are given as units."""
+        known: dict[tuple[str, ...], int] = {}
+        ids = [known.setdefault(gram, len(known)) for text in texts for gram in ngrams(text, n)]
+        lengths = [max(len(text) - n + 1, 0) for text in texts]
+        owner = np.repeat(np.arange(len(texts)), lengths)
+        return cls(np.array(ids, dtype=np.int64), owner, len(texts))
+
+    def counts(self, keep: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """Occurrences of every n-gram, in the answers where `keep` (shape `[answers]`) is true."""
+        return np.bincount(self.ids if keep is None else self.ids[keep[self.owner]])
+
+    def distinct(self, keep: NDArray[np.bool_] | None = None) -> float:
+        """Distinct n-grams over all n-grams; 0 if there are none."""
+        counts = self.counts(keep)
+        return float(np.count_nonzero(counts) / max(counts.sum(), 1))
+
+    def top_share(self, keep: NDArray[np.bool_] | None = None, top: int = TOP_PHRASES) -> float:
+        """Share of all n-grams that are one of the `top` commonest; 0 if there are none."""
+        counts = self.counts(keep)
+        return float(np.sort(counts)[-top:].sum() / max(counts.sum(), 1))
+
+
+def ngrams(text: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    """The n-grams of one answer's units, in order."""
+    return list(zip(*(text[i:] for i in range(n)), strict=False))
+
+
+def distinct_n(texts: Sequence[Units], n: int) -> float:
+    """Distinct n-grams divided by all n-grams of the answers (Li et al. 2016, arXiv 1510.03055).
+
+    0 if no answer has n units.
+    """
+    return NGrams.of(texts, n).distinct()
+
+
+def top_phrases_share(texts: Sequence[Units], n: int = 3, top: int = TOP_PHRASES) -> float:
+    """Share of all n-grams of the answers taken by the `top` commonest; 0 if there are none."""
+    return NGrams.of(texts, n).top_share(top=top)
+
+
+def repeated_share(text: Units, n: int = 3) -> float:
+    """Share of one answer's n-grams that are repeats of an earlier one: 1 - unique / total.
+
+    0 for an answer with fewer than n units.
+    """
+    grams = ngrams(text, n)
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def opening(text: Units) -> tuple[str, ...]:
+    """The first five units of an answer, fewer if it is shorter."""
+    return tuple(text[:OPENING_UNITS])
+
+
+def opening_share(openings: Sequence[tuple[str, ...]]) -> float:
+    """Share of answers that begin with the commonest opening; 0 if there are no answers."""
+    return max(Counter(openings).values()) / len(openings) if openings else 0.0
+
+
+def compression_ratio(texts: Sequence[str]) -> float:
+    """Size of the answers over their size compressed by zlib: higher is more repetitive.
+
+    Shaib et al. 2024 (arXiv 2403.00553). 0 if the answers are all empty. zlib looks back 32 KiB.
+    """
+    raw = "\n".join(texts).encode()
+    return len(raw) / len(zlib.compress(raw)) if any(texts) else 0.0
+
+
+def truncate_to_equal_length(texts: Mapping[str, Sequence[Units]]) -> dict[str, list[Units]]:
+    """Cut the answers to each prompt to the shortest variant's number of units.
+
+    Args:
+        texts: variant -> its answers as units; the same prompts in the same order everywhere.
+
+    Returns:
+        The same mapping; every variant now has equally many units for every prompt.
+    """
+    lengths = [min(map(len, answers)) for answers in zip(*texts.values(), strict=True)]
+    return {
+        variant: [answer[:length] for answer, length in zip(answers, lengths, strict=True)]
+        for variant, answers in texts.items()
+    }
+
+
+def top_openings(texts: Mapping[str, Sequence[Units]], top: int = TOP_PHRASES) -> list[PhraseShare]:
+    """The commonest openings of any variant, and the share of answers beginning with each."""
+    counts = {
+        variant: Counter(opening(answer) for answer in answers if answer)
+        for variant, answers in texts.items()
+    }
+    return _most_shared(counts, {name: len(answers) for name, answers in texts.items()}, top)
+
+
+def top_phrases(texts: Mapping[str, Sequence[Units]], top: int = TOP_PHRASES) -> list[PhraseShare]:
+    """The five-unit phrases in most answers of any variant, and the share that contains each."""
+    counts = {
+        variant: Counter(
+            gram for answer in answers for gram in dict.fromkeys(ngrams(answer, PHRASE_UNITS))
+        )
+        for variant, answers in texts.items()
+    }
+    return _most_shared(counts, {name: len(answers) for name, answers in texts.items()}, top)
+
+
+def _most_shared(
+    counts: Mapping[str, Counter[tuple[str, ...]]], answers: Mapping[str, int], top: int
+) -> list[PhraseShare]:
+    """Phrases of at least two answers by their largest share, leaving out overlapping ones."""
+    best: dict[tuple[str, ...], float] = {}
+    for variant, counter in counts.items():
+        for phrase, count in counter.items():
+            if count > 1:
+                best[phrase] = max(best.get(phrase, 0.0), count / answers[variant])
+    chosen: list[PhraseShare] = []
+    seen: set[tuple[str, ...]] = set()
+    for phrase in sorted(best, key=lambda phrase: (-best[phrase], phrase)):
+        pieces = ngrams(phrase, min(_OVERLAP_UNITS, len(phrase)))
+        if seen.isdisjoint(pieces):
+            seen.update(pieces)
+            shares = {name: counter[phrase] / answers[name] for name, counter in counts.items()}
+            chosen.append(PhraseShare(phrase=join_units(phrase), shares=shares))
+        if len(chosen) == top:
+            break
+    return chosen
