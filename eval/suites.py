@@ -1,0 +1,202 @@
+"""The questions: read from files, made from held-out rows, varied, repeated, sampled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from eval.checkers import validate_checker
+from eval.perturb import PERTURBATIONS, perturb
+from eval.schema import Case, Checker, Message, Suite
+from nlirg.errors import InputError
+
+HOLDOUT_CHECKER = Checker(kind="f1", threshold=0.5)
+
+
+class CorpusRow(Protocol):
+    """A training conversation, such as `nlirg.records.Record`."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+
+    @property
+    def task_type(self) -> str: ...  # noqa: D102
+
+    @property
+    def messages(self) -> Sequence[Mapping[str, str]]: ...  # noqa: D102
+
+
+def load_cases(path: str | Path, suite: Suite) -> list[Case]:
+    """Read a JSONL file of cases; `suite` and `root_id` are filled in where a line omits them.
+
+    Raises:
+        InputError: naming file and line, if the file or a line cannot be used.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the cases: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; save the cases as UTF-8 JSONL") from None
+    cases: dict[str, Case] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        case = _parse_case(line, suite, where)
+        if case.id in cases:
+            raise InputError(f"{where}: id {case.id!r} appears twice; ids must be unique")
+        cases[case.id] = case
+    if not cases:
+        raise InputError(f"{path}: no cases; give one JSON object a line")
+    return list(cases.values())
+
+
+def _parse_case(line: str, suite: Suite, where: str) -> Case:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where}: not JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: a case is a JSON object, not {type(row).__name__}")
+    if row.get("suite", suite) != suite:
+        raise InputError(f"{where}: suite is {row['suite']!r}, but this file is used for {suite!r}")
+    case = _validated({**row, "suite": suite}, where)
+    if not case.id or not case.messages or case.messages[-1].role != "user":
+        raise InputError(f"{where}: a case needs an id, and messages that end on the user's turn")
+    if not case.messages[-1].content.strip():
+        raise InputError(f"{where}: case {case.id!r}: the user's message is empty")
+    validate_checker(case.checker, case.reference, f"{where}: case {case.id!r}")
+    return case.model_copy(update={"root_id": case.root_id or case.id})
+
+
+def _validated(row: Mapping[str, Any], where: str) -> Case:
+    try:
+        return Case.model_validate(row)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{where}: {key}: {first['msg']}") from None
+
+
+def holdout_cases(rows: Iterable[CorpusRow]) -> list[Case]:
+    """Turn held-out corpus rows into domain cases judged by F1 >= 0.5 against their last answer.
+
+    Raises:
+        InputError: if a row does not end on an assistant's turn after a user's, or its answer
+            has no words.
+    """
+    cases = []
+    for row in rows:
+        roles = [message["role"] for message in row.messages]
+        if roles[-2:] != ["user", "assistant"]:
+            raise InputError(f"row {row.id!r}: to be a case it must end on user, assistant")
+        reference = row.messages[-1]["content"]
+        validate_checker(HOLDOUT_CHECKER, reference, f"row {row.id!r}")
+        cases.append(
+            Case(
+                id=row.id,
+                root_id=row.id,
+                messages=tuple(Message.model_validate(turn) for turn in row.messages[:-1]),
+                reference=reference,
+                checker=HOLDOUT_CHECKER,
+                task_type=row.task_type,
+            )
+        )
+    return cases
+
+
+def robustness_cases(domain: Sequence[Case], names: Sequence[str], seed: int) -> list[Case]:
+    """Every domain case under every perturbation that applies to it.
+
+    A variant's `root_id` is its original's; ids are `<id>~<perturbation>`.
+
+    Raises:
+        InputError: if a name is not a perturbation.
+    """
+    for name in names:
+        if name not in PERTURBATIONS:
+            known = ", ".join(PERTURBATIONS)
+            raise InputError(f"perturbation {name!r} is unknown; there are {known}")
+    variants = (_variant(case, name, seed) for case in domain for name in names)
+    return [variant for variant in variants if variant is not None]
+
+
+def _variant(case: Case, name: str, seed: int) -> Case | None:
+    facts = case.checker.values or (case.reference,)
+    last = case.messages[-1]
+    text = perturb(last.content, name, f"{seed}:{case.id}", facts)
+    if text is None:
+        return None
+    changed = {
+        "id": f"{case.id}~{name}",
+        "root_id": case.root_id or case.id,
+        "messages": (*case.messages[:-1], last.model_copy(update={"content": text})),
+        "suite": "robustness",
+        "perturbation": name,
+    }
+    return case.model_copy(update=changed)
+
+
+def template_cases(domain: Sequence[Case], n: int, seed: int) -> list[Case]:
+    """Choose n domain prompts to be answered by sampling.
+
+    With fewer than n cases prompts repeat; the ids `<id>#<repeat>` differ, and so must the
+    sampling seeds derived from them.
+
+    Raises:
+        InputError: if there are no domain cases.
+    """
+    if not domain:
+        raise InputError("template cases are made from domain cases, and there are none")
+    chosen: list[Case] = []
+    for repeat in range(math.ceil(n / len(domain))):
+        for case in limit(domain, n - len(chosen), seed):
+            changed = {
+                "id": f"{case.id}#{repeat}",
+                "root_id": case.root_id or case.id,
+                "suite": "template",
+            }
+            chosen.append(case.model_copy(update=changed))
+    return chosen
+
+
+def limit(cases: Sequence[Case], n: int | None, seed: int) -> list[Case]:
+    """A seeded sample of n cases with the task types in proportion; all of them for None.
+
+    The order of the cases is kept.
+    """
+    if n is None or n >= len(cases):
+        return list(cases)
+    strata: dict[str, list[int]] = defaultdict(list)
+    for i, case in enumerate(cases):
+        strata[case.task_type].append(i)
+    rng = random.Random(f"limit:{seed}")
+    sizes = _shares({name: len(members) for name, members in strata.items()}, n)
+    chosen = [i for name, members in strata.items() for i in rng.sample(members, sizes[name])]
+    return [cases[i] for i in sorted(chosen)]
+
+
+def _shares(sizes: Mapping[str, int], n: int) -> dict[str, int]:
+    """Divide n in proportion to sizes (largest remainders)."""
+    total = sum(sizes.values())
+    shares = {name: n * size // total for name, size in sizes.items()}
+    by_remainder = sorted(sizes, key=lambda name: (-(n * sizes[name] % total), name))
+    for name in by_remainder[: n - sum(shares.values())]:
+        shares[name] += 1
+    return shares
+
+
+def cases_hash(cases: Iterable[Case]) -> str:
+    """SHA-256 of the cases, whatever their order: two evaluations with one hash asked the same."""
+    lines = sorted(case.model_dump_json() for case in cases)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
