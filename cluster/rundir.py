@@ -119,6 +119,13 @@ class RunDirectory:
                 "or digit"
             )
         self.path = Path(storage).expanduser().resolve() / name
+        self.corpus = self.path  # where scores/ and encoded/ are
+
+    def sweep(self) -> RunDirectory:
+        """The run directory of this run's sweep: its own arms on this run's corpus."""
+        child = RunDirectory(str(self.path), "tune")
+        child.corpus = self.corpus
+        return child
 
     @property
     def quarantine(self) -> Path:
@@ -128,17 +135,17 @@ class RunDirectory:
     @property
     def holdout(self) -> Path:
         """Rows kept from training for the evaluation: id, task_type, messages."""
-        return self.path / "holdout.jsonl"
+        return self.corpus / "holdout.jsonl"
 
     @property
     def scores(self) -> Stage:
         """Scored corpus."""
-        return Stage(self.path / "scores")
+        return Stage(self.corpus / "scores")
 
     @property
     def encoded(self) -> Stage:
         """Token ids and labels."""
-        return Stage(self.path / "encoded")
+        return Stage(self.corpus / "encoded")
 
     def arm(self, arm: str) -> Stage:
         """One training run: `metrics.jsonl`, `tensorboard/`, `checkpoints/`, `model/`."""

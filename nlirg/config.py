@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
@@ -45,7 +45,18 @@ class UniformWeighting(Section):
     name: Literal["uniform"] = "uniform"
 
 
-Weighting = Annotated[NlirgWeighting | UniformWeighting, Field(discriminator="name")]
+def _named(value: Any) -> Any:
+    """Let a recipe say `weighting: uniform`, or give breakpoints alone and mean NLIRG's."""
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict) and "name" not in value:
+        return {"name": "nlirg", **value}
+    return value
+
+
+Weighting = Annotated[
+    NlirgWeighting | UniformWeighting, Field(discriminator="name"), BeforeValidator(_named)
+]
 
 
 class LoraConfig(Section):

@@ -18,7 +18,6 @@ from cluster.plan import describe
 from cluster.rundir import RunDirectory
 from cluster.session import disconnect
 from nlirg.errors import InputError
-from pipelines.progress import say
 from pipelines.recipe import Recipe, load_recipe
 from pipelines.store import as_yaml, open_run
 
@@ -43,7 +42,11 @@ def _carry_out(recipe: Recipe, dry_run: bool, work: Callable[[Recipe, RunDirecto
         print(f"# run directory: {RunDirectory(recipe.storage, recipe.name).path}")
         print(f"# resources: {describe(recipe.cluster.address, recipe.train.num_workers)}")
         return None
-    return work(recipe, open_run(recipe))
+    try:
+        return work(recipe, open_run(recipe))
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to continue", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -157,8 +160,9 @@ def _run(recipe: Recipe, dry_run: bool) -> None:
 
 def _conclude(result: Any, run: RunDirectory) -> None:
     """Print the table and the report's path; exit 1 if a gate failed."""
-    from eval.report import terminal_table
     from rich.console import Console
+
+    from eval.report import terminal_table
 
     Console().print(terminal_table(result))
     failed = [gate for gate in result.gates if not gate.passed]
@@ -170,34 +174,20 @@ def _conclude(result: Any, run: RunDirectory) -> None:
 
 
 def main() -> None:
-    """Entry point: run a command, tell errors in one line, exit with the code they mean."""
-    code = 0
+    """Entry point: run a command; an error is one line and its exit code."""
     try:
-        app(standalone_mode=False)
+        app()  # leaves by SystemExit; only what a command did not foresee comes back here
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except typer.Exit as exit_:
-        code = exit_.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        print("interrupted: run the same command again to continue", file=sys.stderr)
-        code = 130
+        sys.exit(2)
     except Exception as error:
-        code = _unexpected(error)
+        if os.environ.get("NLIRG_TRACE"):
+            traceback.print_exc()
+        last = (str(error).strip().splitlines() or [""])[-1]
+        print(
+            f"error: {type(error).__name__}: {last} (NLIRG_TRACE=1 shows the trace)",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     finally:
         disconnect()
-    sys.exit(code)
-
-
-def _unexpected(error: Exception) -> int:
-    """Tell an error nobody foresaw: one line first, the trace for whoever mends it."""
-    import click
-
-    if isinstance(error, click.ClickException):
-        error.show()
-        return 2
-    if os.environ.get("NLIRG_TRACE") or not str(error):
-        traceback.print_exc()
-    first = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    say("error", f"{type(error).__name__}: {first} (NLIRG_TRACE=1 shows the trace)")
-    return 2

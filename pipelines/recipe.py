@@ -74,6 +74,17 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
+def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn `{"a.b": 1}` into `{"a": {"b": 1}}`."""
+    result: dict[str, Any] = {}
+    for key, value in dotted.items():
+        change: Any = value
+        for part in reversed(key.split(".")):
+            change = {part: change}
+        result = merged(result, change)
+    return result
+
+
 def with_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Apply `a.b=value` overrides (values in YAML) to a raw recipe.
 
@@ -85,10 +96,7 @@ def with_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str
         path, sign, text = override.partition("=")
         if not sign or not path:
             raise InputError(f"override {override!r}: write it as key=value, e.g. train.epochs=2")
-        change: Any = yaml.safe_load(text)
-        for part in reversed(path.split(".")):
-            change = {part: change}
-        result = merged(result, change)
+        result = merged(result, nested({path: yaml.safe_load(text)}))
     return result
 
 

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from cluster.rundir import RunDirectory, Stage, atomic_path, fingerprint, write_json
+from nlirg.errors import InputError
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a b", "..", "ü"])
+def test_names_cannot_leave_the_storage(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="name"):
+        RunDirectory(str(tmp_path), name)
+
+
+def test_uri_storage_is_refused_not_misread(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="mount the bucket"):
+        RunDirectory("s3://bucket/runs", "a")
+
+
+def test_a_stage_is_complete_only_with_its_marker(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "scores")
+    assert stage.finished("f") is None
+    with pytest.raises(InputError, match="not complete"):
+        stage.summary()
+    stage.path.mkdir()
+    (stage.path / "part.parquet").write_bytes(b"half")
+    assert stage.finished("f") is None
+    stage.succeed("f", {"rows": 3})
+    assert stage.finished("f") == {"rows": 3} == stage.summary()
+
+
+def test_a_stage_made_with_other_settings_is_refused(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.succeed("one", {})
+    with pytest.raises(InputError, match="other settings"):
+        stage.finished("two")
+
+
+def test_fingerprint_ignores_the_order_of_keys() -> None:
+    assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
+    assert fingerprint({"a": 1, "b": [1, 2]}) != fingerprint({"a": 1, "b": [2, 1]})
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    write_json(path, {"a": 1})
+
+    def fail_half_way() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        fail_half_way()
+    assert '"a": 1' in path.read_text()
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": float("nan")})
+    assert '"a": 1' in path.read_text()
+    assert [file.name for file in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_a_sweep_shares_the_corpus_and_nothing_else(tmp_path: Path) -> None:
+    run = RunDirectory(str(tmp_path), "a")
+    sweep = run.sweep()
+    assert sweep.encoded.path == run.encoded.path
+    assert sweep.scores.path == run.scores.path
+    assert sweep.arm("x").path != run.arm("x").path
+    assert sweep.path == run.tune.path

@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nlirg.errors import InputError
+from pipelines.recipe import Recipe, load_recipe, merged, nested
+from pipelines.store import as_yaml, open_run
+
+MINIMAL = {"name": "a", "model": "m", "data": ["d.jsonl"]}
+
+
+def write(path: Path, content: object) -> Path:
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+def test_minimal_recipe_round_trips(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path / "r.yaml", MINIMAL))
+    again = load_recipe(write(tmp_path / "s.yaml", as_yaml(recipe)))
+    assert again == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"train": {"learning_rte": 1}}, "did you mean train.learning_rate"),
+        ({"trian": {}}, "did you mean train"),
+        ({"train": {"weighting": {"name": "nlirg", "x00": 1}}}, "unknown key"),
+        ({"train": {"weighting": {"name": "magic"}}}, "'nlirg', 'uniform'"),
+        ({"train": {"weighting": {"loss_threshold": 20, "name": "nlirg"}}}, "loss_deadline"),
+        ({"train": {"token_batch": 0}}, "token_batch"),
+        ({"train": {"batch_size": 3, "num_workers": 2}}, "must divide batch_size"),
+        ({"train": {"precision": "bf16", "zero_stage": 0}}, "zero_stage 1, 2 or 3"),
+        ({"train": {"learning_rate": "fast"}}, "train.learning_rate"),
+        ({"arms": {"x": {"epoch": 1}}}, "did you mean epochs"),
+        ({"arms": {"base": {}}}, "'base' and 'human' are taken"),
+        ({"arms": {"../x": {}}}, "letters, digits"),
+        ({"evaluate": {"perturbations": ["telepathy"]}}, "evaluate.perturbations"),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_line_that_names_it(
+    tmp_path: Path, change: dict, said: str
+) -> None:
+    path = write(tmp_path / "r.yaml", merged(MINIMAL, change))
+    with pytest.raises(InputError) as caught:
+        load_recipe(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["a: [1", "- a\n- b\n", "", "\x00", "name: a\nmodel: m\n"])
+def test_a_file_that_is_no_recipe(tmp_path: Path, content: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_recipe(write(tmp_path / "r.yaml", content))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_recipe(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read the recipe"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_overrides_reach_nested_keys_and_yaml_exponents_are_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.yaml", MINIMAL)
+    words = ["train.learning_rate=1e-5", "train.weighting.x0=0.8", "data=[a.json, b.json]"]
+    recipe = load_recipe(path, words)
+    assert recipe.train.learning_rate == 1e-5
+    assert recipe.train.weighting.x0 == 0.8
+    assert load_recipe(path, ["train.weighting=uniform"]).train.weighting.name == "uniform"
+    assert recipe.data == ("a.json", "b.json")
+    for bad in ("train", "=3"):
+        with pytest.raises(InputError, match="key=value"):
+            load_recipe(path, [bad])
+
+
+def test_an_arm_is_train_with_its_changes() -> None:
+    recipe = Recipe.model_validate(
+        MINIMAL
+        | {
+            "train": {"weighting": {"name": "nlirg", "x0": 0.9}, "epochs": 3},
+            "arms": {"u": {"weighting": {"name": "uniform"}}, "n": {"weighting": {"k": 2}}},
+        }
+    )
+    assert recipe.arm("u").weighting.name == "uniform"
+    assert recipe.arm("u").epochs == 3
+    assert (recipe.arm("n").weighting.x0, recipe.arm("n").weighting.k) == (0.9, 2)
+
+
+def test_nested_joins_dotted_keys() -> None:
+    assert nested({"a.b": 1, "a.c": 2, "d": 3}) == {"a": {"b": 1, "c": 2}, "d": 3}
+
+
+def test_a_taken_run_name_with_other_settings_is_refused(tmp_path: Path) -> None:
+    raw = MINIMAL | {"storage": str(tmp_path)}
+    recipe = Recipe.model_validate(raw)
+    run = open_run(recipe)
+    before = (run.path / "env.json").read_text()
+    moved = recipe.model_copy(
+        update={"cluster": recipe.cluster.model_copy(update={"address": "auto"})}
+    )
+    assert open_run(moved).path == run.path, "where it runs does not matter"
+    assert (run.path / "env.json").read_text() == before
+    other = Recipe.model_validate(raw | {"train": {"epochs": 2}})
+    with pytest.raises(InputError, match=r"train.epochs is 1 there and 2 now"):
+        open_run(other)
+
+
+def test_unwritable_storage_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    recipe = Recipe.model_validate(MINIMAL | {"storage": str(tmp_path / "file")})
+    with pytest.raises(InputError, match="storage"):
+        open_run(recipe)

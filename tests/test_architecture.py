@@ -1,0 +1,111 @@
+"""The import rules of the layout, and the sizes that keep it readable."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("nlirg", "eval", "cluster", "pipelines")
+MAY_IMPORT = {
+    "nlirg": {"nlirg"},
+    "eval": {"eval", "nlirg"},
+    "cluster": {"cluster", "nlirg"},
+    "pipelines": set(FOLDERS),
+}
+# Heavy libraries and the only modules that may import them, at the top or inside a function.
+HEAVY = {
+    "deepspeed": {"nlirg/deepspeed_engine.py"},
+    "vllm": {"eval/vllm_engine.py"},
+}
+RAY_OUTSIDE_PIPELINES = {
+    "eval/actors.py",
+    "cluster/session.py",
+    "cluster/plan.py",
+    "cluster/submit.py",
+}
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+NAMES = [str(path.relative_to(ROOT)) for path in SOURCES]
+
+
+def imported(path: Path, top_level_only: bool = False) -> set[str]:
+    """Root names of everything a module imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_imports_go_one_way(name: str) -> None:
+    names = imported(ROOT / name)
+    folder = name.split("/")[0]
+    assert names & set(FOLDERS) <= MAY_IMPORT[folder]
+    for library, homes in HEAVY.items():
+        assert library not in names or name in homes, f"{library} belongs in {homes}"
+    if folder != "pipelines":
+        assert "ray" not in names or name in RAY_OUTSIDE_PIPELINES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_heavy_libraries_are_not_imported_at_the_top(name: str) -> None:
+    assert not imported(ROOT / name, top_level_only=True) & {"ray", "vllm", "deepspeed"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "nlirg.weights",
+        "nlirg.loss",
+        "nlirg.windows",
+        "nlirg.scores",
+        "nlirg.loop",
+        "eval.metrics",
+        "eval.stats",
+        "eval.compare",
+        "eval.report",
+        "pipelines.recipe",
+        "pipelines.cli",
+    ],
+)
+def test_pure_modules_load_without_ray_vllm_or_deepspeed(module: str) -> None:
+    code = (
+        f"import sys, {module}; "
+        "print([n for n in ('ray', 'vllm', 'deepspeed') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("[]")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_and_functions_stay_readable(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 50, f"{name}: {node.name}"
+
+
+def test_nothing_trusts_remote_code_or_unpickles() -> None:
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        assert "trust_remote_code=True" not in text
+        assert "weights_only=False" not in text
+        assert not imported(path) & {"pickle", "cloudpickle", "dill"}
+
+
+def test_top_level_holds_only_what_the_layout_names() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=True
+    ).stdout.split("\n")
+    top = {line.split("/")[0] for line in tracked if line}
+    visible = {name for name in top if not name.startswith(".")}
+    assert visible == {*FOLDERS, "tests", "pyproject.toml", "README.md", "Makefile", "LICENSE"}
