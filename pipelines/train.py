@@ -1,0 +1,188 @@
+"""Training: every arm of a recipe as one Ray Train run with DeepSpeed workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.plan import worker_resources
+from cluster.rundir import RunDirectory, Stage, fingerprint, write_json
+from cluster.session import connect
+from nlirg.config import TrainConfig
+from nlirg.errors import InputError
+from nlirg.models import check_model
+from nlirg.tracking import last_record
+from pipelines.progress import Progress, say
+from pipelines.recipe import Recipe
+from pipelines.store import file_identity
+from pipelines.train_worker import TrainJob, train_worker
+
+if TYPE_CHECKING:
+    from ray.train import Result
+
+FINAL_METRICS = ("loss", "weighted_loss", "mean_weight", "low", "mid", "high", "discarded")
+
+
+def train(recipe: Recipe, run: RunDirectory) -> dict[str, dict[str, Any]]:
+    """Train every arm of the recipe; return their summaries by name (see `train_arm`)."""
+    return {arm: train_arm(recipe, arm, run) for arm in recipe.arms}
+
+
+def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
+    """Train one arm into `train/<arm>/`, or continue it from its last checkpoint.
+
+    Returns:
+        kind (lora or full), model (path of the result), optimizer_steps, skipped_steps,
+        trained_tokens, seconds (in steps), resumed_from (step), and the last logged loss,
+        weighted_loss, mean_weight and zone shares.
+
+    Raises:
+        InputError: if the corpus is not encoded yet, the folder holds another run's files, the
+            model or a LoRA target does not exist, nothing can be trained, or training failed
+            more often than `max_failures`.
+    """
+    config, stage = recipe.arm(arm), run.arm(arm)
+    run.encoded.summary()
+    mark = _fingerprint(recipe, config, run.encoded)
+    if (done := stage.finished(mark)) is not None:
+        say(f"train {arm}", f"already done: {done['optimizer_steps']} steps")
+        return done
+    check_model(recipe.model)
+    _claim(stage.path, mark)
+    connect(recipe.cluster)
+    job = TrainJob(
+        model=str(Path(recipe.model).resolve()) if Path(recipe.model).is_dir() else recipe.model,
+        model_name=recipe.model,
+        encoded=run.encoded.path,
+        cache=run.path / "train" / ".cache",
+        output=stage.path,
+        train=config,
+        seed=recipe.seed,
+    )
+    with _progress(f"train {arm}", stage.path / "metrics.jsonl"):
+        result = _fit(job, recipe.cluster.train_timeout_s)
+    if "error" in result:
+        raise InputError(result["error"])
+    summary = _summary(job, result)
+    stage.succeed(mark, summary)
+    return summary
+
+
+def _fingerprint(recipe: Recipe, config: TrainConfig, encoded: Stage) -> str:
+    """What decides the result of a training run."""
+    return fingerprint(
+        {
+            "encoded": json.loads(encoded.marker.read_text(encoding="utf-8"))["fingerprint"],
+            "model": [recipe.model, file_identity(recipe.model)],
+            "train": config.model_dump(mode="json"),
+            "seed": recipe.seed,
+        }
+    )
+
+
+def _claim(folder: Path, mark: str) -> None:
+    """Note whose unfinished files a folder holds.
+
+    Raises:
+        InputError: if they are of a run with other settings.
+    """
+    note = folder / "settings.json"
+    if note.is_file() and json.loads(note.read_text(encoding="utf-8"))["fingerprint"] != mark:
+        raise InputError(
+            f"{folder} holds an unfinished run with other settings; choose another run name, or "
+            "delete that folder to start again"
+        )
+    write_json(note, {"fingerprint": mark})
+
+
+def _fit(job: TrainJob, start_timeout_s: float) -> dict[str, Any]:
+    """Run the workers to the end and return what the first one returned.
+
+    Raises:
+        InputError: if they failed for good.
+    """
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_timeout_s)
+    config = job.train
+    use_gpu, resources = worker_resources(config.num_workers)
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.num_workers, use_gpu=use_gpu, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name="checkpoints",
+            storage_path=str(job.output),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.num_to_keep),
+            # Ray's default for the controller is to retry for ever.
+            failure_config=ray.train.FailureConfig(
+                max_failures=config.max_failures, controller_failure_limit=0
+            ),
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    try:
+        result: Result = trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise InputError(f"training in {job.output} failed: {_reason(error)}") from error
+    returned: dict[str, Any] = result.return_value
+    return returned
+
+
+def _reason(error: Any) -> str:
+    """One line for what ended a run: the first worker's error, or the controller's."""
+    failures = getattr(error, "worker_failures", None) or {}
+    cause = next(iter(failures.values()), getattr(error, "controller_failure", error))
+    lines = [line for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[0] if lines else ''}".rstrip(": ")
+
+
+def _summary(job: TrainJob, result: dict[str, Any]) -> dict[str, Any]:
+    last = last_record(job.output / "metrics.jsonl") or {}
+    return {
+        "kind": "lora" if job.train.lora is not None else "full",
+        "model": str(job.output / "model"),
+        "optimizer_steps": result["step"] - result["skipped_steps"],
+        "skipped_steps": result["skipped_steps"],
+        "trained_tokens": result["trained_tokens"],
+        "seconds": result["seconds"],
+        "resumed_from": result["resumed_from"],
+        **{key: last[key] for key in FINAL_METRICS},
+    }
+
+
+@contextmanager
+def _progress(title: str, metrics: Path) -> Iterator[None]:
+    """Show the records that the first worker writes while the driver waits for the run."""
+    stop = threading.Event()
+    with Progress(title, unit="step") as progress:
+
+        def follow() -> None:
+            while not stop.wait(1.0):
+                _show(progress, metrics)
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            _show(progress, metrics)
+
+
+def _show(progress: Progress, metrics: Path) -> None:
+    last = last_record(metrics)
+    if last is None:
+        return
+    progress.total = last["total_steps"]
+    loss = "-" if last["loss"] is None else f"{last['loss']:.3f}"
+    progress.to(last["step"], f"loss {loss}, {last['tokens_per_s']:.0f} tokens/s")
