@@ -1,0 +1,8 @@
+"""The before/after report as one HTML page, as Markdown, and as a table on the terminal."""
+
+from eval.report.html import render_html
+from eval.report.markdown import render_markdown
+from eval.report.terminal import terminal_table
+from eval.report.write import write_report
+
+__all__ = ["render_html", "render_markdown", "terminal_table", "write_report"]

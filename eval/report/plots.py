@@ -1,0 +1,296 @@
+"""The report's charts as inline SVG, coloured by CSS classes so that they follow light and dark.
+
+Every chart is drawn 440 pixels wide, a size at which its 12-pixel text stays readable on a phone;
+wide screens show charts side by side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from eval.report.svg import FONT_PX, Axis, drawing, label, spread, tag, text_width
+
+WIDTH = 440.0
+LEFT, TOP, BOTTOM = 52.0, 12.0, 42.0
+PLOT_HEIGHT = 300.0
+BAR, BAR_GAP, GROUP_GAP = 13.0, 3.0, 16.0
+
+Format = Callable[[float], str]
+
+
+class Ranged(NamedTuple):
+    """A number with its interval; equal ends draw no whisker."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Point(NamedTuple):
+    """One variant in the scatter; `style` is its colour class."""
+
+    name: str
+    style: str
+    x: Ranged
+    y: Ranged
+
+
+class Bar(NamedTuple):
+    """One bar of a group."""
+
+    name: str
+    style: str
+    size: Ranged
+
+
+class Line(NamedTuple):
+    """One curve; points that are not finite leave a gap."""
+
+    name: str
+    style: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels that a label occupies."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def overlaps(self, other: Box) -> bool:
+        """Whether the two rectangles share area."""
+        return (
+            self.left < other.right
+            and other.left < self.right
+            and self.top < other.bottom
+            and other.top < self.bottom
+        )
+
+
+def percent(share: float) -> str:
+    """A share on an axis: `85%`."""
+    return f"{100 * share:.3g}%"
+
+
+def padded(values: Sequence[float], low: float = -math.inf, high: float = math.inf) -> Ranged:
+    """The range of an axis around values: 8 % air on both sides, kept inside [low, high]."""
+    bottom, top = min(values), max(values)
+    air = 0.08 * (top - bottom) or 0.05 * abs(top) or 0.5
+    return Ranged(0.0, max(low, bottom - air), min(high, top + air))
+
+
+def _frame(x: Axis, y: Axis, names: tuple[str, str], formats: tuple[Format, Format]) -> Markup:
+    """Grid lines, tick labels and the two axis titles."""
+    parts = []
+    for tick in y.ticks():
+        parts.append(tag("line", class_="grid", x1=x.start, x2=x.stop, y1=y(tick), y2=y(tick)))
+        parts.append(
+            label(x.start - 7, y(tick) + 4, formats[1](tick), class_="tick", text_anchor="end")
+        )
+    for tick in x.ticks():
+        parts.append(tag("line", class_="grid", x1=x(tick), x2=x(tick), y1=y.start, y2=y.stop))
+        parts.append(
+            label(x(tick), y.start + 17, formats[0](tick), class_="tick", text_anchor="middle")
+        )
+    parts.append(tag("line", class_="axis", x1=x.start, x2=x.stop, y1=y.start, y2=y.start))
+    parts.append(label(x.stop, y.start + 35, f"{names[0]} →", class_="title", text_anchor="end"))
+    parts.append(label(2, TOP, f"↑ {names[1]}", class_="title"))
+    return Markup("").join(parts)
+
+
+def _whiskers(point: Point, x: Axis, y: Axis) -> Markup:
+    across = {"y1": y(point.y.value), "y2": y(point.y.value)}
+    upward = {"x1": x(point.x.value), "x2": x(point.x.value)}
+    return tag(
+        "line", class_=f"whisker {point.style}", x1=x(point.x.low), x2=x(point.x.high), **across
+    ) + tag(
+        "line", class_=f"whisker {point.style}", y1=y(point.y.low), y2=y(point.y.high), **upward
+    )
+
+
+def place_label(text: str, x: float, y: float, taken: Sequence[Box], frame: Box) -> Box:
+    """The first place around a point where a label hits nothing and stays inside the frame.
+
+    Falls back to the place with the fewest collisions.
+    """
+    width, height = text_width(text) + 4, FONT_PX + 3
+    corners = [(9.0, -height - 4), (9.0, 4.0), (-width - 9, -height - 4), (-width - 9, 4.0)]
+    farther = [(dx * 2, dy * 2.4) for dx, dy in corners]
+    boxes = [
+        Box(x + dx, y + dy, x + dx + width, y + dy + height) for dx, dy in [*corners, *farther]
+    ]
+
+    def trouble(box: Box) -> int:
+        outside = (
+            box.left < frame.left
+            or box.right > frame.right
+            or box.top < frame.top
+            or box.bottom > frame.bottom
+        )
+        return 10 * outside + sum(box.overlaps(other) for other in taken)
+
+    return min(boxes, key=trouble)
+
+
+def scatter(points: Sequence[Point], x_name: str, y_name: str) -> Markup:
+    """Shares against shares, each point with the intervals of both and its name beside it."""
+    spans = [
+        padded([end for point in points for end in getattr(point, side)], 0, 1) for side in "xy"
+    ]
+    x = Axis(spans[0].low, spans[0].high, LEFT, WIDTH - 24)
+    y = Axis(spans[1].low, spans[1].high, PLOT_HEIGHT - BOTTOM, TOP + 14)
+    frame = Box(x.start, y.stop - 4, WIDTH, y.start)
+    centres = [(x(point.x.value), y(point.y.value)) for point in points]
+    taken = [Box(cx - 7, cy - 7, cx + 7, cy + 7) for cx, cy in centres]
+    for point, (cx, cy) in zip(points, centres, strict=True):
+        taken.append(Box(x(point.x.low), cy - 1, x(point.x.high), cy + 1))
+        taken.append(Box(cx - 1, y(point.y.high), cx + 1, y(point.y.low)))
+    parts = [_whiskers(point, x, y) for point in points]
+    for point, (cx, cy) in zip(points, centres, strict=True):
+        box = place_label(point.name, cx, cy, taken, frame)
+        taken.append(box)
+        parts.append(tag("circle", class_=f"mark {point.style}", cx=cx, cy=cy, r=6))
+        parts.append(label(box.left + 2, box.bottom - 4, point.name, class_="name"))
+    said = "; ".join(f"{p.name}: {percent(p.x.value)}, {percent(p.y.value)}" for p in points)
+    return drawing(
+        WIDTH,
+        PLOT_HEIGHT,
+        f"{y_name} against {x_name}. {said}",
+        _frame(x, y, (x_name, y_name), (percent, percent)),
+        *parts,
+    )
+
+
+def _bar(bar: Bar, x: Axis, top: float, written: str) -> Markup:
+    middle = top + BAR / 2
+    end = x(bar.size.value)
+    parts = [
+        tag(
+            "rect",
+            tag("title", f"{bar.name}: {written}"),
+            class_=f"bar {bar.style}",
+            x=x.start,
+            y=top,
+            width=max(1.0, end - x.start),
+            height=BAR,
+        )
+    ]
+    if bar.size.high > bar.size.low:
+        ends = {"x1": x(bar.size.low), "x2": x(bar.size.high)}
+        parts.append(tag("line", class_="interval", y1=middle, y2=middle, **ends))
+        end = max(end, ends["x2"])
+    parts.append(label(end + 6, middle + 4, written, class_="number"))
+    return Markup("").join(parts)
+
+
+def bars(groups: Mapping[str, Sequence[Bar]], written: Format, description: str) -> Markup:
+    """Horizontal bars from zero in named groups, each with its value written at its end.
+
+    Bars whose value is not finite are left out.
+    """
+    shown = {
+        name: [bar for bar in group if math.isfinite(bar.size.value)]
+        for name, group in groups.items()
+    }
+    ends = [end for group in shown.values() for bar in group for end in bar.size]
+    margin = max((text_width(written(end)) for end in ends), default=0.0) + 12
+    x = Axis(0.0, max([*ends, 1e-9]), 1.0, WIDTH - margin)
+    parts, top = [], 0.0
+    for name, group in shown.items():
+        parts.append(label(0, top + FONT_PX, name, WIDTH, class_="group"))
+        top += FONT_PX + 7
+        for bar in group:
+            parts.append(_bar(bar, x, top, written(bar.size.value)))
+            top += BAR + BAR_GAP
+        top += GROUP_GAP
+    return drawing(WIDTH, max(1.0, top - GROUP_GAP), description, *parts)
+
+
+def _path(line: Line, x: Axis, y: Axis) -> str:
+    """Path data of a curve; a new subpath starts after every gap."""
+    pairs = zip(line.x, line.y, strict=True)
+    pieces = [
+        list(run) for finite, run in groupby(pairs, lambda pair: math.isfinite(pair[1])) if finite
+    ]
+    return " ".join(
+        "M" + " L".join(f"{x(across):.1f},{y(up):.1f}" for across, up in piece) for piece in pieces
+    )
+
+
+def _end_labels(names: Sequence[str], heights: Sequence[float], x: float, y: Axis) -> Markup:
+    """Names beside the right ends of curves or layers, moved apart where they would overlap."""
+    places = spread([*heights], FONT_PX + 2, y.stop + 4, y.start - 2)
+    return Markup("").join(
+        label(x, place + 4, name, WIDTH - x, class_="name")
+        for name, place in zip(names, places, strict=True)
+    )
+
+
+def _right_edge(names: Sequence[str]) -> float:
+    """Where the plot must end so that the names fit beside it; at most a third is given to them."""
+    return WIDTH - min(WIDTH / 3, max(map(text_width, names)) + 12)
+
+
+def _count(number: float) -> str:
+    return f"{number / 1000:g}k" if abs(number) >= 1000 else f"{number:g}"
+
+
+def _steps(lines: Sequence[Sequence[float]], stop: float) -> Axis:
+    low, high = min(map(min, lines)), max(map(max, lines))
+    return Axis(low, high if high > low else low + 1, LEFT, stop)
+
+
+def curves(lines: Sequence[Line], x_name: str, y_name: str) -> Markup:
+    """Curves over training steps, named at their right ends."""
+    finite = [up for line in lines for up in line.y if math.isfinite(up)]
+    span = padded(finite or [0.0, 1.0], low=0.0)
+    names = [line.name for line in lines]
+    x = _steps([line.x for line in lines], _right_edge(names))
+    y = Axis(span.low, span.high, PLOT_HEIGHT - BOTTOM, TOP + 14)
+    last = [next((up for up in reversed(line.y) if math.isfinite(up)), 0.0) for line in lines]
+    parts = [tag("path", class_=f"curve {line.style}", d=_path(line, x, y)) for line in lines]
+    return drawing(
+        WIDTH,
+        PLOT_HEIGHT,
+        f"{y_name} over {x_name}: {', '.join(names)}",
+        _frame(x, y, (x_name, y_name), (_count, lambda tick: f"{tick:g}")),
+        *parts,
+        _end_labels(names, [y(up) for up in last], x.stop + 8, y),
+    )
+
+
+def areas(steps: Sequence[float], layers: Sequence[Line], x_name: str, y_name: str) -> Markup:
+    """Shares stacked to 100 % over training steps, named at the right edge.
+
+    A step whose shares are not finite counts as zero there.
+    """
+    names = [layer.name for layer in layers]
+    x = _steps([steps], _right_edge(names))
+    y = Axis(0.0, 1.0, PLOT_HEIGHT - BOTTOM, TOP + 14)
+    floor = [0.0] * len(steps)
+    parts, middles = [], []
+    for layer in layers:
+        ceiling = [
+            low + (up if math.isfinite(up) else 0.0) for low, up in zip(floor, layer.y, strict=True)
+        ]
+        outline = [*zip(steps, ceiling, strict=True), *reversed([*zip(steps, floor, strict=True)])]
+        data = "M" + " L".join(f"{x(across):.1f},{y(up):.1f}" for across, up in outline) + "Z"
+        parts.append(tag("path", tag("title", layer.name), class_=f"area {layer.style}", d=data))
+        middles.append(y((floor[-1] + ceiling[-1]) / 2))
+        floor = ceiling
+    return drawing(
+        WIDTH,
+        PLOT_HEIGHT,
+        f"{y_name} over {x_name}: {', '.join(names)}",
+        _frame(x, y, (x_name, y_name), (_count, percent)),
+        *parts,
+        _end_labels(names, middles, x.stop + 8, y),
+    )

@@ -1,0 +1,186 @@
+"""How numbers, effects and foreign text are put into words; shared by all forms of the report."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from eval.schema import SUITES, GateResult, Metric, Paired, Report, SideBySide, Suite
+
+ALPHA = 0.05  # a difference is called significant if its Holm-adjusted p-value is below this
+
+Unit = Literal["share", "number", "tokens"]
+Effect = Literal["better", "worse", "changed", "unclear"]
+
+EFFECT_SIGNS: dict[Effect, str] = {"better": "▲", "worse": "▼", "changed": "◆", "unclear": "○"}
+
+
+class Family(NamedTuple):
+    """A family's short name and the question it answers."""
+
+    name: str
+    question: str
+
+
+FAMILIES: dict[Suite, Family] = {
+    "domain": Family("Learned", "Did it learn the domain?"),
+    "template": Family("Parrot", "Did its answers turn into templates?"),
+    "robustness": Family("Robust", "Does it hold when the question is worded differently?"),
+    "ood": Family("Forgot", "Did it lose what the base model could do?"),
+}
+FAMILY_ORDER: tuple[Suite, ...] = ("domain", "template", "robustness", "ood")
+assert set(FAMILY_ORDER) == set(SUITES)
+
+
+def _plain(number: float) -> str:
+    size = abs(number)
+    decimals = 3 if size < 1 else 2 if size < 100 else 0
+    return f"{number:,.{decimals}f}"
+
+
+def value(number: float, unit: Unit) -> str:
+    """A measured value: `91.2%`, `0.084`, `45.2`; `n/a` where there is none."""
+    if not math.isfinite(number):
+        return "n/a"
+    if unit == "share":
+        return f"{100 * number:.1f}%"
+    return f"{number:,.1f}" if unit == "tokens" else _plain(number)
+
+
+def difference(number: float, unit: Unit) -> str:
+    """A signed difference; shares differ by percentage points (`+31.2 pts`)."""
+    if not math.isfinite(number):
+        return "n/a"
+    text = f"{100 * number:.1f} pts" if unit == "share" else value(number, unit)
+    digits = text.removeprefix("-")
+    if not any(digit in digits for digit in "123456789"):
+        return f"±{digits}"
+    return f"−{digits}" if number < 0 else f"+{digits}"
+
+
+def interval(low: float, high: float, unit: Unit) -> str:
+    """The interval of a value: `88.1–93.9%`."""
+    left, right = value(low, unit), value(high, unit)
+    return f"{left.removesuffix('%') if right.endswith('%') else left}–{right}"
+
+
+def difference_interval(low: float, high: float, unit: Unit) -> str:
+    """The interval of a difference: `+27.0 to +35.1`."""
+    ends = (difference(end, unit).removesuffix(" pts") for end in (low, high))
+    return " to ".join(ends)
+
+
+def probability(p: float) -> str:
+    """A p-value as it is printed in papers: `p < .001`, `p = .021`."""
+    if p < 0.001:
+        return "p < .001"
+    digits = f"{p:.2f}" if p >= 0.1 else f"{p:.3f}"
+    return f"p = {digits.removeprefix('0')}"
+
+
+def effect(metric: Metric, paired: Paired) -> Effect:
+    """Whether a difference is significant after Holm and, if so, in which direction."""
+    if not paired.p_holm < ALPHA or paired.delta == 0:
+        return "unclear"
+    if metric.better == "neither":
+        return "changed"
+    return "better" if (paired.delta > 0) == (metric.better == "higher") else "worse"
+
+
+def significance(metric: Metric, paired: Paired) -> str:
+    """One phrase: the verdict on the difference with its adjusted p-value."""
+    p = probability(paired.p_holm)
+    if effect(metric, paired) != "unclear":
+        return f"significant, {p}"
+    smallest = difference(paired.minimum_detectable, metric.unit).lstrip("+±")
+    return f"within noise, {p}; could have shown ≥ {smallest}"
+
+
+class GateText(NamedTuple):
+    """A gate in words: `Repetition`, `18.2%`, `≤ 25.0%`."""
+
+    label: str
+    value: str
+    bound: str
+    passed: bool
+
+
+def gate_text(gate: GateResult) -> GateText:
+    """Words for a gate, from its name: `<what>_min` or `<what>_max`.
+
+    All gates are shares; a gate on a `..._drop` bounds a difference of shares.
+    """
+    what, _, kind = gate.gate.rpartition("_")
+    sign = "≥" if kind == "min" else "≤"
+    measured, bound = (value(x, "share") for x in (gate.value, gate.bound))
+    if what.endswith("drop"):
+        measured, bound = measured.replace("%", " pts"), bound.replace("%", " pts")
+    return GateText(
+        (what or gate.gate).replace("_", " ").capitalize(),
+        measured,
+        f"{sign} {bound.replace('.0', '')}",
+        gate.passed,
+    )
+
+
+def gates_of(report: Report, variant: str) -> list[GateText]:
+    """The gates of one variant, broken ones first."""
+    gates = [gate_text(gate) for gate in report.gates if gate.variant == variant]
+    return sorted(gates, key=lambda gate: gate.passed)
+
+
+def headline(gates: list[GateText]) -> str:
+    """The one line per variant: gates kept or broken."""
+    broken = [gate.label.lower() for gate in gates if not gate.passed]
+    if not gates:
+        return "No gates were set"
+    if not broken:
+        return f"Keeps all {len(gates)} gates" if len(gates) > 1 else "Keeps its gate"
+    return f"Breaks {len(broken)} of {len(gates)} gates: {', '.join(broken)}"
+
+
+def columns(report: Report) -> list[str]:
+    """Columns of the metrics table: the variants, baseline first, then the human answers."""
+    human = any("human" in metric.values for metric in report.metrics)
+    return [*report.variants, *(["human"] if human else [])]
+
+
+def tuned(report: Report) -> list[str]:
+    """Every variant but the baseline."""
+    return [variant for variant in report.variants if variant != report.baseline]
+
+
+def by_family(report: Report) -> list[tuple[Family, list[Metric]]]:
+    """The metrics in the order of the questions a reader asks; empty families left out."""
+    groups = (
+        (FAMILIES[key], [metric for metric in report.metrics if metric.family == key])
+        for key in FAMILY_ORDER
+    )
+    return [(family, metrics) for family, metrics in groups if metrics]
+
+
+def flips(report: Report) -> Iterator[tuple[SideBySide, str, bool]]:
+    """Cases that a variant fixed (True) or broke (False) against the baseline."""
+    for sample in report.samples:
+        before = sample.answers.get(report.baseline)
+        for variant in tuned(report):
+            after = sample.answers.get(variant)
+            if before and after and before.correct != after.correct:
+                yield sample, variant, after.correct
+
+
+# Cc: controls, Cf: format characters (bidi overrides, zero-width), Cs: lone surrogates.
+_HIDDEN = {"Cc", "Cf", "Cs"}
+_HARMLESS = {"\n", "\t", "\u200d", "\ufe0f"}  # line breaks, tabs, and what emoji are joined with
+
+
+def visible(text: str) -> str:
+    """Show characters that hide or reorder text as `⟨U+202E⟩` instead of letting them act."""
+    return "".join(
+        f"⟨U+{ord(char):04X}⟩"
+        if char not in _HARMLESS and unicodedata.category(char) in _HIDDEN
+        else char
+        for char in text.replace("\r\n", "\n")
+    )
