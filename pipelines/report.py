@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from eval.compare import compare, read_samples
-from eval.report import write_report
 
 from cluster.rundir import RunDirectory, fingerprint
+from eval.report import write_report
 from eval.schema import CorpusSummary, Report, TrainingCurve
 from nlirg.config import TrainConfig
 from pipelines.recipe import Recipe
@@ -64,13 +64,13 @@ def passed(result: Report) -> bool:
 
 def training_curve(run: RunDirectory, arm: str, train: TrainConfig) -> TrainingCurve:
     """Read one arm's `metrics.jsonl`."""
-    rows = read_metrics(run.arm(arm).path / "metrics.jsonl")
+    rows = _logged(run.arm(arm).path / "metrics.jsonl")
     summary = run.arm(arm).summary()
     return TrainingCurve(
         steps=[row["step"] for row in rows],
         loss=[row["loss"] for row in rows],
         weighted_loss=[row["weighted_loss"] for row in rows],
-        zones={zone: [row[f"zone_{zone}"] for row in rows] for zone in ZONES},
+        zones={zone: [row[zone] for row in rows] for zone in ZONES},
         trained_tokens=summary["trained_tokens"],
         optimizer_steps=summary["optimizer_steps"],
         settings={
@@ -84,9 +84,10 @@ def training_curve(run: RunDirectory, arm: str, train: TrainConfig) -> TrainingC
     )
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def _logged(path: Path) -> list[dict[str, Any]]:
+    """Records of a metrics file; those of steps that were all skipped have no loss to draw."""
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [record for record in records if record["loss"] is not None]
 
 
 def _corpus(summary: dict[str, Any]) -> CorpusSummary:

@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nlirg.errors import InputError
+from pipelines import cli
+
+MINIMAL = {"name": "a", "model": "none/such", "data": ["none.jsonl"]}
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL | {"storage": str(tmp_path / "runs")}))
+    return path
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr("sys.argv", ["nlirg", *map(str, words)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return int(left.value.code or 0)
+
+
+def test_dry_run_shows_the_resolved_recipe_and_starts_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], recipe: Path
+) -> None:
+    assert call(monkeypatch, "run", recipe, "train.epochs=4", "--dry-run") == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["train"]["epochs"] == 4
+    assert shown["train"]["weighting"]["x0"] == 1.2
+    assert not (recipe.parent / "runs").exists()
+
+
+@pytest.mark.parametrize("stage", ["run", "score", "encode", "train", "evaluate", "tune"])
+def test_bad_input_is_one_line_and_code_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    recipe: Path,
+    stage: str,
+) -> None:
+    assert call(monkeypatch, stage, recipe, "train.epoch=4") == 2
+    error = capsys.readouterr().err
+    assert "did you mean train.epochs" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        ("score", "none.jsonl"),
+        ("run", "none.jsonl"),
+        ("encode", "scores is not complete"),
+        ("train", "encoded is not complete"),
+    ],
+)
+def test_what_is_missing_is_named_and_nothing_is_marked_done(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    recipe: Path,
+    stage: str,
+    said: str,
+) -> None:
+    assert call(monkeypatch, stage, recipe) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+    assert not list((recipe.parent / "runs").rglob("_SUCCESS"))
+
+
+def test_unknown_model_folder_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], recipe: Path
+) -> None:
+    (recipe.parent / "d.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    words = [f"data=[{recipe.parent / 'd.jsonl'}]", "model=./none_such"]
+    assert call(monkeypatch, "score", recipe, *words) == 2
+    error = capsys.readouterr().err
+    assert "./none_such" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_an_unforeseen_error_is_told_in_one_line_and_never_looks_like_a_failed_gate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], recipe: Path
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("pipelines.score.score", broken)
+    assert call(monkeypatch, "score", recipe) == 2
+    assert "ZeroDivisionError: division by zero" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_how_to_continue(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], recipe: Path
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.score.score", interrupted)
+    assert call(monkeypatch, "score", recipe) == 130
+    assert "run the same command again" in capsys.readouterr().err
+
+
+def test_the_reason_of_a_worker_is_found_through_rays_wrapping() -> None:
+    from pipelines.ray_data import root_cause
+
+    def wrapped() -> None:
+        with root_cause():
+            try:
+                raise InputError("row 7: the model returns NaN")
+            except InputError as inner:
+                outer = RuntimeError("task failed\nlong text")
+                outer.cause = inner  # type: ignore[attr-defined]  # as RayTaskError has it
+                raise outer from None
+
+    with pytest.raises(InputError, match=r"^row 7"):
+        wrapped()
