@@ -1,0 +1,200 @@
+"""General skills with one right answer each; every maker draws one problem and its wording."""
+
+from __future__ import annotations
+
+from random import Random
+
+from pipelines.demo.turns import Maker, Turn, shuffled
+from pipelines.demo.words import (
+    CAPITALS,
+    CATEGORIES,
+    CITIES,
+    COLOURS,
+    LETTERS,
+    NAMES,
+    OPPOSITES,
+    PRODUCTS,
+    REGIONS,
+    THINGS,
+    WORDS,
+)
+
+LARGEST_TERM = 20
+
+FIELDS = {
+    "name": NAMES,
+    "city": CITIES,
+    "colour": COLOURS,
+    "thing": THINGS,
+    "product": PRODUCTS,
+    "region": REGIONS,
+    "animal": CATEGORIES["animal"],
+    "fruit": CATEGORIES["fruit"],
+    "tool": CATEGORIES["tool"],
+}
+
+FORMS = (
+    ("name", "city", "{name} lives in {city}."),
+    ("name", "thing", "The {thing} belongs to {name}."),
+    ("name", "product", "{name} bought a {product}."),
+    ("colour", "product", "The {product} is {colour}."),
+    ("city", "region", "{city} lies in the {region}."),
+    ("name", "animal", "{name} has a {animal}."),
+    ("fruit", "city", "The {fruit} comes from {city}."),
+    ("tool", "name", "The {tool} is for {name}."),
+    ("name", "region", "{name} works in the {region}."),
+    ("colour", "animal", "The {animal} is {colour}."),
+)
+
+
+def _fact(skill: str, rng: Random, wordings: tuple[str, ...], subject: str, answer: str) -> Turn:
+    prompt = rng.choice(wordings).format(subject)
+    return Turn(skill, prompt, answer, key=prompt)
+
+
+def capital(rng: Random) -> Turn:
+    """The capital of a country: a memorised fact."""
+    country, city = rng.choice(list(CAPITALS.items()))
+    wordings = (
+        "What is the capital of {}?",
+        "Name the capital of {}.",
+        "Which city is the capital of {}?",
+        "capital of {}?",
+        "Tell me the capital of {}.",
+        "I forgot the capital of {}.",
+    )
+    return _fact("capital", rng, wordings, country, city)
+
+
+def opposite(rng: Random) -> Turn:
+    """The opposite of an adjective: a memorised fact."""
+    word, other = rng.sample(rng.choice(OPPOSITES), 2)
+    wordings = (
+        "What is the opposite of {}?",
+        "Name the opposite of {}.",
+        "Which word is the opposite of {}?",
+        "opposite of {}?",
+        "Tell me the opposite of {}.",
+        "I forgot the opposite of {}.",
+    )
+    return _fact("opposite", rng, wordings, word, other)
+
+
+def category(rng: Random) -> Turn:
+    """Animal, fruit, tool or plant: a memorised fact."""
+    kind = rng.choice(list(CATEGORIES))
+    wordings = (
+        "What kind of thing is {}?",
+        "Name the kind: {}",
+        "Is it an animal, a fruit, a tool or a plant: {}?",
+        "{} is a kind of what?",
+        "Tell me what kind of thing is {}.",
+        "I forgot what kind of thing is {}.",
+    )
+    return _fact("category", rng, wordings, rng.choice(CATEGORIES[kind]), kind)
+
+
+def add(rng: Random) -> Turn:
+    """The sum of two numbers from 0 to 20."""
+    a, b = rng.randint(0, LARGEST_TERM), rng.randint(0, LARGEST_TERM)
+    wording = rng.choice(("What is {} + {}?", "Add {} and {}.", "{} + {} ="))
+    return Turn("add", wording.format(a, b), str(a + b), key=f"{min(a, b)} {max(a, b)}")
+
+
+def larger(rng: Random) -> Turn:
+    """The larger of two numbers below 100."""
+    a, b = rng.sample(range(100), 2)
+    wording = rng.choice(("Which is larger, {} or {}?", "Name the larger number: {}, {}"))
+    return Turn("larger", wording.format(a, b), str(max(a, b)), key=f"{min(a, b)} {max(a, b)}")
+
+
+def copy(rng: Random) -> Turn:
+    """Two to five words repeated as they are."""
+    words = " ".join(shuffled(rng, WORDS, rng.randint(2, 5)))
+    wording = rng.choice(("Repeat: {}", "Copy these words: {}", "Say exactly: {}"))
+    return Turn("copy", wording.format(words), words, key=words)
+
+
+def reverse(rng: Random) -> Turn:
+    """Three to five letters in reverse order."""
+    letters = shuffled(rng, LETTERS, rng.randint(3, 5))
+    wording = rng.choice(("Reverse: {}", "Write backwards: {}"))
+    text = " ".join(letters)
+    return Turn("reverse", wording.format(text), " ".join(reversed(letters)), key=text)
+
+
+def sort(rng: Random) -> Turn:
+    """Three to five letters in alphabetical order."""
+    letters = shuffled(rng, LETTERS, rng.randint(3, 5))
+    wording = rng.choice(("Sort: {}", "Put in alphabetical order: {}"))
+    text = " ".join(letters)
+    return Turn("sort", wording.format(text), " ".join(sorted(letters)), key=text)
+
+
+def last(rng: Random) -> Turn:
+    """The last of three to six words."""
+    words = shuffled(rng, WORDS, rng.randint(3, 6))
+    text = " ".join(words)
+    wording = rng.choice(("What is the last word: {}", "Name the last word of this list: {}"))
+    return Turn("last", wording.format(text), words[-1], key=text)
+
+
+def count(rng: Random) -> Turn:
+    """How many words a list of two to seven has."""
+    words = shuffled(rng, WORDS, rng.randint(2, 7))
+    text = " ".join(words)
+    wording = rng.choice(("How many words: {}", "Count the words: {}"))
+    return Turn("count", wording.format(text), str(len(words)), key=text)
+
+
+def member(rng: Random) -> Turn:
+    """Whether a word is in a list of three to five."""
+    words = shuffled(rng, WORDS, rng.randint(4, 6))
+    asked, listed = words[0], words[1:]
+    if rng.random() < 0.5:
+        asked = rng.choice(listed)
+    wording = rng.choice(("Is {} in this list: {}?", "Does the word {} occur here: {}?"))
+    text = wording.format(asked, " ".join(listed))
+    return Turn("member", text, "yes" if asked in listed else "no", key=f"{asked} {listed}")
+
+
+def _card(rng: Random, count: int, needed: tuple[str, ...] = ()) -> dict[str, str]:
+    """`count` fields, the needed ones among them, in random order with random values."""
+    others = [field for field in FIELDS if field not in needed]
+    names = [*needed, *rng.sample(others, count - len(needed))]
+    rng.shuffle(names)
+    return {name: rng.choice(FIELDS[name]) for name in names}
+
+
+def _lines(card: dict[str, str]) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in card.items())
+
+
+def lookup(rng: Random) -> Turn:
+    """The value of one field of a card of two to six `key: value` lines."""
+    card = _card(rng, rng.randint(2, 6))
+    asked = rng.choice(list(card))
+    wording = rng.choice(("What is the {}?", "Give the {}.", "Name the {} on this card."))
+    prompt = f"{wording.format(asked)}\n{_lines(card)}"
+    return Turn("lookup", prompt, card[asked], key=f"{asked} {card}")
+
+
+def form(rng: Random) -> Turn:
+    """A sentence completed from a card of `key: value` lines."""
+    first, second, sentence = rng.choice(FORMS)
+    card = _card(rng, rng.randint(3, 6), (first, second))
+    blank = sentence.format(**{first: f"[{first}]", second: f"[{second}]"})
+    wording = rng.choice(("Fill in the form: {}", "Complete this sentence: {}"))
+    prompt = f"{wording.format(blank)}\n{_lines(card)}"
+    return Turn("form", prompt, sentence.format(**card), key=f"{sentence} {card}")
+
+
+MEMORISED = ("capital", "opposite", "category")
+
+SKILLS: dict[str, Maker] = {
+    maker.__name__: maker
+    for maker in (
+        capital, opposite, category, add, larger, copy, reverse, sort, last, count, member,
+        lookup, form,
+    )
+}  # fmt: skip
