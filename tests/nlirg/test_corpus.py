@@ -1,0 +1,166 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nlirg.corpus import RawRow, list_shards, read_shard
+from nlirg.errors import InputError
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text('a"\\é三\n', max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+lines = st.sampled_from([b'{"a": 1}', b"", b"  ", b"{", b"\xff", '["三"]'.encode(), b'{"b": 2}\r'])
+reuse = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+
+
+def write(path: Path, content: bytes | str) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def rows(*paths: Path, shard_bytes: int = 1 << 20) -> list[RawRow]:
+    return [
+        row
+        for shard in list_shards([str(p) for p in paths], shard_bytes)
+        for row in read_shard(shard)
+    ]
+
+
+@given(
+    content=st.lists(lines, max_size=20), end=st.sampled_from([b"", b"\n"]), size=st.integers(1, 99)
+)
+@reuse
+def test_every_line_is_read_once_with_its_number_for_any_shard_size(tmp_path, content, end, size):
+    path = write(tmp_path / "x.jsonl", b'{"first": 0}\n' + b"\n".join(content) + end)
+    expected = [1] + [i for i, line in enumerate(content, start=2) if line.strip()]
+    found = rows(path, shard_bytes=size)
+    assert [row.line for row in found] == expected
+    assert found == rows(path)
+    shards = list_shards([str(path)], size)
+    assert [shard.stop for shard in shards[:-1]] == [shard.start for shard in shards[1:]]
+
+
+@given(content=st.lists(values, min_size=1, max_size=8))
+@reuse
+def test_an_array_and_its_lines_hold_the_same_rows(tmp_path, content):
+    array = write(tmp_path / "x.json", json.dumps(content, indent=1))
+    jsonl = write(tmp_path / "x.jsonl", "\n".join(map(json.dumps, content)))
+    expected = [(i, value, "") for i, value in enumerate(content, start=1)]
+    assert [row[1:] for row in rows(array)] == expected
+    assert [row[1:] for row in rows(jsonl)] == expected
+
+
+def test_numbers_of_arrays_are_plain_floats(tmp_path) -> None:
+    (row,) = rows(write(tmp_path / "x.json", "[1.5]"))
+    assert type(row.value) is float
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
+def test_a_byte_order_mark_is_no_content(tmp_path, name) -> None:
+    body = '[{"a": 1}]' if name == "x.json" else '{"a": 1}'
+    (row,) = rows(write(tmp_path / name, b"\xef\xbb\xbf" + body.encode()))
+    assert row == RawRow(str(tmp_path / name), 1, {"a": 1}, "")
+
+
+def test_lines_in_a_json_file_are_recognised(tmp_path) -> None:
+    assert [r.value for r in rows(write(tmp_path / "x.json", '{"a": 1}\n{"a": 2}'))] == [
+        {"a": 1},
+        {"a": 2},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"a": }', "not JSON: Expecting value at column 7"),
+        (b'{"a": "\xff"}', "not UTF-8 at byte 8"),
+        (b"[" * 100_000, "not usable JSON"),
+        (b"9" * 5000, "not usable JSON"),
+    ],
+)
+def test_a_malformed_line_is_an_error_row_and_the_rest_is_read(tmp_path, line, reason) -> None:
+    good, bad, after = rows(write(tmp_path / "x.jsonl", b'{"a": 1}\n' + line + b'\n{"a": 2}\n'))
+    assert (good.value, after.value, after.line) == ({"a": 1}, {"a": 2}, 3)
+    assert reason in bad.error
+    assert (bad.line, bad.value) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (b'[{"a": 1}, {"a": 2}, {"a" 3}, {"a": 4}]', "separated by a colon"),
+        (b'[{"a": 1}, {"a": 2}', "premature EOF"),
+        (b'[{"a": 1}, {"a": 2}, NaN]', "invalid char"),
+        (b'[{"a": 1}, {"a": 2}, "\xff"]', "invalid bytes in UTF8"),
+        (b'[{"a": 1}, {"a": 2}] x', "trailing garbage"),
+        (b'[{"a": 1}, {"a": 2}, ' + b"[" * 100_000, "nested deeper"),
+    ],
+)
+def test_a_malformed_array_is_read_up_to_the_fault(tmp_path, array, reason) -> None:
+    *good, bad = rows(write(tmp_path / "x.json", array))
+    assert [row.value for row in good[:2]] == [{"a": 1}, {"a": 2}]
+    assert "after element 2" in bad.error
+    assert reason in bad.error
+    assert "\n" not in bad.error
+    assert bad.line == 3
+
+
+def test_paths_may_be_files_directories_and_globs(tmp_path) -> None:
+    for name in ("b.jsonl", "a.json", "c.ndjson", "notes.txt", "sub.json/d.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, '{"a": 1}')
+    (tmp_path / "odd[1].jsonl").write_text('{"a": 1}')
+
+    def names(*paths: str) -> list[str]:
+        shards = list_shards([str(tmp_path / path) for path in paths])
+        return [str(Path(shard.path).relative_to(tmp_path)) for shard in shards]
+
+    assert names("b.jsonl", "a.json") == ["b.jsonl", "a.json"]
+    assert names("sub.json") == ["sub.json/d.jsonl"]
+    assert names("?.json*") == ["a.json", "b.jsonl"]
+    assert names("**/d.jsonl") == ["sub.json/d.jsonl"]
+    assert names("odd[1].jsonl") == ["odd[1].jsonl"]
+    assert names("a.json", "*.json", "a.json") == ["a.json"]
+
+
+def test_paths_are_absolute_for_workers_in_other_directories(tmp_path, monkeypatch) -> None:
+    write(tmp_path / "x.jsonl", "{}")
+    monkeypatch.chdir(tmp_path)
+    assert list_shards(["x.jsonl"])[0].path == str(tmp_path / "x.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("nowhere.jsonl", "no such file"),
+        ("no*.jsonl", "no file matches"),
+        ("empty", "holds no"),
+        ("blank.json", "is empty"),
+        ("x.jsonl.gz", "is compressed"),
+    ],
+)
+def test_paths_that_cannot_be_read(tmp_path, path, reason) -> None:
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "blank.json", "\n \n")
+    write(tmp_path / "x.jsonl.gz", b"\x1f\x8b\x08")
+    with pytest.raises(InputError, match=reason) as caught:
+        list_shards([str(tmp_path / path)])
+    assert path in str(caught.value)
+
+
+def test_a_file_that_has_gone_is_named(tmp_path) -> None:
+    path = write(tmp_path / "x.jsonl", "{}")
+    (shard,) = list_shards([str(path)])
+    path.unlink()
+    with pytest.raises(InputError, match=r"x\.jsonl: cannot read it"):
+        list(read_shard(shard))
+
+
+def test_nan_in_a_line_is_read_as_python_does(tmp_path) -> None:
+    (row,) = rows(write(tmp_path / "x.jsonl", "NaN"))
+    assert math.isnan(row.value)
