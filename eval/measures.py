@@ -1,0 +1,346 @@
+"""The metrics of a comparison: what each means and how it is computed from the tables."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from eval import estimates, stats
+from eval.estimates import Estimates, Setting, Statistic
+from eval.metrics import (
+    NGrams,
+    Units,
+    compression_ratio,
+    join_units,
+    opening,
+    repeated_share,
+)
+from eval.pairing import HUMAN, Table
+from eval.schema import Metric, Sample, Suite, TaskMetric
+from eval.stats import Flags
+
+Tables = Mapping[Suite, Table]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One metric: its words for the reader, and `estimate`, which gives None if undefined."""
+
+    key: str
+    label: str
+    family: Suite
+    unit: Literal["share", "number", "tokens"]
+    better: Literal["higher", "lower", "neither"]
+    help: str
+    estimate: Callable[[Tables, Setting], Estimates | None]
+    by_task: bool = False
+
+    def metric(self, tables: Tables, setting: Setting) -> Metric | None:
+        """Compute the metric; None if its suite was not run or it is not defined on it."""
+        found = self.estimate(tables, setting) if self.family in tables else None
+        if found is None:
+            return None
+        return Metric(
+            key=self.key,
+            label=self.label,
+            family=self.family,
+            unit=self.unit,
+            better=self.better,
+            help=self.help,
+            values=found.values,
+            against=found.against,
+        )
+
+
+def build_metrics(tables: Tables, setting: Setting) -> list[Metric]:
+    """Every metric that the suites allow, p-values adjusted over the metrics of a variant."""
+    built = [measure.metric(tables, setting) for measure in MEASURES]
+    metrics = [metric for metric in built if metric is not None]
+    for variant in dict.fromkeys(name for metric in metrics for name in metric.against):
+        adjusted = stats.holm(
+            {m.key: m.against[variant].p_value for m in metrics if variant in m.against}
+        )
+        for metric in metrics:
+            if metric.key in adjusted:
+                paired = metric.against[variant]
+                metric.against[variant] = paired.model_copy(update={"p_holm": adjusted[metric.key]})
+    return metrics
+
+
+def build_task_metrics(tables: Tables, setting: Setting) -> list[TaskMetric]:
+    """The metrics that make sense for one task type, for types with two independent cases."""
+    rows = []
+    for task in dict.fromkeys(s.task_type for table in tables.values() for s in table.cases):
+        parts = {suite: _of_task(table, task) for suite, table in tables.items()}
+        present = {suite: table for suite, table in parts.items() if table is not None}
+        for measure in MEASURES:
+            metric = measure.metric(present, setting) if task and measure.by_task else None
+            if metric is not None:
+                rows.append(TaskMetric(key=metric.key, task_type=task, values=metric.values))
+    return rows
+
+
+def _of_task(table: Table, task: str) -> Table | None:
+    keep = np.array([sample.task_type == task for sample in table.cases])
+    if len(set(table.clusters[keep])) < 2:
+        return None
+    return table.where(list(keep))
+
+
+def _mean(suite: Suite, value: Callable[[Sample], bool | float]) -> Callable[..., Estimates]:
+    """An estimator of the mean of one value a sample."""
+
+    def estimate(tables: Tables, setting: Setting) -> Estimates:
+        table = tables[suite]
+        return estimates.of_columns(table.column(value), table.clusters, setting)
+
+    return estimate
+
+
+def _consistency(tables: Tables, setting: Setting) -> Estimates | None:
+    """Per root: are the answers to all its prompts right, or all wrong?"""
+    prompts: dict[str, list[tuple[Table, int]]] = defaultdict(list)
+    for table in (tables["robustness"], tables.get("domain")):
+        for i, sample in enumerate(table.cases if table else ()):
+            prompts[sample.root_id].append((table, i)) if table else None
+    roots = [group for group in prompts.values() if len(group) > 1]
+    if len(roots) < 2:
+        return None
+    columns = {
+        name: np.array(
+            [len({table.answers[name][i].correct for table, i in group}) == 1 for group in roots]
+        )
+        for name in tables["robustness"].answers
+    }
+    return estimates.of_columns(columns, np.arange(len(roots)), setting)
+
+
+def _worst(tables: Tables, setting: Setting) -> Estimates:
+    """The accuracy under the perturbation that hurts most."""
+    table = tables["robustness"]
+    _, kinds = np.unique([sample.perturbation for sample in table.cases], return_inverse=True)
+
+    def statistic(right: Flags) -> Statistic:
+        def worst(keep: Flags) -> float:
+            asked = np.bincount(kinds[keep])
+            answered = np.bincount(kinds[keep], weights=right[keep])
+            return float((answered[asked > 0] / asked[asked > 0]).min())
+
+        return worst
+
+    statistics = {
+        name: statistic(right) for name, right in table.column(lambda s: s.correct).items()
+    }
+    return estimates.of_statistics(statistics, table.clusters, setting, upper=1)
+
+
+def _retention(tables: Tables, setting: Setting) -> Estimates | None:
+    """Of the cases the baseline gets right; the baseline's own value is 1 by definition."""
+    table = tables["ood"]
+    columns = table.column(lambda sample: sample.correct)
+    known = columns[setting.baseline]
+    if not known.any():
+        return None
+    values = {
+        name: estimates.share(right[known], table.clusters[known], setting.confidence)
+        for name, right in columns.items()
+    }
+    return Estimates(values, against={})
+
+
+def _whole_text(
+    statistic: Callable[[Sequence[Units]], Statistic], equal: bool, upper: float = 1
+) -> Callable[[Tables, Setting], Estimates | None]:
+    """An estimator of a statistic of all sampled answers, at equal length or as they are."""
+
+    def estimate(tables: Tables, setting: Setting) -> Estimates | None:
+        table = tables["template"]
+        texts = table.equal_units if equal else table.units
+        if not any(texts[setting.baseline]):
+            return None  # at equal length nothing is left: some variant is always silent
+        statistics = {name: statistic(answers) for name, answers in texts.items()}
+        return estimates.of_statistics(statistics, table.clusters, setting, upper, extra=HUMAN)
+
+    return estimate
+
+
+def _distinct(n: int) -> Callable[[Sequence[Units]], Statistic]:
+    return lambda texts: NGrams.of(texts, n).distinct
+
+
+def _top_phrases(texts: Sequence[Units]) -> Statistic:
+    return NGrams.of(texts, 3).top_share
+
+
+def _opening(texts: Sequence[Units]) -> Statistic:
+    known: dict[tuple[str, ...], int] = {}
+    codes = np.array([known.setdefault(opening(text), len(known)) for text in texts])
+    return lambda keep: float(np.bincount(codes[keep]).max() / np.count_nonzero(keep))
+
+
+def _compression(texts: Sequence[Units]) -> Statistic:
+    joined = [join_units(text) for text in texts]
+    return lambda keep: compression_ratio(
+        [text for text, kept in zip(joined, keep, strict=True) if kept]
+    )
+
+
+def _repetition(tables: Tables, setting: Setting) -> Estimates:
+    table = tables["template"]
+    columns = {
+        name: np.array([repeated_share(text) for text in texts])
+        for name, texts in table.units.items()
+    }
+    return estimates.of_columns(columns, table.clusters, setting, extra=HUMAN)
+
+
+MEASURES = (
+    Measure(
+        "domain_accuracy",
+        "Domain accuracy",
+        "domain",
+        "share",
+        "higher",
+        "Share of the held-out domain questions answered correctly.",
+        _mean("domain", lambda sample: sample.correct),
+        by_task=True,
+    ),
+    Measure(
+        "domain_slots",
+        "Domain score",
+        "domain",
+        "share",
+        "higher",
+        "Mean score of the domain answers; where facts are checked one by one, the share found.",
+        _mean("domain", lambda sample: float(sample.score)),
+        by_task=True,
+    ),
+    Measure(
+        "robustness_accuracy",
+        "Accuracy on reworded prompts",
+        "robustness",
+        "share",
+        "higher",
+        "Share of correct answers when the same domain questions are worded differently.",
+        _mean("robustness", lambda sample: sample.correct),
+        by_task=True,
+    ),
+    Measure(
+        "robustness_worst",
+        "Worst rewording",
+        "robustness",
+        "share",
+        "higher",
+        "Accuracy under the one kind of rewording that hurts this model most.",
+        _worst,
+    ),
+    Measure(
+        "robustness_consistency",
+        "Consistency over wordings",
+        "robustness",
+        "share",
+        "higher",
+        "Share of questions answered alike, always right or always wrong, in every wording.",
+        _consistency,
+    ),
+    Measure(
+        "distinct_1",
+        "Distinct-1",
+        "template",
+        "number",
+        "higher",
+        "Different words over all words of the sampled answers, cut to equal length.",
+        _whole_text(_distinct(1), equal=True),
+    ),
+    Measure(
+        "distinct_2",
+        "Distinct-2",
+        "template",
+        "number",
+        "higher",
+        "Different word pairs over all word pairs of the sampled answers, cut to equal length.",
+        _whole_text(_distinct(2), equal=True),
+        by_task=True,
+    ),
+    Measure(
+        "repetition_3",
+        "Repetition within an answer",
+        "template",
+        "share",
+        "lower",
+        "Share of an answer's three-word phrases that it has already used, on average.",
+        _repetition,
+        by_task=True,
+    ),
+    Measure(
+        "top_phrases_share",
+        "Top-10 phrases",
+        "template",
+        "share",
+        "lower",
+        "Share of all three-word phrases taken by the ten commonest, at equal length.",
+        _whole_text(_top_phrases, equal=True),
+    ),
+    Measure(
+        "opening_share",
+        "Commonest opening",
+        "template",
+        "share",
+        "lower",
+        "Share of the answers that begin with the same five words.",
+        _whole_text(_opening, equal=False),
+    ),
+    Measure(
+        "compression",
+        "Compression ratio",
+        "template",
+        "number",
+        "lower",
+        "How many times smaller the answers become when compressed: more means more repetitive.",
+        _whole_text(_compression, equal=True, upper=math.inf),
+    ),
+    Measure(
+        "answer_tokens",
+        "Answer length",
+        "template",
+        "tokens",
+        "neither",
+        "Mean number of generated tokens.",
+        _mean("template", lambda sample: float(sample.tokens)),
+    ),
+    Measure(
+        "stop_rate",
+        "Answers that end",
+        "template",
+        "share",
+        "higher",
+        "Share of the answers that end by themselves; the others run into the length limit.",
+        _mean("template", lambda sample: sample.finish_reason == "stop"),
+        by_task=True,
+    ),
+    Measure(
+        "ood_accuracy",
+        "General accuracy",
+        "ood",
+        "share",
+        "higher",
+        "Share of the questions from outside the domain answered correctly.",
+        _mean("ood", lambda sample: sample.correct),
+        by_task=True,
+    ),
+    Measure(
+        "retention",
+        "Retention",
+        "ood",
+        "share",
+        "higher",
+        "Of the general questions the base model gets right, the share still answered correctly.",
+        _retention,
+        by_task=True,
+    ),
+)

@@ -1,0 +1,148 @@
+"""Putting the variants' answers to the same prompts side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.metrics import Units, truncate_to_equal_length, units
+from eval.schema import SUITES, Sample, Suite
+from eval.stats import Ints, number_clusters
+from nlirg.errors import InputError
+
+HUMAN = "human"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One suite's answers: the same cases in the same order for every variant, none with errors.
+
+    Attributes:
+        answers: variant -> its samples, the baseline first.
+        clusters: which cases stem from one root, shape `[cases]`.
+        left_out: cases dropped because some variant has no answer to them.
+    """
+
+    answers: dict[str, list[Sample]]
+    clusters: Ints
+    left_out: int = 0
+
+    @property
+    def cases(self) -> list[Sample]:
+        """The baseline's samples, for what is the same in every variant's."""
+        return next(iter(self.answers.values()))
+
+    def column(self, value: Callable[[Sample], Any]) -> dict[str, NDArray[Any]]:
+        """One value a case, for every variant; each of shape `[cases]`."""
+        return {name: np.array([value(s) for s in rows]) for name, rows in self.answers.items()}
+
+    def where(self, keep: Sequence[bool]) -> Table:
+        """The table of some of the cases.
+
+        Raises:
+            InputError: if fewer than two independent cases remain.
+        """
+        answers = {
+            name: [sample for sample, kept in zip(rows, keep, strict=True) if kept]
+            for name, rows in self.answers.items()
+        }
+        roots = [root for root, kept in zip(self.clusters, keep, strict=True) if kept]
+        return Table(answers, number_clusters(list(map(str, roots))))
+
+    @cached_property
+    def units(self) -> dict[str, list[Units]]:
+        """The answers as units; "human" holds the references where they can be compared.
+
+        That needs a reference for every case and no repeated prompt: a reference written twice
+        would look like repetition.
+        """
+        texts = {name: [sample.answer for sample in rows] for name, rows in self.answers.items()}
+        references = [sample.reference for sample in self.cases]
+        if all(references) and int(self.clusters.max()) + 1 == len(references):
+            texts[HUMAN] = references
+        return {name: [units(text) for text in answers] for name, answers in texts.items()}
+
+    @cached_property
+    def equal_units(self) -> dict[str, list[Units]]:
+        """`units` cut to the shortest variant's length, case by case; references do not count."""
+        cut = truncate_to_equal_length({name: self.units[name] for name in self.answers})
+        if HUMAN in self.units:
+            lengths = [len(answer) for answer in next(iter(cut.values()))]
+            cut[HUMAN] = [
+                text[:length] for text, length in zip(self.units[HUMAN], lengths, strict=True)
+            ]
+        return cut
+
+
+def pair_samples(samples: Mapping[str, Sequence[Sample]], baseline: str) -> dict[Suite, Table]:
+    """Make one table a suite, for the suites that have samples.
+
+    Raises:
+        InputError: if the variants did not answer exactly the same prompts, a sample is not
+            sound, or fewer than two independent cases have an answer of every variant.
+    """
+    if baseline not in samples:
+        raise InputError(f"there are no samples of the baseline {baseline!r}")
+    if HUMAN in samples:
+        raise InputError(f"{HUMAN!r} stands for the reference answers; name the variant otherwise")
+    order = [baseline, *(name for name in samples if name != baseline)]
+    tables: dict[Suite, Table] = {}
+    for suite in SUITES:
+        by_variant = {name: _by_case(samples[name], name, suite) for name in order}
+        if any(by_variant.values()):
+            tables[suite] = _pair(by_variant, baseline, suite)
+    if not tables:
+        raise InputError("zero pairs: there are no samples to compare")
+    return tables
+
+
+def _by_case(samples: Sequence[Sample], variant: str, suite: str) -> dict[str, Sample]:
+    rows: dict[str, Sample] = {}
+    for sample in samples:
+        if sample.suite != suite:
+            continue
+        where = f"variant {variant!r}, suite {suite!r}, case {sample.case_id!r}"
+        if sample.case_id in rows:
+            raise InputError(f"{where}: answered twice; evaluate the variant again")
+        if not 0 <= sample.score <= 1:
+            raise InputError(f"{where}: score {sample.score} is not in [0, 1]")
+        rows[sample.case_id] = sample
+    return rows
+
+
+def _pair(by_variant: Mapping[str, dict[str, Sample]], baseline: str, suite: str) -> Table:
+    base = by_variant[baseline]
+    for name, rows in by_variant.items():
+        _same_prompts(base, rows, f"suite {suite!r}: {name!r} and {baseline!r}")
+    kept = [key for key in base if all(_sound(rows[key]) for rows in by_variant.values())]
+    roots = [base[key].root_id or key for key in kept]
+    try:
+        clusters = number_clusters(roots)
+    except InputError as error:
+        raise InputError(f"suite {suite!r}: {error}") from None
+    answers = {name: [rows[key] for key in kept] for name, rows in by_variant.items()}
+    return Table(answers, clusters, len(base) - len(kept))
+
+
+def _same_prompts(base: Mapping[str, Sample], rows: Mapping[str, Sample], who: str) -> None:
+    different = sorted(base.keys() ^ rows.keys())
+    if different:
+        raise InputError(
+            f"{who} answered different cases ({different[0]!r} and {len(different) - 1} more); "
+            "evaluate both again"
+        )
+    for key, sample in base.items():
+        if rows[key].prompt_sha256 != sample.prompt_sha256:
+            raise InputError(
+                f"{who} saw different prompts for case {key!r}; evaluate both again with the same "
+                "tokenizer and chat template"
+            )
+
+
+def _sound(sample: Sample) -> bool:
+    return sample.finish_reason != "error" and not sample.error
