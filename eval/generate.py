@@ -10,22 +10,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from nlirg.chat import encode_prompt
-
+from eval.adapters import Adapter
 from eval.checkers import check
 from eval.config import EvaluateConfig
 from eval.schema import Case, Sample, Suite
+from nlirg.chat import encode_chat, encode_prompt
+from nlirg.errors import BadRowError, InputError
 
 Key = tuple[Suite, str]  # suite and case id: one sample of one variant
+Device = Literal["cpu", "gpu"]
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One case as the model sees it."""
+    """One case as the model sees it; `error` says why it cannot be rendered."""
 
     case: Case
     text: str
     ids: tuple[int, ...]
+    error: str = ""
 
     @property
     def key(self) -> Key:
@@ -59,8 +62,26 @@ class Completion:
     error: str = ""
 
 
+@dataclass(frozen=True)
+class EngineSpec:
+    """One engine: a model directory with any number of adapters.
+
+    `tokenizer` is the base model's directory whatever the model, so that all variants read and
+    write the same ids. `context` is the most tokens of prompt and answer together. Generation
+    stops at any of `stop_ids`.
+    """
+
+    model: str
+    tokenizer: str
+    device: Device
+    context: int
+    stop_ids: tuple[int, ...]
+    adapters: tuple[Adapter, ...] = ()
+    tensor_parallel_size: int = 1
+
+
 class Generator(Protocol):
-    """A loaded model with any number of named adapters."""
+    """A loaded model with its adapters."""
 
     def generate(self, requests: Sequence[Request], adapter: str | None) -> list[Completion]:
         """Answer every request, in order, with one adapter or (None) with the model alone."""
@@ -72,9 +93,28 @@ def render(tokenizer: Any, cases: Sequence[Case], options: dict[str, Any]) -> li
     prompts = []
     for case in cases:
         messages = [message.model_dump() for message in case.messages]
-        text, ids = encode_prompt(tokenizer, messages, options)
-        prompts.append(Prompt(case, text, tuple(ids)))
+        try:
+            text, ids = encode_prompt(tokenizer, messages, options)
+            prompts.append(Prompt(case, text, tuple(ids)))
+        except BadRowError as error:
+            prompts.append(Prompt(case, "", (), str(error)))
     return prompts
+
+
+def stop_ids(tokenizer: Any, options: dict[str, Any]) -> tuple[int, ...]:
+    """Tokens that end an answer: the template's end-of-turn and the tokenizer's end-of-sequence.
+
+    They differ in many pre-trained models, where training teaches the first.
+
+    Raises:
+        InputError: if the template cannot render a conversation.
+    """
+    turn = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
+    try:
+        end_of_turn = encode_chat(tokenizer, turn, 1 << 16, "skip", options).input_ids[-1]
+    except BadRowError as error:
+        raise InputError(f"the model's chat template cannot be used: {error}") from None
+    return tuple(sorted({end_of_turn, tokenizer.eos_token_id}))
 
 
 def request_seed(prompt: Prompt, seed: int) -> int:
@@ -96,6 +136,8 @@ def refusal(prompt: Prompt, config: EvaluateConfig, context: int) -> str:
         context: tokens the model can hold, prompt and answer together.
     """
     length, limit = len(prompt.ids), min(config.max_prompt_tokens, context - 1)
+    if prompt.error:
+        return prompt.error
     if length == 0:
         return "the prompt is empty"
     if length > limit:

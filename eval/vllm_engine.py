@@ -7,39 +7,21 @@ when it is imported, so the process must have been started with `engine_environm
 from __future__ import annotations
 
 import gc
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from transformers import AutoConfig
 
 from eval.adapters import TARGET_MODULES, Adapter
-from eval.generate import Completion, Request
+from eval.generate import Completion, Device, EngineSpec, Request
 from nlirg.errors import InputError
-
-Device = Literal["cpu", "gpu"]
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vllm.config.lora allows
 CPU_CACHE_BYTES = 64 << 20
-CPU_SEQUENCES = 64
-CHUNK_REQUESTS: dict[Device, int] = {"cpu": 2 * CPU_SEQUENCES, "gpu": 1024}
-
-
-@dataclass(frozen=True)
-class EngineSpec:
-    """One engine: a model directory with any number of adapters.
-
-    `context` is the most tokens of prompt and answer together. `tokenizer` is the base model's,
-    whatever the model, so that all variants read and write the same ids.
-    """
-
-    model: str
-    tokenizer: str
-    device: Device
-    context: int
-    adapters: tuple[Adapter, ...] = ()
-    tensor_parallel_size: int = 1
+CPU_SEQUENCES = 128
+CPU_BATCH_TOKENS = 1024
+CHUNK_REQUESTS: dict[Device, int] = {"cpu": CPU_SEQUENCES, "gpu": 1024}
 
 
 def engine_environment(device: Device) -> dict[str, str]:
@@ -69,6 +51,8 @@ def engine_options(spec: EngineSpec) -> dict[str, Any]:
         "max_model_len": spec.context,
         "load_format": "safetensors",
         "trust_remote_code": False,
+        # A model's own generation_config.json may stop or penalize otherwise than its base's.
+        "generation_config": "vllm",
         "seed": 0,
     }
     if spec.device == "gpu":
@@ -84,7 +68,9 @@ def engine_options(spec: EngineSpec) -> dict[str, Any]:
             "enforce_eager": True,
             "kv_cache_memory_bytes": cpu_cache_bytes(spec),
             "max_num_seqs": CPU_SEQUENCES,
-            "max_num_batched_tokens": 1024,
+            # A prompt prefilled in parts cannot be sampled with a seed on CPU.
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(CPU_BATCH_TOKENS, spec.context),
         }
     if spec.adapters:
         # The modules must be named: otherwise log-probabilities of prompts crash on CPU.
@@ -113,10 +99,10 @@ def lora_rank_limit(adapters: Sequence[Adapter]) -> int:
 
 def cpu_cache_bytes(spec: EngineSpec) -> int:
     """Key/value cache on CPU: at least room for two sequences of full length."""
-    config = json.loads((Path(spec.model) / "config.json").read_text(encoding="utf-8"))
-    heads = config["num_attention_heads"]
-    head_dim = config.get("head_dim") or config["hidden_size"] // heads
-    numbers = 2 * config["num_hidden_layers"] * config.get("num_key_value_heads", heads) * head_dim
+    config = AutoConfig.from_pretrained(spec.model, local_files_only=True).get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    numbers = 2 * config.num_hidden_layers * heads * width
     return max(CPU_CACHE_BYTES, 2 * spec.context * numbers * 4)
 
 
@@ -137,6 +123,7 @@ class VllmEngine:
         self._llm = LLM(**engine_options(spec))
         gc.freeze()
         gc.enable()
+        self._stop_ids = list(spec.stop_ids)
         self._adapters: dict[str | None, LoRARequest | None] = {None: None}
         for number, adapter in enumerate(spec.adapters, start=1):
             request = LoRARequest(adapter.name, number, adapter.path)
@@ -157,6 +144,7 @@ class VllmEngine:
                 max_tokens=request.max_tokens,
                 temperature=request.temperature,
                 seed=request.seed,
+                stop_token_ids=self._stop_ids,
                 logprobs=0,  # of the chosen token: the only sign of NaN
             )
             for request in requests
