@@ -83,7 +83,7 @@ def per_task(report: Report) -> Iterator[Figure]:
         better = {"higher": "Longer is better.", "lower": "Shorter is better."}
         note = better.get(metric.better if metric else "", "")
         svg = bars(groups, partial(wording.value, unit=unit), f"{name} per task type")
-        yield Figure(f"{name} per task", f"{note} Dark lines are the intervals.", svg, used)
+        yield Figure(f"{name} per task", f"{note} Thin lines are the intervals.", svg, used)
 
 
 def thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float], list[float]]:

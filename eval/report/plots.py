@@ -225,18 +225,19 @@ def _path(line: Line, x: Axis, y: Axis) -> str:
     )
 
 
-def _end_labels(names: Sequence[str], heights: Sequence[float], x: float, y: Axis) -> Markup:
+def _end_labels(lines: Sequence[Line], heights: Sequence[float], x: float, y: Axis) -> Markup:
     """Names beside the right ends of curves or layers, moved apart where they would overlap."""
     places = spread([*heights], FONT_PX + 2, y.stop + 4, y.start - 2)
     return Markup("").join(
-        label(x, place + 4, name, WIDTH - x, class_="name")
-        for name, place in zip(names, places, strict=True)
+        tag("circle", class_=f"key {line.style}", cx=x, cy=place, r=4)
+        + label(x + 8, place + 4, line.name, WIDTH - x - 8, class_="name")
+        for line, place in zip(lines, places, strict=True)
     )
 
 
 def _right_edge(names: Sequence[str]) -> float:
     """Where the plot must end so that the names fit beside it; at most a third is given to them."""
-    return WIDTH - min(WIDTH / 3, max(map(text_width, names)) + 12)
+    return WIDTH - min(WIDTH / 3, max(map(text_width, names)) + 26)
 
 
 def _count(number: float) -> str:
@@ -263,7 +264,7 @@ def curves(lines: Sequence[Line], x_name: str, y_name: str) -> Markup:
         f"{y_name} over {x_name}: {', '.join(names)}",
         _frame(x, y, (x_name, y_name), (_count, lambda tick: f"{tick:g}")),
         *parts,
-        _end_labels(names, [y(up) for up in last], x.stop + 8, y),
+        _end_labels(lines, [y(up) for up in last], x.stop + 11, y),
     )
 
 
@@ -292,5 +293,5 @@ def areas(steps: Sequence[float], layers: Sequence[Line], x_name: str, y_name: s
         f"{y_name} over {x_name}: {', '.join(names)}",
         _frame(x, y, (x_name, y_name), (_count, percent)),
         *parts,
-        _end_labels(names, middles, x.stop + 8, y),
+        _end_labels(layers, middles, x.stop + 11, y),
     )

@@ -196,7 +196,7 @@ def _special(case_id: str, text: str, prompt: str) -> SideBySide:
 
 
 def make_report(samples: int = 60) -> Report:
-    """Build the report; its first four samples hold hostile, reordering, Chinese and fenced text."""
+    """Build the report; its first four samples are hostile, reordering, Chinese, fenced."""
     special = [
         _special("hostile", HOSTILE, HOSTILE),
         _special("bidi", BIDI, BIDI),

@@ -131,15 +131,20 @@
     return !text || haystack(sample).includes(text);
   }
 
+  function countText(start, shown) {
+    const all = state.found.length;
+    if (!all) return "No sample matches these filters.";
+    if (all === 1) return "1 sample";
+    return `${start + 1}–${start + shown} of ${all.toLocaleString("en")} samples`;
+  }
+
   function show() {
     const pages = Math.max(1, Math.ceil(state.found.length / PAGE));
     const start = state.page * PAGE;
     const shown = state.found.slice(start, start + PAGE);
     const chosen = Number(fields.variant.value);
     document.getElementById("list").replaceChildren(...shown.map((s) => sampleNode(s, chosen)));
-    document.getElementById("count").textContent = shown.length
-      ? `${start + 1}–${start + shown.length} of ${state.found.length.toLocaleString("en")} samples`
-      : "No sample matches these filters.";
+    document.getElementById("count").textContent = countText(start, shown.length);
     for (const button of document.querySelectorAll("[data-turn]")) {
       const target = state.page + Number(button.dataset.turn);
       button.disabled = target < 0 || target >= pages;
