@@ -105,9 +105,9 @@ def _mean(suite: Suite, value: Callable[[Sample], bool | float]) -> Callable[...
 def _consistency(tables: Tables, setting: Setting) -> Estimates | None:
     """Per root: are the answers to all its prompts right, or all wrong?"""
     prompts: dict[str, list[tuple[Table, int]]] = defaultdict(list)
-    for table in (tables["robustness"], tables.get("domain")):
-        for i, sample in enumerate(table.cases if table else ()):
-            prompts[sample.root_id].append((table, i)) if table else None
+    for table in (tables[suite] for suite in ("robustness", "domain") if suite in tables):
+        for i, sample in enumerate(table.cases):
+            prompts[sample.root_id].append((table, i))
     roots = [group for group in prompts.values() if len(group) > 1]
     if len(roots) < 2:
         return None
@@ -154,15 +154,21 @@ def _retention(tables: Tables, setting: Setting) -> Estimates | None:
 
 
 def _whole_text(
-    statistic: Callable[[Sequence[Units]], Statistic], equal: bool, upper: float = 1
+    statistic: Callable[[Sequence[Units]], Statistic],
+    equal: bool,
+    least: int = 0,
+    upper: float = 1,
 ) -> Callable[[Tables, Setting], Estimates | None]:
-    """An estimator of a statistic of all sampled answers, at equal length or as they are."""
+    """An estimator of a statistic of all sampled answers, at equal length or as they are.
+
+    It is not defined where no answer has the `least` units it needs.
+    """
 
     def estimate(tables: Tables, setting: Setting) -> Estimates | None:
         table = tables["template"]
         texts = table.equal_units if equal else table.units
-        if not any(texts[setting.baseline]):
-            return None  # at equal length nothing is left: some variant is always silent
+        if max(map(len, texts[setting.baseline])) < least:
+            return None
         statistics = {name: statistic(answers) for name, answers in texts.items()}
         return estimates.of_statistics(statistics, table.clusters, setting, upper, extra=HUMAN)
 
@@ -255,7 +261,7 @@ MEASURES = (
         "number",
         "higher",
         "Different words over all words of the sampled answers, cut to equal length.",
-        _whole_text(_distinct(1), equal=True),
+        _whole_text(_distinct(1), equal=True, least=1),
     ),
     Measure(
         "distinct_2",
@@ -264,7 +270,7 @@ MEASURES = (
         "number",
         "higher",
         "Different word pairs over all word pairs of the sampled answers, cut to equal length.",
-        _whole_text(_distinct(2), equal=True),
+        _whole_text(_distinct(2), equal=True, least=2),
         by_task=True,
     ),
     Measure(
@@ -284,7 +290,7 @@ MEASURES = (
         "share",
         "lower",
         "Share of all three-word phrases taken by the ten commonest, at equal length.",
-        _whole_text(_top_phrases, equal=True),
+        _whole_text(_top_phrases, equal=True, least=3),
     ),
     Measure(
         "opening_share",
@@ -302,7 +308,7 @@ MEASURES = (
         "number",
         "lower",
         "How many times smaller the answers become when compressed: more means more repetitive.",
-        _whole_text(_compression, equal=True, upper=math.inf),
+        _whole_text(_compression, equal=True, least=1, upper=math.inf),
     ),
     Measure(
         "answer_tokens",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.metrics import Units, truncate_to_equal_length, units
-from eval.schema import SUITES, Sample, Suite
+from eval.schema import Sample, Suite
 from eval.stats import Ints, number_clusters
 from nlirg.errors import InputError
 
@@ -92,7 +92,7 @@ def pair_samples(samples: Mapping[str, Sequence[Sample]], baseline: str) -> dict
         raise InputError(f"{HUMAN!r} stands for the reference answers; name the variant otherwise")
     order = [baseline, *(name for name in samples if name != baseline)]
     tables: dict[Suite, Table] = {}
-    for suite in SUITES:
+    for suite in get_args(Suite):
         by_variant = {name: _by_case(samples[name], name, suite) for name in order}
         if any(by_variant.values()):
             tables[suite] = _pair(by_variant, baseline, suite)

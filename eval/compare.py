@@ -1,0 +1,123 @@
+"""The comparison of tuned variants with their base model, as the report shows it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval import samples as sample_files
+from eval.config import EvaluateConfig
+from eval.estimates import Setting
+from eval.measures import Tables, build_metrics, build_task_metrics
+from eval.metrics import top_openings, top_phrases
+from eval.pairing import pair_samples
+from eval.schema import (
+    Answer,
+    GateResult,
+    Metric,
+    PhraseShare,
+    Sample,
+    SideBySide,
+    Suite,
+    TaskMetric,
+)
+from eval.verdicts import judge, judge_gates
+from nlirg.errors import InputError
+
+SHOWN_PER_SUITE = 50
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` finds; the fields are those of `eval.schema.Report`."""
+
+    metrics: list[Metric]
+    by_task: list[TaskMetric]
+    gates: list[GateResult]
+    verdicts: dict[str, list[str]]
+    openings: list[PhraseShare]
+    phrases: list[PhraseShare]
+    samples: list[SideBySide]
+
+
+def read_samples(folder: Path) -> list[Sample]:
+    """Read every `samples_<suite>.jsonl` of one variant's folder.
+
+    Raises:
+        InputError: if there is none, or a line is not a sample.
+    """
+    paths = sorted(folder.glob("samples_*.jsonl"))
+    if not paths:
+        raise InputError(f"{folder}: no samples_*.jsonl; evaluate this variant first")
+    return [sample for path in paths for sample in sample_files.read_samples(path)]
+
+
+def compare(
+    samples: Mapping[str, Sequence[Sample]], baseline: str, config: EvaluateConfig, seed: int
+) -> Comparison:
+    """Judge every variant against the baseline on the prompts that all of them answered.
+
+    Args:
+        samples: variant -> its samples of all suites.
+        baseline: the variant the others are compared with.
+        config: gates, number of bootstrap resamples, confidence.
+        seed: of resampling; equal arguments give equal results.
+
+    Raises:
+        InputError: if the samples cannot be paired (see `eval.pairing.pair_samples`), or a gate
+            cannot be judged.
+    """
+    tables = pair_samples(samples, baseline)
+    setting = Setting(baseline, config, seed)
+    metrics = build_metrics(tables, setting)
+    by_key = {metric.key: metric for metric in metrics}
+    tuned = [name for name in samples if name != baseline]
+    gates = [judge_gates(by_key, config.gates, baseline, variant) for variant in tuned]
+    template = tables["template"].units if "template" in tables else {}
+    return Comparison(
+        metrics=metrics,
+        by_task=build_task_metrics(tables, setting),
+        gates=list(itertools.chain.from_iterable(gates)),
+        verdicts={variant: judge(by_key, tables, baseline, variant) for variant in tuned},
+        openings=top_openings(template),
+        phrases=top_phrases(template),
+        samples=side_by_side(tables),
+    )
+
+
+def side_by_side(tables: Tables) -> list[SideBySide]:
+    """Up to 50 cases a suite: first those judged differently, then other changed answers."""
+    chosen: list[SideBySide] = []
+    for suite, table in tables.items():
+        rows = [
+            {name: answers[i] for name, answers in table.answers.items()}
+            for i in range(len(table.cases))
+        ]
+        rows.sort(key=_sameness)  # stable: within a kind the order of the cases stays
+        chosen += [_side_by_side(row, suite) for row in rows[:SHOWN_PER_SUITE]]
+    return chosen
+
+
+def _sameness(row: Mapping[str, Sample]) -> int:
+    """0 if a variant's answer is right and another's wrong, 1 if only the texts differ, else 2."""
+    if len({sample.correct for sample in row.values()}) > 1:
+        return 0
+    return 1 if len({sample.answer for sample in row.values()}) > 1 else 2
+
+
+def _side_by_side(row: Mapping[str, Sample], suite: Suite) -> SideBySide:
+    first = next(iter(row.values()))
+    return SideBySide(
+        case_id=first.case_id,
+        suite=suite,
+        task_type=first.task_type,
+        perturbation=first.perturbation,
+        prompt=first.prompt,
+        reference=first.reference,
+        answers={
+            name: Answer(text=s.answer, correct=s.correct, finish_reason=s.finish_reason)
+            for name, s in row.items()
+        },
+    )
