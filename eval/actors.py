@@ -6,11 +6,11 @@ The only module of this folder that imports Ray.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.generate import Completion, EngineSpec, Generator, Request
+from eval.generate import Build, Completion, EngineSpec, Request
 from eval.vllm_engine import VllmEngine, engine_environment
 from nlirg.errors import InputError
 
@@ -35,7 +35,7 @@ class Group:
 class EngineActor:
     """One process with one engine."""
 
-    def __init__(self, spec: EngineSpec, build: Callable[[EngineSpec], Generator]) -> None:
+    def __init__(self, spec: EngineSpec, build: Build) -> None:
         self._engine = build(spec)
 
     def generate(self, chunk: Chunk) -> list[Completion]:
@@ -69,7 +69,7 @@ class Fleet:
         num_cpus: float,
         num_gpus: float,
         stall_timeout_s: float,
-        build: Callable[[EngineSpec], Generator] = VllmEngine,
+        build: Build = VllmEngine,
     ) -> None:
         self.replaced = 0
         self._specs = [group.spec for group in groups]
@@ -81,7 +81,7 @@ class Fleet:
         self._calls: dict[Any, _Call] = {}
         self._failed: set[Chunk] = set()
 
-    def run(self) -> Iterator[tuple[Chunk, list[Completion]]]:
+    def run(self) -> Generator[tuple[Chunk, list[Completion]], None, None]:
         """Yield every chunk with its answers, in the order in which they are ready.
 
         Raises:

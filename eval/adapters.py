@@ -22,7 +22,7 @@ ADAPTER_PREFIX = "base_model.model."
 BLOCK_BYTES = 1 << 22
 
 # Features of `peft.LoraConfig` beyond W + BA on whole linear layers, and the value that is off.
-PLAIN = {
+PLAIN: dict[str, Any] = {
     "modules_to_save": None,
     "use_dora": False,
     "bias": "none",
@@ -143,7 +143,7 @@ def _adapter_settings(path: Path) -> dict[str, Any]:
 
 def _expected_shapes(base: Path, rank: int, targets: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the adapter's tensors: A is [rank, in], B is [out, rank]."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for path in weight_files(base):
         with _opened(path) as file:
             for key in file.keys():  # noqa: SIM118 - a safetensors file is no mapping

@@ -6,7 +6,7 @@ Everything here is pure; engines implement `Generator`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -86,6 +86,9 @@ class Generator(Protocol):
     def generate(self, requests: Sequence[Request], adapter: str | None) -> list[Completion]:
         """Answer every request, in order, with one adapter or (None) with the model alone."""
         ...
+
+
+Build = Callable[[EngineSpec], Generator]
 
 
 def render(tokenizer: Any, cases: Sequence[Case], options: dict[str, Any]) -> list[Prompt]:

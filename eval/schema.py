@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SUITES = ("domain", "robustness", "template", "ood")
 Suite = Literal["domain", "robustness", "template", "ood"]
+SUITES: tuple[Suite, ...] = ("domain", "robustness", "template", "ood")
 
 
 class Strict(BaseModel):

@@ -137,7 +137,7 @@ class VllmEngine:
         Raises:
             FloatingPointError: if a log-probability is NaN.
         """
-        from vllm import SamplingParams
+        from vllm import SamplingParams, TokensPrompt
 
         settings = [
             SamplingParams(
@@ -150,7 +150,7 @@ class VllmEngine:
             for request in requests
         ]
         outputs = self._llm.generate(
-            [{"prompt_token_ids": list(request.prompt_ids)} for request in requests],
+            [TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in requests],
             settings,
             lora_request=self._adapters[adapter],
             use_tqdm=False,

@@ -1,0 +1,94 @@
+"""One variant's answers on disk: written as they come, resumed, and put in order at the end."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster.rundir import Stage, write_json, write_text
+from eval.generate import Key, Prompt
+from eval.samples import append_samples, resume_samples, samples_path, samples_text
+from eval.schema import SUITES, Sample
+from eval.suites import cases_hash
+from nlirg.errors import InputError
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model to evaluate: the base, the base with an adapter, or a full model."""
+
+    name: str
+    model: Path
+    adapter: Path | None
+    identity: str  # hash of every weight it consists of
+
+
+@dataclass
+class Answers:
+    """One variant's samples, on disk and in memory."""
+
+    variant: Variant
+    stage: Stage
+    mark: str
+    samples: dict[Key, Sample] = field(default_factory=dict)
+
+    def resume(self) -> None:
+        """Take over what an interrupted run left.
+
+        Raises:
+            InputError: if it was left by a run with other settings.
+        """
+        note = self.stage.path / "settings.json"
+        if note.is_file():
+            if json.loads(note.read_text(encoding="utf-8"))["fingerprint"] != self.mark:
+                raise InputError(
+                    f"{self.stage.path} holds unfinished answers made with other settings; delete "
+                    "that folder to answer again"
+                )
+            for suite in SUITES:
+                for sample in resume_samples(samples_path(self.stage.path, suite)):
+                    self.samples[sample.suite, sample.case_id] = sample
+        write_json(note, {"fingerprint": self.mark})
+
+    def add(self, samples: Sequence[Sample]) -> None:
+        """Keep more samples, on disk first."""
+        by_suite = defaultdict(list)
+        for sample in samples:
+            by_suite[sample.suite].append(sample)
+        for suite, part in by_suite.items():
+            append_samples(samples_path(self.stage.path, suite), part)
+        self.samples |= {(sample.suite, sample.case_id): sample for sample in samples}
+
+    def finish(self, prompts: Sequence[Prompt], settings: dict[str, Any]) -> None:
+        """Write the files anew in the order of the cases, the results, and the marker."""
+        suites = {}
+        for suite in SUITES:
+            cases = [prompt.case for prompt in prompts if prompt.case.suite == suite]
+            if not cases:
+                continue
+            samples = [self.samples[suite, case.id] for case in cases]
+            write_text(samples_path(self.stage.path, suite), samples_text(samples))
+            suites[suite] = suite_results(samples) | {"cases_hash": cases_hash(cases)}
+            write_json(
+                self.stage.path / f"results_{suite}.json",
+                {"variant": self.variant.name, **suites[suite], "settings": settings},
+            )
+        self.stage.succeed(self.mark, {"suites": suites, "identity": self.variant.identity})
+
+
+def suite_results(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Plain numbers of one suite; answers that could not be generated score 0."""
+    answered = [sample for sample in samples if sample.finish_reason != "error"]
+    stopped = sum(sample.finish_reason == "stop" for sample in answered)
+    return {
+        "n": len(samples),
+        "errors": len(samples) - len(answered),
+        "mean_score": sum(sample.score for sample in samples) / len(samples),
+        "accuracy": sum(sample.correct for sample in samples) / len(samples),
+        "stop_rate": stopped / len(answered) if answered else 0.0,
+        "tokens": sum(sample.tokens for sample in samples),
+    }
