@@ -10,12 +10,13 @@ import numpy as np
 from markupsafe import Markup
 
 from eval.report import wording
-from eval.report.plots import Bar, Line, Point, Ranged, areas, bars, curves, percent, scatter
+from eval.report.plots import Bar, Line, Point, Ranged, areas, bars, curves, scatter
 from eval.schema import Estimate, Metric, PhraseShare, Report, Suite, TrainingCurve
 
 MAX_POINTS = 120  # per curve: more cannot be told apart at the size they are drawn
-ZONES = ("low", "mid", "high", "discarded")
+ZONE_STYLES = {zone: f"z-{zone}" for zone in ("low", "mid", "high", "discarded")}
 COLOURS = 7  # Okabe-Ito: black or white for the baseline, and six hues; see report.css
+_written_share = partial(wording.value, unit="share")
 
 
 class Figure(NamedTuple):
@@ -116,8 +117,8 @@ def training(report: Report) -> Iterator[Figure]:
     yield _losses(report, arms)
     for arm, curve in arms.items():
         layers = [
-            Line(zone, f"z-{zone}", *thinned(curve.steps, curve.zones[zone]))
-            for zone in ZONES
+            Line(zone, style, *thinned(curve.steps, curve.zones[zone]))
+            for zone, style in ZONE_STYLES.items()
             if curve.zones.get(zone)
         ]
         if layers:
@@ -139,7 +140,7 @@ def _phrases(report: Report, title: str, note: str, rows: list[PhraseShare]) -> 
         ]
         for row in rows
     }
-    yield Figure(title, note, bars(groups, percent, title), used)
+    yield Figure(title, note, bars(groups, _written_share, title), used)
 
 
 def phrases(report: Report) -> Iterator[Figure]:
@@ -160,15 +161,22 @@ def corpus(report: Report) -> Iterator[Figure]:
     if total := sum(found.bands.values()):
         shares = {band: rows / total for band, rows in found.bands.items()}
         note = "How alike a sample's loss and entropy run; suspect samples are worth a look."
-        yield Figure("Similarity bands", note, _plain_bars(shares, "Share of samples"), [])
+        yield Figure(
+            "Similarity bands",
+            note,
+            _plain_bars(shares, dict.fromkeys(shares, "s0"), "Share of samples"),
+            [],
+        )
     if found.zones:
         note = "How hard the answers' tokens are for the base model before any training."
-        yield Figure("Loss zones", note, _plain_bars(found.zones, "Share of tokens"), [])
+        yield Figure(
+            "Loss zones", note, _plain_bars(found.zones, ZONE_STYLES, "Share of tokens"), []
+        )
 
 
-def _plain_bars(shares: dict[str, float], description: str) -> Markup:
+def _plain_bars(shares: dict[str, float], colour: dict[str, str], description: str) -> Markup:
     groups = {
-        name: [Bar(name, f"z-{name}" if name in ZONES else "s1", Ranged(share, share, share))]
+        name: [Bar(name, colour[name], Ranged(share, share, share))]
         for name, share in shares.items()
     }
-    return bars(groups, percent, description)
+    return bars(groups, _written_share, description)

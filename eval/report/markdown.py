@@ -12,7 +12,7 @@ from eval.schema import Metric, Report, SideBySide
 FLIPS = 3
 LONGEST_TEXT = 500  # characters of a prompt or answer
 
-_ACTIVE = re.compile(r"[\\`*_{}\[\]()<>#|~!&@]")
+_ACTIVE = re.compile(r"[\\`*_{}\[\]<>#|~!&@]")
 
 
 def inline(text: str) -> str:
