@@ -1,0 +1,95 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from nlirg.scores import band, sample_scores
+
+TOOL = json.loads((Path(__file__).parent / "reference_vectors.json").read_text())["sort_tool"]
+nats = st.floats(0, 1e4, allow_subnormal=True)
+token_pairs = st.integers(1, 12).flatmap(
+    lambda n: st.tuples(arrays(np.float64, n, elements=nats), arrays(np.float64, n, elements=nats))
+)
+
+
+def scores(loss, entropy) -> dict:
+    return sample_scores(np.array(loss), np.array(entropy))
+
+
+@pytest.mark.parametrize("name", TOOL["similarity_rank"])
+def test_centred_similarity_is_the_negative_of_the_references_rank(name) -> None:
+    sample = TOOL["samples"][name]
+    found = scores(sample["loss"], sample["entropy"])["similarity_centered"]
+    assert found == pytest.approx(-TOOL["similarity_rank"][name], abs=1e-6)
+
+
+def test_known_values() -> None:
+    found = scores([0.0, 2.0, 7.0, 15.0], [1.0, 2.0, 2.0, 4.0])
+    assert found == {
+        "mean_loss": 6.0,
+        "max_loss": 15.0,
+        "perplexity": pytest.approx(math.exp(6)),
+        "mean_entropy": 2.25,
+        "zone_low": 0.25,
+        "zone_mid": 0.25,
+        "zone_high": 0.25,
+        "zone_discarded": 0.25,
+        "similarity": pytest.approx(78 / math.sqrt(278 * 25)),
+        "band": "high",
+        "similarity_centered": pytest.approx(np.corrcoef([0, 2, 7, 15], [1, 2, 2, 4])[0, 1]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("loss", "entropy", "similarity", "centered"),
+    [
+        ([2.0], [1.0], 1, 0),
+        ([0.0], [0.0], 0, 0),
+        ([0.1] * 3, [0.5, 0.7, 0.9], 2.1 / math.sqrt(3 * 1.55), 0),
+        ([1.0, 2.0], [0.0, 0.0], 0, 0),
+        ([1e-200, 2e-200], [1.0, 2.0], 1, 1),
+        ([1.0, 0.0], [0.0, 1.0], 0, -1),
+    ],
+)
+def test_degenerate_samples_have_values(loss, entropy, similarity, centered) -> None:
+    found = scores(loss, entropy)
+    assert found["similarity"] == pytest.approx(similarity)
+    assert found["similarity_centered"] == pytest.approx(centered)
+
+
+@pytest.mark.parametrize(
+    ("similarity", "name"),
+    [(1, "high"), (0.8, "good"), (0.5, "fair"), (0.3, "suspect"), (0, "suspect")],
+)
+def test_band_bounds_belong_to_the_band_below(similarity, name) -> None:
+    assert band(similarity) == name
+
+
+@given(pair=token_pairs)
+def test_every_score_is_finite_and_in_its_range(pair) -> None:
+    found = scores(*pair)
+    numbers = {key: value for key, value in found.items() if key != "band"}
+    assert all(math.isfinite(value) for value in numbers.values())
+    assert 0 <= found["similarity"] <= 1
+    assert -1 <= found["similarity_centered"] <= 1
+    assert found["band"] in ("high", "good", "fair", "suspect")
+
+
+@given(pair=token_pairs, scale=st.floats(0.1, 10))
+def test_similarity_depends_on_neither_scale_nor_order(pair, scale) -> None:
+    loss, entropy = (np.round(values, 3) for values in pair)
+    found = scores(loss, entropy)["similarity"]
+    assert scores(loss[::-1] * scale, entropy[::-1])["similarity"] == pytest.approx(found)
+    assert scores(entropy, loss)["similarity"] == pytest.approx(found)
+
+
+def test_a_sample_without_tokens_is_an_error() -> None:
+    with pytest.raises(ValueError, match="one loss and one entropy per token"):
+        scores([], [])
+    with pytest.raises(ValueError, match="one loss and one entropy per token"):
+        scores([1.0, 2.0], [1.0])
