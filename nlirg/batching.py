@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -66,11 +66,11 @@ class WindowBatch:
         """Copy the tensors to a device."""
         if self.input_ids.device == device:
             return self
-        moved = {
-            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-            for name, value in vars(self).items()
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True) for name, value in tensors.items()
         }
-        return WindowBatch(**moved)
+        return replace(self, **moved)
 
 
 def window_batch(parts: Sequence[tuple[np.ndarray, np.ndarray, Window]]) -> WindowBatch:

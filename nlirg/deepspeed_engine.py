@@ -81,11 +81,8 @@ class DeepSpeedEngine:
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         settings = deepspeed_config(train, self.world_size)
-        # While this object lives, `from_pretrained` shards the weights as it reads them.
-        self._sharded_loading = HfDeepSpeedConfig(settings) if train.zero_stage == 3 else None
         self._tokenizer = load_tokenizer(model_path)
-        dtype = torch.bfloat16 if train.precision == "bf16" else torch.float32
-        model: Any = load_model(model_path, dtype)
+        model = _load(model_path, train, settings)
         if train.lora is not None:
             model = add_lora(model, train.lora, model_name)
         self._lora = train.lora is not None
@@ -136,6 +133,13 @@ class DeepSpeedEngine:
         export_model(
             self._engine.module, self._tokenizer, directory, _gathered, writes=self.rank == 0
         )
+
+
+def _load(path: str, train: TrainConfig, settings: dict[str, Any]) -> Any:
+    """Load the base model; at stage 3 every rank keeps its share of each weight as it is read."""
+    # transformers shards while such an object lives.
+    _sharding = HfDeepSpeedConfig(settings) if train.zero_stage == 3 else None
+    return load_model(path, torch.bfloat16 if train.precision == "bf16" else torch.float32)
 
 
 def _gathered(parameter: nn.Parameter) -> AbstractContextManager[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable
 from pathlib import Path
@@ -73,11 +74,8 @@ def adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.opti
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None) -> float:
     """Scale the gradients down to `max_norm`, if given; return their norm before that."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if max_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
-    return float(norm)
+    limit = math.inf if max_norm is None else max_norm
+    return float(torch.nn.utils.clip_grad_norm_(parameters, limit))
 
 
 def run_model(model: Any, batch: WindowBatch) -> Tensor:
@@ -117,7 +115,7 @@ class TorchEngine:
     def step(self, lr: float) -> float:
         """See `Engine.step`."""
         norm = clip_gradients(self._trainable, self._max_norm)
-        if np.isfinite(norm):
+        if math.isfinite(norm):
             set_learning_rate(self._optimizer, lr)
             self._optimizer.step()
         self._optimizer.zero_grad()

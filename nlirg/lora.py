@@ -39,7 +39,7 @@ def add_lora(model: Any, config: LoraConfig, base_name: str) -> Any:
 
     settings = peft.LoraConfig(
         r=config.rank,
-        lora_alpha=config.alpha,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]  # only ever divided by r
         lora_dropout=config.dropout,
         target_modules=list(config.target_modules),
         task_type="CAUSAL_LM",

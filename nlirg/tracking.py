@@ -24,7 +24,9 @@ class MetricsLog:
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / "metrics.jsonl"
         kept = [record for record in read_metrics(path) if record["step"] <= after_step]
-        path.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        rewritten = directory / ".metrics.jsonl.unfinished"
+        rewritten.write_text("".join(json.dumps(record) + "\n" for record in kept), "utf-8")
+        rewritten.replace(path)
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=after_step + 1)
 

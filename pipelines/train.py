@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cluster.plan import worker_resources
 from cluster.rundir import RunDirectory, Stage, fingerprint, write_json
@@ -21,9 +21,6 @@ from pipelines.progress import Progress, say
 from pipelines.recipe import Recipe
 from pipelines.store import file_identity
 from pipelines.train_worker import TrainJob, train_worker
-
-if TYPE_CHECKING:
-    from ray.train import Result
 
 FINAL_METRICS = ("loss", "weighted_loss", "mean_weight", "low", "mid", "high", "discarded")
 
@@ -86,13 +83,14 @@ def _fingerprint(recipe: Recipe, config: TrainConfig, encoded: Stage) -> str:
 
 
 def _claim(folder: Path, mark: str) -> None:
-    """Note whose unfinished files a folder holds.
+    """Note whose checkpoints a folder holds.
 
     Raises:
-        InputError: if they are of a run with other settings.
+        InputError: if it holds some of a run with other settings.
     """
     note = folder / "settings.json"
-    if note.is_file() and json.loads(note.read_text(encoding="utf-8"))["fingerprint"] != mark:
+    owner = json.loads(note.read_text(encoding="utf-8"))["fingerprint"] if note.is_file() else None
+    if owner != mark and any(folder.glob("checkpoints/*")):
         raise InputError(
             f"{folder} holds an unfinished run with other settings; choose another run name, or "
             "delete that folder to start again"
@@ -112,25 +110,27 @@ def _fit(job: TrainJob, start_timeout_s: float) -> dict[str, Any]:
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_timeout_s)
     config = job.train
     use_gpu, resources = worker_resources(config.num_workers)
+    # Ray's type hints describe Train V1; at run time these names are V2's.
+    run_config = ray.train.RunConfig(  # type: ignore[call-arg]
+        name="checkpoints",
+        storage_path=str(job.output),
+        checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.num_to_keep),
+        # Ray's default for the controller is to retry for ever.
+        failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
+            max_failures=config.max_failures, controller_failure_limit=0
+        ),
+        logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+    )
     trainer = TorchTrainer(
-        train_worker,
+        train_worker,  # type: ignore[arg-type]
         train_loop_config={"job": job},
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.num_workers, use_gpu=use_gpu, resources_per_worker=resources
         ),
-        run_config=ray.train.RunConfig(
-            name="checkpoints",
-            storage_path=str(job.output),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.num_to_keep),
-            # Ray's default for the controller is to retry for ever.
-            failure_config=ray.train.FailureConfig(
-                max_failures=config.max_failures, controller_failure_limit=0
-            ),
-            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
-        ),
+        run_config=run_config,
     )
     try:
-        result: Result = trainer.fit()
+        result: Any = trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise InputError(f"training in {job.output} failed: {_reason(error)}") from error
     returned: dict[str, Any] = result.return_value

@@ -1,0 +1,186 @@
+"""Ray Train with two DeepSpeed workers, held against plain torch in one process."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import peft
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from cluster.rundir import RunDirectory
+from nlirg.engine import TorchEngine, set_seed
+from nlirg.errors import InputError
+from nlirg.loop import Trainer
+from nlirg.lora import add_lora
+from nlirg.models import load_model, load_tokenizer
+from nlirg.tracking import read_metrics
+from nlirg.windows import IGNORE
+from pipelines.recipe import validate
+from pipelines.train import train, train_arm
+from pipelines.train_worker import read_encoded
+
+pytestmark = pytest.mark.ray
+
+IDS = torch.arange(5, 30)[None]
+
+
+def encoded_run(path, samples=24):
+    """A run directory whose corpus is encoded."""
+    run = RunDirectory(str(path), "run")
+    rng = np.random.default_rng(0)
+    rows = []
+    for sample in range(samples):
+        ids = rng.integers(3, 300, rng.integers(12, 40)).tolist()
+        labels = [IGNORE] * 5 + ids[5:]
+        rows.append({"id": str(sample), "input_ids": ids, "labels": labels})
+        rows[-1]["n_trained"] = len(ids) - 5
+    run.encoded.path.mkdir(parents=True)
+    for part in range(2):
+        pq.write_table(
+            pa.Table.from_pylist(rows[part::2]), run.encoded.path / f"part-{part}.parquet"
+        )
+    run.encoded.succeed("encoded", {"rows": samples})
+    return run
+
+
+def recipe(model, arms, **train_settings):
+    settings = {
+        "precision": "fp32",
+        "num_workers": 2,
+        "learning_rate": 1e-3,
+        "batch_size": 4,
+        "token_batch": 4,
+        "log_every": 2,
+    }
+    return validate(
+        {
+            "name": "run",
+            "model": str(model),
+            "data": ["unused.jsonl"],
+            "train": settings | train_settings,
+            "arms": arms,
+        },
+        "test",
+    )
+
+
+def reference(the_recipe, arm, run, folder):
+    """The same training in this process with plain torch; returns the exported tensors."""
+    config = the_recipe.arm(arm)
+    set_seed(the_recipe.seed)
+    model = load_model(the_recipe.model, torch.float32)
+    if config.lora is not None:
+        model = add_lora(model, config.lora, the_recipe.model)
+    engine = TorchEngine(model, load_tokenizer(the_recipe.model), config)
+    corpus = read_encoded(run.encoded.path, folder / "cache")
+    Trainer(engine, corpus, config, the_recipe.seed).run(lambda record: None, lambda done: None)
+    engine.export(folder / "model")
+    return load_file(next((folder / "model").glob("*.safetensors")))
+
+
+def assert_close(folder, expected):
+    tensors = load_file(next(folder.glob("*.safetensors")))
+    assert tensors.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(tensors[name], value, rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_two_workers_at_stage_3_train_what_one_process_does(ray_cluster, tiny_model_dir, tmp_path):
+    run = encoded_run(tmp_path)
+    full = recipe(tiny_model_dir, {"full": {"zero_stage": 3}}, max_steps=6)
+    summary = train(full, run)["full"]
+    folder = run.arm("full").path
+    assert summary["kind"] == "full"
+    assert summary["optimizer_steps"] == 6
+    assert summary["model"] == str(folder / "model")
+    expected = reference(full, "full", run, tmp_path / "reference")
+    assert_close(folder / "model", expected)
+    loaded = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
+    assert loaded(IDS).logits.isfinite().all()
+    records = read_metrics(folder / "metrics.jsonl")
+    assert [record["step"] for record in records] == [2, 4, 6]
+    assert records[-1]["trained_tokens"] == summary["trained_tokens"] == 6 * 4 * 4
+    assert list((folder / "tensorboard").iterdir())
+    started = time.perf_counter()
+    assert train(full, run)["full"] == summary
+    assert time.perf_counter() - started < 1, "a finished arm must not be trained again"
+
+
+def kill_a_worker(checkpoints, killed):
+    """SIGKILL a training worker as soon as the second checkpoint is there."""
+    from ray.util.state import list_actors
+
+    deadline = time.monotonic() + 120
+    while len(list(checkpoints.glob("step-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    workers = [
+        actor.pid
+        for actor in list_actors(filters=[("state", "=", "ALIVE")])
+        if "TrainWorker" in actor.class_name
+    ]
+    if workers:
+        os.kill(workers[-1], signal.SIGKILL)
+        killed.append(workers[-1])
+
+
+def test_a_killed_worker_costs_no_result(ray_cluster, tiny_model_dir, tmp_path):
+    run = encoded_run(tmp_path, samples=200)
+    lora = recipe(
+        tiny_model_dir,
+        {"lora": {"lora": {"rank": 2}}},
+        zero_stage=2,
+        max_steps=180,
+        checkpoint_every=15,
+        log_every=10,
+    )
+    folder, killed = run.arm("lora").path, []
+    thread = threading.Thread(target=kill_a_worker, args=(folder / "checkpoints", killed))
+    thread.start()
+    summary = train_arm(lora, "lora", run)
+    thread.join()
+    assert killed, "the run ended before a worker could be killed"
+    assert summary["resumed_from"] > 0
+    assert summary["resumed_from"] % 15 == 0
+    assert_close(folder / "model", reference(lora, "lora", run, tmp_path / "reference"))
+    records = read_metrics(folder / "metrics.jsonl")
+    due = sorted({*range(10, 181, 10), *range(15, 181, 15)})
+    assert [record["step"] for record in records] == due
+    tokens = [record["trained_tokens"] for record in records]
+    assert tokens == sorted(tokens)
+    assert tokens[-1] == summary["trained_tokens"]
+    base = load_model(str(tiny_model_dir), torch.float32)
+    before = base(IDS).logits
+    adapted = peft.PeftModel.from_pretrained(base, folder / "model")
+    assert not torch.allclose(adapted(IDS).logits, before)
+    names = sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
+    assert names == ["step-00000150", "step-00000165"], "num_to_keep is 2"
+
+
+def test_a_wrong_lora_target_is_one_line_and_no_success(ray_cluster, tiny_model_dir, tmp_path):
+    run = encoded_run(tmp_path)
+    wrong = recipe(tiny_model_dir, {"a": {"lora": {"target_modules": ["q_proj", "c_attn"]}}})
+    with pytest.raises(InputError, match=r"target_modules: c_attn not found in .*tiny_model"):
+        train(wrong, run)
+    assert not run.arm("a").marker.exists()
+
+
+def test_other_settings_than_the_folders_are_refused(tiny_model_dir, tmp_path):
+    run = encoded_run(tmp_path)
+    folder = run.arm("a").path
+    (folder / "checkpoints" / "step-00000010").mkdir(parents=True)
+    (folder / "settings.json").write_text(json.dumps({"fingerprint": "another"}))
+    with pytest.raises(InputError, match="unfinished run with other settings"):
+        train(recipe(tiny_model_dir, {"a": {}}), run)
+
+
+def test_the_corpus_must_be_encoded_first(tiny_model_dir, tmp_path):
+    with pytest.raises(InputError, match="not complete: run the stage"):
+        train(recipe(tiny_model_dir, {"a": {}}), RunDirectory(str(tmp_path), "run"))
