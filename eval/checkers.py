@@ -148,18 +148,23 @@ def _whole(value: str, cased: bool = False) -> regex.Pattern[str]:
 def _regex(checker: Checker, answer: str, reference: str) -> float:
     if not checker.values:
         raise InputError("give at least one pattern as values")
-    for pattern in checker.values:
+    for pattern in [_compiled(value) for value in checker.values]:
         try:
-            if regex.search(pattern, answer, timeout=REGEX_TIMEOUT_S):
+            if pattern.search(answer, timeout=REGEX_TIMEOUT_S):
                 return 1.0
-        except regex.error as error:
-            raise InputError(f"pattern {pattern!r}: {error}") from None
         except TimeoutError:
             raise InputError(
-                f"pattern {pattern!r} took more than {REGEX_TIMEOUT_S:g} s on one answer; "
+                f"pattern {pattern.pattern!r} took more than {REGEX_TIMEOUT_S:g} s on one answer; "
                 "write it without nested repetition"
             ) from None
     return 0.0
+
+
+def _compiled(pattern: str) -> regex.Pattern[str]:
+    try:
+        return regex.compile(pattern)
+    except regex.error as error:
+        raise InputError(f"pattern {pattern!r}: {error}") from None
 
 
 def _json(checker: Checker, answer: str, reference: str) -> float:
