@@ -81,8 +81,12 @@ def probability(p: float) -> str:
 
 
 def effect(metric: Metric, paired: Paired) -> Effect:
-    """Whether a difference is significant after Holm and, if so, in which direction."""
-    if not paired.p_holm < ALPHA or paired.delta == 0:
+    """Whether a difference is significant and, if so, in which direction.
+
+    Significant: the Holm-adjusted test rejects and the interval excludes zero.
+    """
+    excludes_zero = paired.low > 0 or paired.high < 0
+    if not (paired.p_holm < ALPHA and excludes_zero):
         return "unclear"
     if metric.better == "neither":
         return "changed"
@@ -94,6 +98,8 @@ def significance(metric: Metric, paired: Paired) -> str:
     p = probability(paired.p_holm)
     if effect(metric, paired) != "unclear":
         return f"significant, {p}"
+    if paired.p_holm < ALPHA:
+        return f"unclear: {p}, but the interval includes zero"
     smallest = difference(paired.minimum_detectable, metric.unit).lstrip("+±")
     return f"within noise, {p}; could have shown ≥ {smallest}"
 
@@ -139,6 +145,12 @@ def headline(gates: list[GateText]) -> str:
     if not broken:
         return f"Keeps all {len(gates)} gates" if len(gates) > 1 else "Keeps its gate"
     return f"Breaks {len(broken)} of {len(gates)} gates: {', '.join(broken)}"
+
+
+def lead_and_proof(sentence: str) -> tuple[str, str]:
+    """Split a verdict at its first colon: the answer, and the numbers that support it."""
+    lead, _, proof = sentence.partition(": ")
+    return lead, proof
 
 
 def columns(report: Report) -> list[str]:

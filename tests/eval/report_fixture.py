@@ -214,14 +214,20 @@ def make_report(samples: int = 60) -> Report:
         gates=_gates(),
         verdicts={
             "uniform": [
-                "It learned the domain: accuracy rose from 12.0% to 81.0%.",
-                "Its answers became templates: repeated 3-grams rose from 8.2% to 31.0%.",
-                "It forgot a little: general accuracy fell by 7.4 points.",
+                "Learned? Yes, it learned the domain: accuracy 12.0% → 81.0% (+69.0 pts, interval "
+                "+64.4 to +73.6 excludes zero, p < .001 adjusted).",
+                "Parrot? More of one than before: distinct 2-grams 0.412 → 0.068 (−0.344, interval "
+                "−0.349 to −0.339 excludes zero, p < .001 adjusted), human answers 0.091.",
+                "Forgot? Yes, it forgot: accuracy on general questions 94.0% → 86.6% (−7.4 pts, "
+                "interval −11.4 to −3.4 excludes zero, p < .001 adjusted).",
             ],
             "nlirg": [
-                "It learned the domain: accuracy rose from 12.0% to 91.2%.",
-                "Its answers repeat themselves about as much as people do.",
-                "It forgot nothing that could be measured: −1.5 points, within noise.",
+                "Learned? Yes, it learned the domain: accuracy 12.0% → 91.2% (+79.2 pts, interval "
+                "+75.9 to +82.5 excludes zero, p < .001 adjusted).",
+                "Parrot? More of one than before: distinct 2-grams 0.412 → 0.084 (−0.328, interval "
+                "−0.334 to −0.322 excludes zero, p < .001 adjusted), human answers 0.091.",
+                "Forgot? No clear change: accuracy on general questions 94.0% → 92.5% (−1.5 pts, "
+                "interval −4.6 to +1.6 includes zero, p = .34 adjusted).",
             ],
         },
         openings=[

@@ -76,6 +76,13 @@ def test_only_a_significant_difference_is_called_good_or_bad(better, delta, p, e
     assert wording.effect(metric(better), paired(delta, p)) == expected
 
 
+def test_a_test_and_an_interval_that_disagree_decide_nothing():
+    split = paired(0.05, 0.01)  # the interval is -0.05..0.15
+    assert wording.effect(metric("higher"), split) == "unclear"
+    text = wording.significance(metric("higher"), split)
+    assert text == "unclear: p = .010, but the interval includes zero"
+
+
 def test_noise_is_reported_with_what_the_sample_could_have_shown():
     text = wording.significance(metric("higher"), paired(0.01, 0.4))
     assert text == "within noise, p = .40; could have shown ≥ 4.2 pts"
@@ -101,6 +108,14 @@ def test_headline_names_the_broken_gates_first():
     assert wording.headline(gates[2:]) == "Keeps all 2 gates"
     assert wording.headline(gates[2:3]) == "Keeps its gate"
     assert wording.headline([]) == "No gates were set"
+
+
+def test_a_verdict_is_split_into_its_answer_and_its_proof():
+    assert wording.lead_and_proof("Learned? Yes: 12:30 → 64%: so.") == (
+        "Learned? Yes",
+        "12:30 → 64%: so.",
+    )
+    assert wording.lead_and_proof("No colon here.") == ("No colon here.", "")
 
 
 def test_flips_are_exactly_the_cases_whose_correctness_differs_from_base():
