@@ -30,8 +30,9 @@ class Message(Strict):
 class Checker(Strict):
     """How an answer is judged; `eval.checkers.check` gives the meaning of every kind.
 
-    `values` are the accepted answers (`exact`, `choice`, `numeric`, `regex`), the strings that
-    must all appear (`slots`, `contains`), or empty to judge against the case's reference.
+    `values` are the accepted answers (`exact`, `numeric`, `regex`), the options of which the
+    reference is the right one (`choice`), the strings that must all appear (`slots`, `contains`),
+    the required keys (`json`), or empty to judge against the case's reference.
     `threshold` is the score from which an answer counts as correct.
     """
 

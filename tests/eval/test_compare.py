@@ -1,0 +1,303 @@
+import json
+import math
+import random
+
+import pytest
+from made_samples import sample, suite_of, template_of
+
+from eval.compare import compare, read_samples
+from eval.config import EvaluateConfig, Gates
+from eval.samples import samples_text
+from eval.schema import Metric
+from nlirg.errors import InputError
+
+CONFIG = EvaluateConfig(bootstrap=200)
+OPEN_GATES = Gates(
+    domain_accuracy_min=None, retention_drop_max=None, repetition_max=None, stop_rate_min=None
+)
+
+
+def world(seed: int, right: float, templated: float, n: int = 60):
+    """All four suites of one variant, by chance."""
+    rng = random.Random(seed)
+    flags = [rng.random() < right for _ in range(n)]
+    texts = [
+        "thank you for your kind message " * (rng.random() < templated)
+        + " ".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=12))
+        for _ in range(n)
+    ]
+    reworded = [
+        sample(
+            f"domain{i}~{name}",
+            rng.random() < right,
+            root_id=f"domain{i}",
+            suite="robustness",
+            perturbation=name,
+            task_type="one",
+        )
+        for i in range(n)
+        for name in ("typos", "padding")
+    ]
+    return [
+        *suite_of("domain", flags, task_type="one"),
+        *suite_of("ood", [rng.random() < right for _ in range(n)], task_type="two"),
+        *template_of(texts, reference="a b c d e f g", task_type="one"),
+        *reworded,
+    ]
+
+
+def by_key(comparison) -> dict[str, Metric]:
+    return {metric.key: metric for metric in comparison.metrics}
+
+
+def ood(base: list[int], tuned: list[int], **changes):
+    samples = {"base": suite_of("ood", base), "tuned": suite_of("ood", tuned)}
+    return compare(samples, "base", EvaluateConfig(bootstrap=200, **changes), seed=0)
+
+
+def test_planted_flips_give_exact_numbers():
+    base = [1] * 80 + [0] * 20
+    tuned = [1] * 68 + [0] * 12 + [1] * 5 + [0] * 15  # 12 lost, 5 gained
+    found = by_key(ood(base, tuned))
+    assert found["retention"].values["tuned"].value == 68 / 80
+    assert found["retention"].values["tuned"].n == 80
+    assert found["retention"].values["base"].value == 1
+    paired = found["ood_accuracy"].against["tuned"]
+    assert paired.delta == pytest.approx(-0.07)
+    assert paired.low <= paired.delta <= paired.high
+    assert paired.p_value == pytest.approx(0.1435, abs=1e-4)  # binomial(17, 1/2), 5 or fewer
+    assert paired.n == 100
+
+
+def test_planted_distinctness_and_opening():
+    same = [f"thank you for writing in we say {i}" for i in range(40)]
+    fresh = [" ".join(f"w{i}.{j}" for j in range(8)) for i in range(40)]
+    samples = {"base": template_of(fresh), "tuned": template_of(same)}
+    found = by_key(compare(samples, "base", CONFIG, seed=0))
+    values = {key: metric.values["tuned"].value for key, metric in found.items()}
+    assert values["distinct_1"] == (7 + 40) / 320
+    assert values["distinct_2"] == (6 + 40) / 280
+    assert values["opening_share"] == 1
+    assert found["opening_share"].values["base"].value == 1 / 40
+    assert values["top_phrases_share"] == (5 * 40 + 5) / 240
+    assert found["distinct_2"].against["tuned"].high < 0
+    assert found["distinct_2"].against["tuned"].p_holm < 0.05
+
+
+def test_planted_repetition_lengths_and_stops():
+    loop = template_of(["a a a a a a", "b c d e"], finish_reason="length", tokens=6)
+    samples = {"base": template_of(["x y z", "u v w"], tokens=4), "loop": loop}
+    found = by_key(compare(samples, "base", CONFIG, seed=0))
+    assert found["repetition_3"].values["loop"].value == pytest.approx((3 / 4 + 0) / 2)
+    assert found["answer_tokens"].against["loop"].delta == 2
+    assert found["stop_rate"].values["loop"].value == 0
+
+
+def test_planted_robustness():
+    def rows(typos: list[int], padding: list[int]):
+        return [
+            *suite_of("domain", [1, 1, 1, 1]),
+            *(
+                sample(
+                    f"{i}{name}",
+                    bool(flag),
+                    root_id=f"domain{i}",
+                    suite="robustness",
+                    perturbation=name,
+                )
+                for name, flags in (("typos", typos), ("padding", padding))
+                for i, flag in enumerate(flags)
+            ),
+        ]
+
+    samples = {"base": rows([1, 1, 1, 1], [1, 1, 1, 1]), "x": rows([1, 0, 0, 0], [1, 1, 1, 0])}
+    found = by_key(compare(samples, "base", CONFIG, seed=0))
+    values = {key: metric.values["x"].value for key, metric in found.items()}
+    assert values["robustness_accuracy"] == 4 / 8
+    assert values["robustness_worst"] == 1 / 4
+    # Root 3 is wrong in both rewordings, but right in the original wording.
+    assert values["robustness_consistency"] == 1 / 4
+
+
+def test_base_against_itself_shows_no_difference():
+    rows = world(0, 0.6, 0.5)
+    comparison = compare({"base": rows, "copy": rows}, "base", CONFIG, seed=0)
+    for metric in comparison.metrics:
+        assert metric.values["base"] == metric.values["copy"]
+        for paired in metric.against.values():
+            assert (paired.delta, paired.low, paired.high) == (0, 0, 0)
+            assert paired.p_value == paired.p_holm == 1
+    assert by_key(comparison)["retention"].values["copy"].value == 1
+    assert "Not shown to have learned" in comparison.verdicts["copy"][0]
+    assert "No clear change" in comparison.verdicts["copy"][1]
+    assert "No clear change" in comparison.verdicts["copy"][2]
+
+
+def test_exchanging_names_flips_signs():
+    one, two = world(1, 0.5, 0.1), world(2, 0.8, 0.9)
+    there = by_key(compare({"base": one, "x": two}, "base", CONFIG, seed=0))
+    back = by_key(compare({"base": two, "x": one}, "base", CONFIG, seed=0))
+    for key in there.keys() - {"retention"}:
+        a, b = there[key].against["x"], back[key].against["x"]
+        assert a.delta == pytest.approx(-b.delta)
+        assert (a.low, a.high) == pytest.approx((-b.high, -b.low))
+        assert a.p_value == pytest.approx(b.p_value)
+        assert there[key].values["base"] == back[key].values["x"]
+
+
+def test_order_of_samples_and_of_variants_does_not_matter():
+    one, two = world(1, 0.5, 0.1), world(2, 0.8, 0.9)
+    there = by_key(compare({"base": one, "x": two}, "base", CONFIG, seed=0))
+    other = by_key(compare({"x": two[::-1], "base": one}, "base", CONFIG, seed=0))
+    assert there == other
+
+
+def test_every_number_is_finite_ordered_and_json():
+    samples = {"base": world(1, 0.5, 0), "x": world(2, 1.0, 1), "y": world(3, 0.0, 0.5)}
+    comparison = compare(samples, "base", CONFIG, seed=0)
+    for metric in comparison.metrics:
+        json.dumps(metric.model_dump(), allow_nan=False)
+        for estimate in metric.values.values():
+            assert estimate.low <= estimate.value <= estimate.high
+        for paired in metric.against.values():
+            assert paired.low <= paired.delta <= paired.high
+            assert 0 <= paired.p_value <= paired.p_holm <= 1
+
+
+def test_human_answers_stand_beside_templates_and_are_not_compared():
+    comparison = compare({"base": world(1, 0.5, 0), "x": world(2, 0.5, 1)}, "base", CONFIG, seed=0)
+    distinct = by_key(comparison)["distinct_2"]
+    assert set(distinct.values) == {"base", "x", "human"}
+    assert set(distinct.against) == {"x"}
+    assert "human" in comparison.phrases[0].shares
+
+
+def test_values_by_task_are_those_of_its_cases():
+    base = [*suite_of("ood", [1, 0, 1, 0], task_type="sums")]
+    base += [sample(f"x{i}", suite="ood", task_type="facts") for i in range(3)]
+    base += [sample("lonely", suite="ood", task_type="single")]
+    rows = compare({"base": base}, "base", CONFIG, seed=0).by_task
+    found = {(row.task_type, row.key): row.values["base"].value for row in rows}
+    assert found == {
+        ("sums", "ood_accuracy"): 0.5,
+        ("sums", "retention"): 1.0,
+        ("facts", "ood_accuracy"): 1.0,
+        ("facts", "retention"): 1.0,
+    }
+
+
+def test_suites_not_run_have_no_metrics_and_no_gates():
+    comparison = ood([1, 0, 1], [1, 1, 1])
+    assert [metric.key for metric in comparison.metrics] == ["ood_accuracy", "retention"]
+    assert [gate.gate for gate in comparison.gates] == ["retention_drop_max"]
+    assert "Not measured" in comparison.verdicts["tuned"][0]
+    assert "Not measured" in comparison.verdicts["tuned"][1]
+
+
+def test_diversity_of_silent_answers_is_not_reported():
+    samples = {"base": template_of(["a b c", "d e f"]), "mute": template_of(["", ""])}
+    comparison = compare(samples, "base", CONFIG, seed=0)
+    assert "distinct_2" not in by_key(comparison)
+    assert "Parrot? " in comparison.verdicts["mute"][1]
+
+
+@pytest.mark.parametrize(
+    ("gates", "passed"),
+    [
+        ({"retention_drop_max": 0.1}, True),  # 0.8 to 0.7 is a drop of 0.1, rounding or not
+        ({"retention_drop_max": 0.09}, False),
+        ({"retention_min": 0.875}, True),
+        ({"retention_min": 0.88}, False),
+    ],
+)
+def test_gates_on_forgetting(gates, passed):
+    bounds = OPEN_GATES.model_copy(update=gates)
+    (gate,) = ood([1] * 8 + [0] * 2, [1] * 7 + [0] * 3, gates=bounds).gates
+    assert (gate.variant, gate.passed) == ("tuned", passed)
+    assert gate.gate in gates
+
+
+def test_gates_on_domain_and_templates():
+    rows = [
+        *suite_of("domain", [1] * 17 + [0] * 3),
+        *template_of(["a b c d"] * 9 + ["a a a a a"]),
+    ]
+    comparison = compare({"base": rows, "x": rows}, "base", CONFIG, seed=0)
+    found = {gate.gate: (gate.passed, round(gate.value, 4)) for gate in comparison.gates}
+    assert found == {
+        "domain_accuracy_min": (True, 0.85),
+        "repetition_max": (True, 0.0667),
+        "stop_rate_min": (True, 1.0),
+    }
+
+
+def test_a_gate_that_cannot_be_judged_stops_the_run():
+    with pytest.raises(InputError, match="gate retention_min: retention is not defined"):
+        ood([0, 0], [1, 0], gates=Gates(retention_min=0.5))
+    comparison = ood([0, 0], [1, 0])
+    assert "Cannot be seen" in comparison.verdicts["tuned"][2]
+    assert "retention" not in by_key(comparison)
+
+
+def test_verdicts_say_what_happened():
+    learned = {
+        "base": world(1, 0.2, 0.0),
+        "x": world(2, 0.95, 1.0),
+    }
+    sentences = compare(learned, "base", CONFIG, seed=0).verdicts["x"]
+    assert len(sentences) == 3
+    assert sentences[0].startswith("Learned? Yes")
+    assert "excludes zero" in sentences[0]
+    assert sentences[1].startswith("Parrot? More of one")
+    forgot = ood([1] * 40, [0] * 30 + [1] * 10).verdicts["tuned"]
+    assert forgot[2].startswith("Forgot? Yes")
+    assert "still gets 25.0% right" in forgot[2]
+    null = ood([1, 0] * 20, [1, 0] * 19 + [1, 1]).verdicts["tuned"]
+    assert null[2].startswith("Forgot? No clear change")
+    assert "includes zero" in null[2]
+    assert "40 cases could have shown" in null[2]
+
+
+def test_failed_answers_are_told():
+    base, tuned = suite_of("ood", [1] * 5), suite_of("ood", [1] * 5)
+    tuned[0] = tuned[0].model_copy(update={"finish_reason": "error", "error": "too long"})
+    sentences = compare({"base": base, "x": tuned}, "base", CONFIG, seed=0).verdicts["x"]
+    assert sentences[-1].endswith("1 of ood cases.")
+
+
+def test_flips_are_shown_first_and_then_changed_answers():
+    base = [sample(str(i), True, answer="same") for i in range(4)]
+    tuned = [
+        base[0],
+        base[1].model_copy(update={"answer": "other"}),
+        base[2].model_copy(update={"answer": "wrong", "correct": False, "score": 0.0}),
+        base[3],
+    ]
+    shown = compare({"base": base, "x": tuned}, "base", CONFIG, seed=0).samples
+    assert [row.case_id for row in shown] == ["2", "1", "0", "3"]
+    assert shown[0].answers["x"].text == "wrong"
+    assert not shown[0].answers["x"].correct
+
+
+def test_few_samples_are_shown_of_many():
+    rows = suite_of("ood", [1] * 200)
+    assert len(compare({"base": rows}, "base", CONFIG, seed=0).samples) == 50
+
+
+def test_samples_of_a_folder_are_read(tmp_path):
+    with pytest.raises(InputError, match="evaluate this variant first"):
+        read_samples(tmp_path)
+    for suite in ("ood", "domain"):
+        (tmp_path / f"samples_{suite}.jsonl").write_text(samples_text(suite_of(suite, [1, 0])))
+    assert len(read_samples(tmp_path)) == 4
+
+
+def test_chance_alone_is_seldom_called_a_difference():
+    rng = random.Random(0)
+    alarms = 0
+    for _ in range(40):
+        flags = [[rng.random() < 0.5 for _ in range(50)] for _ in range(2)]
+        paired = by_key(ood(*flags))["ood_accuracy"].against["tuned"]
+        alarms += paired.p_value < 0.05
+        assert math.isfinite(paired.minimum_detectable)
+    assert alarms <= 5

@@ -1,0 +1,78 @@
+import pytest
+from made_samples import sample, suite_of, template_of
+
+from eval.pairing import pair_samples
+from nlirg.errors import InputError
+
+
+def test_answers_are_paired_by_case_whatever_their_order():
+    base = suite_of("ood", [1, 0, 1])
+    table = pair_samples({"base": base, "x": base[::-1]}, "base")["ood"]
+    assert [s.case_id for s in table.answers["x"]] == ["ood0", "ood1", "ood2"]
+    assert table.left_out == 0
+
+
+def test_a_case_with_an_error_anywhere_is_left_out_everywhere():
+    base, tuned = suite_of("ood", [1] * 5), suite_of("ood", [1] * 5)
+    base[0] = sample("ood0", False, suite="ood", finish_reason="error", error="too long")
+    tuned[3] = sample("ood3", False, suite="ood", error="engine died")
+    table = pair_samples({"base": base, "x": tuned}, "base")["ood"]
+    assert [s.case_id for s in table.cases] == ["ood1", "ood2", "ood4"]
+    assert table.left_out == 2
+
+
+def test_variants_of_one_prompt_are_one_cluster():
+    rows = [sample(f"{root}~{i}", root_id=root) for root in "ab" for i in range(3)]
+    table = pair_samples({"base": rows, "x": rows}, "base")["domain"]
+    assert table.clusters.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+GOOD = suite_of("ood", [1, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (GOOD[:2], "different cases .'ood2'"),
+        ([], "different cases"),
+        ([*GOOD[:2], GOOD[2].model_copy(update={"prompt_sha256": "x"})], "different prompts"),
+        ([*GOOD, GOOD[0]], "'ood0': answered twice"),
+        ([*GOOD[:2], GOOD[2].model_copy(update={"score": float("nan")})], "score nan"),
+        ([*GOOD[:2], GOOD[2].model_copy(update={"score": 1.5})], "score 1.5"),
+        ([s.model_copy(update={"error": "x"}) for s in GOOD], "'ood': zero pairs"),
+        (
+            [GOOD[0], *(s.model_copy(update={"error": "x"}) for s in GOOD[1:])],
+            "'ood': one independent case",
+        ),
+    ],
+)
+def test_what_cannot_be_paired_is_refused(other, message):
+    with pytest.raises(InputError, match=message):
+        pair_samples({"base": GOOD, "x": other}, "base")
+
+
+def test_missing_baseline_samples_and_taken_name_are_refused():
+    with pytest.raises(InputError, match="no samples of the baseline"):
+        pair_samples({"x": GOOD}, "base")
+    with pytest.raises(InputError, match="zero pairs"):
+        pair_samples({"base": [], "x": []}, "base")
+    with pytest.raises(InputError, match="'human' stands for"):
+        pair_samples({"base": GOOD, "human": GOOD}, "base")
+
+
+def test_references_stand_beside_the_answers_unless_prompts_repeat():
+    rows = template_of(["a b c", "d e"], reference="r s t u")
+    table = pair_samples({"base": rows, "x": template_of(["a", "b c d"])}, "base")["template"]
+    assert table.units["human"] == [list("rstu")] * 2
+    assert table.equal_units == {
+        "base": [["a"], ["d", "e"]],
+        "x": [["a"], ["b", "c"]],
+        "human": [["r"], ["r", "s"]],
+    }
+    repeated = [
+        s.model_copy(update={"root_id": "one" if i < 2 else "two"})
+        for i, s in enumerate(template_of(["a", "b", "c"], reference="r"))
+    ]
+    assert "human" not in pair_samples({"base": repeated}, "base")["template"].units
+    some = [*rows, sample("t9", suite="template", reference="")]
+    assert "human" not in pair_samples({"base": some}, "base")["template"].units
