@@ -190,9 +190,12 @@ _HARMLESS = {"\n", "\t", "\u200d", "\ufe0f"}  # line breaks, tabs, and what emoj
 
 def visible(text: str) -> str:
     """Show characters that hide or reorder text as `⟨U+202E⟩` instead of letting them act."""
+    text = text.replace("\r\n", "\n")
+    if text.replace("\n", "").isprintable():  # the common case, much faster than the loop
+        return text
     return "".join(
         f"⟨U+{ord(char):04X}⟩"
         if char not in _HARMLESS and unicodedata.category(char) in _HIDDEN
         else char
-        for char in text.replace("\r\n", "\n")
+        for char in text
     )
