@@ -6,12 +6,12 @@ from html.parser import HTMLParser
 from io import StringIO
 
 import pytest
-from report_fixture import BIDI, CHINESE, HOSTILE, TICKS, make_report
 from rich.console import Console
 
 from eval.report import render_html, render_markdown, terminal_table, write_report
 from eval.report.markdown import FLIPS, block, chosen_flips, inline
 from eval.schema import Report
+from tests.eval.report_fixture import BIDI, CHINESE, HOSTILE, TICKS, make_report
 
 REPORT = make_report()
 

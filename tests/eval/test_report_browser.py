@@ -6,9 +6,9 @@ import time
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from report_fixture import HOSTILE, make_report
 
 from eval.report import write_report
+from tests.eval.report_fixture import HOSTILE, make_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 ARGUMENTS = [

@@ -5,7 +5,6 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_fixture import HOSTILE, make_report
 
 from eval.report import figures
 from eval.report.plots import (
@@ -24,6 +23,7 @@ from eval.report.plots import (
     scatter,
 )
 from eval.report.svg import Axis, fit, round_ticks, spread, tag, text_width
+from tests.eval.report_fixture import HOSTILE, make_report
 
 finite = st.floats(-1e6, 1e6)
 

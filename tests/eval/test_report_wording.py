@@ -3,10 +3,10 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_fixture import make_report
 
 from eval.report import wording
 from eval.schema import Estimate, GateResult, Metric, Paired
+from tests.eval.report_fixture import make_report
 
 
 def paired(delta: float, p_holm: float) -> Paired:
