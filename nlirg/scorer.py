@@ -41,7 +41,7 @@ class Scorer:
 
     @torch.no_grad()
     def score(
-        self, samples: Sequence[tuple[Ids, Ids]], names: Sequence[str] | None = None
+        self, samples: Sequence[tuple[Ids, Ids]], names: Sequence[str] | np.ndarray | None = None
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Loss and entropy of every trained token of every sample.
 

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-from nlirg.corpus import Shard, list_shards, read_shard
-from nlirg.records import parse_row
 
 from cluster.plan import model_pool
 from cluster.rundir import RunDirectory, atomic_path, fingerprint
 from cluster.session import connect
 from nlirg.config import EncodeConfig, ScoreConfig
+from nlirg.corpus import Shard, list_shards, read_shard
 from nlirg.errors import BadRowError, InputError
+from nlirg.records import parse_row
 from pipelines.progress import say
 from pipelines.ray_data import configure, root_cause, watch_parquet
 from pipelines.recipe import Recipe
@@ -52,7 +52,7 @@ class ReadShard:
 
     def __call__(self, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the rows of the shard `item` names."""
-        shard = Shard(item["path"], item["start"], item["stop"])
+        shard = Shard(**{field: item[field] for field in Shard._fields})
         bad: list[dict[str, Any]] = []
         for raw in read_shard(shard):
             try:
@@ -161,9 +161,7 @@ def _write_scores(recipe: Recipe, folder: Path, parts: Path) -> None:
     shards = list_shards(
         recipe.data, shard_bytes=min(16 << 20, 1 + total // (pool.actors * SHARDS_PER_ACTOR))
     )
-    items = [
-        {"index": i, "path": s.path, "start": s.start, "stop": s.stop} for i, s in enumerate(shards)
-    ]
+    items = [{"index": index, **shard._asdict()} for index, shard in enumerate(shards)]
     rows = ray.data.from_items(items, override_num_blocks=len(items)).flat_map(
         ReadShard(recipe.model, recipe.encode, parts)
     )

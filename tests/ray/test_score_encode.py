@@ -82,7 +82,7 @@ def test_every_row_is_scored_or_quarantined_with_its_line(scored) -> None:
 
 def test_scores_equal_a_plain_forward_of_the_model(scored, tiny_model_dir: Path) -> None:
     _, run, summary, _ = scored
-    model = load_model(str(tiny_model_dir), "fp32").eval()
+    model = load_model(str(tiny_model_dir), torch.float32).eval()
     encoded = {row["id"]: row for row in rows_of(run.encoded.path)}
     total = count = 0.0
     for row in rows_of(run.scores.path):
@@ -133,7 +133,7 @@ def test_a_second_call_reads_what_is_there(scored) -> None:
     ("lines", "said"),
     [
         (BAD[:3], "no usable row in the corpus (3 quarantined"),
-        ([""], "no usable row"),
+        ([""], "is empty"),
         ([json.dumps(GOOD[0])] * 2, "'r0'"),
     ],
 )
