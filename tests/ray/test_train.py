@@ -73,7 +73,7 @@ def recipe(model, arms, **train_settings):
 
 
 def reference(the_recipe, arm, run, folder):
-    """The same training in this process with plain torch; returns the exported tensors."""
+    """The same training in this process with plain torch; returns tensors and trained tokens."""
     config = the_recipe.arm(arm)
     set_seed(the_recipe.seed)
     model = load_model(the_recipe.model, torch.float32)
@@ -81,9 +81,10 @@ def reference(the_recipe, arm, run, folder):
         model = add_lora(model, config.lora, the_recipe.model)
     engine = TorchEngine(model, load_tokenizer(the_recipe.model), config)
     corpus = read_encoded(run.encoded.path, folder / "cache")
-    Trainer(engine, corpus, config, the_recipe.seed).run(lambda record: None, lambda done: None)
+    trainer = Trainer(engine, corpus, config, the_recipe.seed)
+    progress = trainer.run(lambda record: None, lambda done: None)
     engine.export(folder / "model")
-    return load_file(next((folder / "model").glob("*.safetensors")))
+    return load_file(next((folder / "model").glob("*.safetensors"))), progress.trained_tokens
 
 
 def assert_close(folder, expected):
@@ -101,13 +102,13 @@ def test_two_workers_at_stage_3_train_what_one_process_does(ray_cluster, tiny_mo
     assert summary["kind"] == "full"
     assert summary["optimizer_steps"] == 6
     assert summary["model"] == str(folder / "model")
-    expected = reference(full, "full", run, tmp_path / "reference")
+    expected, tokens = reference(full, "full", run, tmp_path / "reference")
     assert_close(folder / "model", expected)
     loaded = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     assert loaded(IDS).logits.isfinite().all()
     records = read_metrics(folder / "metrics.jsonl")
     assert [record["step"] for record in records] == [2, 4, 6]
-    assert records[-1]["trained_tokens"] == summary["trained_tokens"] == 6 * 4 * 4
+    assert records[-1]["trained_tokens"] == summary["trained_tokens"] == tokens
     assert list((folder / "tensorboard").iterdir())
     started = time.perf_counter()
     assert train(full, run)["full"] == summary
@@ -116,6 +117,7 @@ def test_two_workers_at_stage_3_train_what_one_process_does(ray_cluster, tiny_mo
 
 def kill_a_worker(checkpoints, killed):
     """SIGKILL a training worker as soon as the second checkpoint is there."""
+    import ray
     from ray.util.state import list_actors
 
     deadline = time.monotonic() + 120
@@ -123,7 +125,9 @@ def kill_a_worker(checkpoints, killed):
         time.sleep(0.02)
     workers = [
         actor.pid
-        for actor in list_actors(filters=[("state", "=", "ALIVE")])
+        for actor in list_actors(
+            ray.get_runtime_context().gcs_address, filters=[("state", "=", "ALIVE")]
+        )
         if "TrainWorker" in actor.class_name
     ]
     if workers:
@@ -149,13 +153,14 @@ def test_a_killed_worker_costs_no_result(ray_cluster, tiny_model_dir, tmp_path):
     assert killed, "the run ended before a worker could be killed"
     assert summary["resumed_from"] > 0
     assert summary["resumed_from"] % 15 == 0
-    assert_close(folder / "model", reference(lora, "lora", run, tmp_path / "reference"))
+    expected, trained = reference(lora, "lora", run, tmp_path / "reference")
+    assert_close(folder / "model", expected)
     records = read_metrics(folder / "metrics.jsonl")
     due = sorted({*range(10, 181, 10), *range(15, 181, 15)})
     assert [record["step"] for record in records] == due
     tokens = [record["trained_tokens"] for record in records]
     assert tokens == sorted(tokens)
-    assert tokens[-1] == summary["trained_tokens"]
+    assert tokens[-1] == summary["trained_tokens"] == trained
     base = load_model(str(tiny_model_dir), torch.float32)
     before = base(IDS).logits
     adapted = peft.PeftModel.from_pretrained(base, folder / "model")
