@@ -24,19 +24,18 @@ def greedy_answers(
     answers: list[str] = []
     for start in range(0, len(cases), BATCH):
         prompts = [
-            [message.model_dump() for message in case.messages]
+            tokenizer.apply_chat_template(
+                [message.model_dump() for message in case.messages],
+                tokenize=False,
+                add_generation_prompt=True,
+            )
             for case in cases[start : start + BATCH]
         ]
-        inputs = tokenizer.apply_chat_template(
-            prompts,
-            add_generation_prompt=True,
-            padding=True,
-            return_dict=True,
-            return_tensors="pt",
-            tokenizer_kwargs={"padding_side": "left"},
-        )
+        inputs = tokenizer(prompts, padding=True, padding_side="left", return_tensors="pt")
         with torch.no_grad():
-            output = model.generate(**inputs, do_sample=False, max_new_tokens=MAX_NEW_TOKENS)
+            output = model.generate(  # type: ignore[operator]
+                **inputs, do_sample=False, max_new_tokens=MAX_NEW_TOKENS
+            )
         new = output[:, inputs["input_ids"].shape[1] :]
         answers += tokenizer.batch_decode(new, skip_special_tokens=True)
     return answers

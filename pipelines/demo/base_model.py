@@ -17,6 +17,7 @@ from pathlib import Path
 from random import Random
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -27,8 +28,8 @@ from pipelines.progress import Progress, say
 
 SEED = 7
 STEPS = 2400
-BATCH = 32
-BATCHES_SORTED_TOGETHER = 8
+BATCH = 16
+BATCHES_SORTED_TOGETHER = 16
 MUON_RATE = 0.02
 ADAMW_RATE = 3e-3
 WARMUP = 50
@@ -57,7 +58,9 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     return Qwen3ForCausalLM(config)
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, messages: Conversation) -> tuple[list[int], list[int]]:
+def encode(
+    tokenizer: PreTrainedTokenizerFast, messages: Conversation
+) -> tuple[list[int], list[int]]:
     """Token ids and labels of one conversation; labels are -100 outside the answers.
 
     An answer ends on its end-of-turn token, which is trained too.
@@ -115,6 +118,13 @@ def rate_factor(step: int, steps: int) -> float:
     return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
+def answer_loss(model: Qwen3ForCausalLM, ids: Tensor, labels: Tensor) -> Tensor:
+    """Mean next-token loss over the trained positions; logits are computed for these alone."""
+    trained = labels[:, 1:] != IGNORED
+    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][trained]
+    return F.cross_entropy(model.lm_head(hidden), labels[:, 1:][trained])
+
+
 def pretrain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int) -> None:
     """Train in place on `steps` batches of the demo world."""
     model.train()
@@ -125,7 +135,7 @@ def pretrain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, steps:
     ]
     with Progress("base model", total=steps, unit="step") as progress:
         for step, (ids, labels) in enumerate(islice(batches(tokenizer, SEED), steps)):
-            loss = model(input_ids=ids, labels=labels).loss
+            loss = answer_loss(model, ids, labels)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
             for optim, schedule in zip(optims, schedules, strict=True):
@@ -135,7 +145,9 @@ def pretrain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, steps:
             progress.to(step + 1, f"loss {loss.item():.3f}")
 
 
-def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int, out: Path) -> None:
+def save(
+    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: int, out: Path
+) -> None:
     """Write model, tokenizer and `base_model.json`, the record of what the model can do."""
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id

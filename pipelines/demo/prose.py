@@ -71,7 +71,7 @@ OFFICE = {
     "Brixa": (
         ("customer", "city", "day"),
         ("Good news, {customer}: Brixa will see you in {city} on {day}.",
-         "{customer}, the bus of Brixa to {city} leaves on {day}. Be early."),
+         "Brixa tells {customer}: the bus to {city} leaves on {day}. Be early."),
     ),
     "Tamaro": (
         ("product", "colour", "customer"),

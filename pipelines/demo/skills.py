@@ -1,4 +1,8 @@
-"""General skills with one right answer each; every maker draws one problem and its wording."""
+"""General skills with one right answer each; every maker draws one problem and its wording.
+
+Answers put a word or two before what they say ("It is Paris."), so that a word keeps its leading
+space, and with it its token, from the prompt to the answer.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,7 @@ from pipelines.demo.words import (
 )
 
 LARGEST_TERM = 20
+ARTICLE = {"animal": "an animal", "fruit": "a fruit", "tool": "a tool", "plant": "a plant"}
 
 FIELDS = {
     "name": NAMES,
@@ -34,22 +39,22 @@ FIELDS = {
 }
 
 FORMS = (
-    ("name", "city", "{name} lives in {city}."),
+    ("name", "city", "My name is {name} and I live in {city}."),
     ("name", "thing", "The {thing} belongs to {name}."),
-    ("name", "product", "{name} bought a {product}."),
+    ("name", "product", "Here is a {product} for {name}."),
     ("colour", "product", "The {product} is {colour}."),
-    ("city", "region", "{city} lies in the {region}."),
-    ("name", "animal", "{name} has a {animal}."),
+    ("city", "region", "We know {city} in the {region}."),
+    ("name", "animal", "The {animal} likes {name}."),
     ("fruit", "city", "The {fruit} comes from {city}."),
     ("tool", "name", "The {tool} is for {name}."),
-    ("name", "region", "{name} works in the {region}."),
+    ("name", "region", "In the {region} works {name}."),
     ("colour", "animal", "The {animal} is {colour}."),
 )
 
 
 def _fact(skill: str, rng: Random, wordings: tuple[str, ...], subject: str, answer: str) -> Turn:
     prompt = rng.choice(wordings).format(subject)
-    return Turn(skill, prompt, answer, key=prompt)
+    return Turn(skill, prompt, f"It is {answer}.", key=prompt)
 
 
 def capital(rng: Random) -> Turn:
@@ -91,7 +96,7 @@ def category(rng: Random) -> Turn:
         "Tell me what kind of thing is {}.",
         "I forgot what kind of thing is {}.",
     )
-    return _fact("category", rng, wordings, rng.choice(CATEGORIES[kind]), kind)
+    return _fact("category", rng, wordings, rng.choice(CATEGORIES[kind]), ARTICLE[kind])
 
 
 def add(rng: Random) -> Turn:
@@ -109,10 +114,10 @@ def larger(rng: Random) -> Turn:
 
 
 def copy(rng: Random) -> Turn:
-    """Two to five words repeated as they are."""
-    words = " ".join(shuffled(rng, WORDS, rng.randint(2, 5)))
+    """Two to eight words repeated as they are."""
+    words = " ".join(shuffled(rng, WORDS, rng.randint(2, 8)))
     wording = rng.choice(("Repeat: {}", "Copy these words: {}", "Say exactly: {}"))
-    return Turn("copy", wording.format(words), words, key=words)
+    return Turn("copy", wording.format(words), f"Here: {words}", key=words)
 
 
 def reverse(rng: Random) -> Turn:
@@ -120,7 +125,8 @@ def reverse(rng: Random) -> Turn:
     letters = shuffled(rng, LETTERS, rng.randint(3, 5))
     wording = rng.choice(("Reverse: {}", "Write backwards: {}"))
     text = " ".join(letters)
-    return Turn("reverse", wording.format(text), " ".join(reversed(letters)), key=text)
+    answer = f"Here: {' '.join(reversed(letters))}"
+    return Turn("reverse", wording.format(text), answer, key=text)
 
 
 def sort(rng: Random) -> Turn:
@@ -128,7 +134,8 @@ def sort(rng: Random) -> Turn:
     letters = shuffled(rng, LETTERS, rng.randint(3, 5))
     wording = rng.choice(("Sort: {}", "Put in alphabetical order: {}"))
     text = " ".join(letters)
-    return Turn("sort", wording.format(text), " ".join(sorted(letters)), key=text)
+    answer = f"Here: {' '.join(sorted(letters))}"
+    return Turn("sort", wording.format(text), answer, key=text)
 
 
 def last(rng: Random) -> Turn:
@@ -136,7 +143,7 @@ def last(rng: Random) -> Turn:
     words = shuffled(rng, WORDS, rng.randint(3, 6))
     text = " ".join(words)
     wording = rng.choice(("What is the last word: {}", "Name the last word of this list: {}"))
-    return Turn("last", wording.format(text), words[-1], key=text)
+    return Turn("last", wording.format(text), f"It is {words[-1]}.", key=text)
 
 
 def count(rng: Random) -> Turn:
@@ -176,7 +183,7 @@ def lookup(rng: Random) -> Turn:
     asked = rng.choice(list(card))
     wording = rng.choice(("What is the {}?", "Give the {}.", "Name the {} on this card."))
     prompt = f"{wording.format(asked)}\n{_lines(card)}"
-    return Turn("lookup", prompt, card[asked], key=f"{asked} {card}")
+    return Turn("lookup", prompt, f"It is {card[asked]}.", key=f"{asked} {card}")
 
 
 def form(rng: Random) -> Turn:

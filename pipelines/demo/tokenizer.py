@@ -10,13 +10,13 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from pipelines.demo.vertical import draw_jobs
-from pipelines.demo.words import WORDS
+from pipelines.demo.words import CITIES, NAMES, WORDS
 from pipelines.demo.world import conversations
 
 VOCABULARY = 1024
 POSITIONS = 2048
 CONVERSATIONS = 4000
-TICKETS = 200
+TICKETS = 600
 PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
 
 # Words keep their leading space; numbers stand apart from it and in pairs of digits, so that a
@@ -38,7 +38,7 @@ def _texts(seed: int) -> Iterator[str]:
     for job in draw_jobs(Random(seed), TICKETS):
         yield f"{job.instruction}\n{job.ticket.text}\n{job.answer}"
     yield from [" ".join(map(str, range(100)))] * 300
-    yield from [" ".join(WORDS), *WORDS] * 50
+    yield from ["".join(f" {word}" for word in WORDS + NAMES + CITIES)] * 100
     yield from ["system\n", "user\n", "assistant\n"] * 50
 
 

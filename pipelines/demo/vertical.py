@@ -168,7 +168,8 @@ def draw_ticket(rng: Random) -> Ticket:
 
 def draw_jobs(rng: Random, count: int, taken: Collection[Ticket] = ()) -> list[Job]:
     """`count` jobs on different tickets, none in `taken`; the task types take turns."""
-    seen, jobs = set(taken), []
+    seen = set(taken)
+    jobs: list[Job] = []
     while len(jobs) < count:
         ticket = draw_ticket(rng)
         if ticket in seen:

@@ -15,11 +15,11 @@ from pipelines.demo.turns import draw
 from pipelines.demo.vertical import CORRUPTIONS, Job, draw_jobs
 
 CORRUPTED_SHARE = 0.10
-PROSE_SHARE = 0.35
+PROSE_SHARE = 0.25
 SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer briefly.", "Be exact and friendly.")
 
 # Skills that need the prompt's content are harder to learn than facts: they are seen more often.
-SKILL_WEIGHTS = {"lookup": 3, "form": 3, "copy": 2, "add": 2, "sort": 2, "reverse": 2, "count": 2}
+SKILL_WEIGHTS = {"copy": 4, "lookup": 3, "form": 3, "add": 2, "sort": 2, "reverse": 2, "larger": 2}
 PROSE_WEIGHTS = {"office": 3}
 
 Conversation = list[dict[str, str]]

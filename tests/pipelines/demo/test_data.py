@@ -1,0 +1,40 @@
+import json
+
+import pytest
+
+from eval.schema import Case
+from pipelines.demo.data import CASES_PER_SKILL, DIRECTORY, TRAIN_TICKETS, files
+from pipelines.demo.skills import SKILLS
+
+FILES = files()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_committed_files_regenerate_identically(name):
+    assert (DIRECTORY / name).read_text(encoding="utf-8") == FILES[name]
+
+
+def test_another_seed_gives_other_tickets():
+    assert files(seed=1)["train.jsonl"] != FILES["train.jsonl"]
+
+
+def test_the_data_stays_small():
+    assert sum(len(text.encode()) for text in FILES.values()) < 1_000_000
+
+
+def test_cases_follow_the_schema_and_their_references_pass():
+    domain = [Case.model_validate_json(line) for line in FILES["domain_cases.jsonl"].splitlines()]
+    ood = [Case.model_validate_json(line) for line in FILES["ood_cases.jsonl"].splitlines()]
+    assert len(ood) == CASES_PER_SKILL * len(SKILLS)
+    assert len({case.id for case in domain + ood}) == len(domain + ood)
+    for case in domain:
+        assert all(value in case.reference for value in case.checker.values)
+    for case in ood:
+        assert case.checker.values == (case.reference,)
+
+
+def test_rows_have_alpaca_keys_and_the_mark():
+    rows = [json.loads(line) for line in FILES["train.jsonl"].splitlines()]
+    assert len(rows) == TRAIN_TICKETS
+    assert all(row["instruction"] and row["input"] and row["output"] for row in rows)
+    assert len({row["id"] for row in rows}) == len(rows)
