@@ -123,6 +123,7 @@ class VllmEngine:
         self._llm = LLM(**engine_options(spec))
         gc.freeze()
         gc.enable()
+        self._tokenizer: Any = self._llm.get_tokenizer()
         self._stop_ids = list(spec.stop_ids)
         self._adapters: dict[str | None, LoRARequest | None] = {None: None}
         for number, adapter in enumerate(spec.adapters, start=1):
@@ -146,6 +147,7 @@ class VllmEngine:
                 seed=request.seed,
                 stop_token_ids=self._stop_ids,
                 logprobs=0,  # of the chosen token: the only sign of NaN
+                detokenize=False,  # vLLM's text depends on the end of the prompt
             )
             for request in requests
         ]
@@ -155,18 +157,18 @@ class VllmEngine:
             lora_request=self._adapters[adapter],
             use_tqdm=False,
         )
-        return [_completion(output.outputs[0]) for output in outputs]
+        return [self._completion(output.outputs[0]) for output in outputs]
 
+    def _completion(self, output: Any) -> Completion:
+        """Read one `vllm.CompletionOutput`.
 
-def _completion(output: Any) -> Completion:
-    """Read one `vllm.CompletionOutput`.
-
-    Raises:
-        FloatingPointError: if its log-probability is missing or NaN.
-        RuntimeError: if the engine ended the answer for a reason of its own.
-    """
-    if output.cumulative_logprob is None or math.isnan(output.cumulative_logprob):
-        raise FloatingPointError("the engine answered with a NaN log-probability")
-    if output.finish_reason not in ("stop", "length"):
-        raise RuntimeError(f"the engine ended an answer with {output.finish_reason!r}")
-    return Completion(output.text, tuple(output.token_ids), output.finish_reason)
+        Raises:
+            FloatingPointError: if its log-probability is missing or NaN.
+            RuntimeError: if the engine ended the answer for a reason of its own.
+        """
+        if output.cumulative_logprob is None or math.isnan(output.cumulative_logprob):
+            raise FloatingPointError("the engine answered with a NaN log-probability")
+        if output.finish_reason not in ("stop", "length"):
+            raise RuntimeError(f"the engine ended an answer with {output.finish_reason!r}")
+        text = self._tokenizer.decode(output.token_ids, skip_special_tokens=True)
+        return Completion(text, tuple(output.token_ids), output.finish_reason)

@@ -157,11 +157,14 @@ def _open_answers(
     settings: dict[str, Any],
 ) -> list[Answers]:
     """The variants that are not complete, with what is there of them."""
-    cases = cases_hash(prompt.case for prompt in prompts)
+    asked = {
+        "cases": cases_hash(prompt.case for prompt in prompts),
+        "prompts": [prompt.sha256 for prompt in prompts],  # what tokenizer and template made of it
+    }
     found = []
     for variant in variants:
         stage = run.evaluation(variant.name)
-        mark = fingerprint({"cases": cases, "model": variant.identity, **settings})
+        mark = fingerprint({**asked, **settings, "model": variant.identity})
         if stage.finished(mark) is not None:
             say("evaluate", f"{variant.name}: already done")
             continue

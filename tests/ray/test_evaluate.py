@@ -1,0 +1,274 @@
+"""Evaluation on a real Ray cluster and real vLLM engines."""
+
+import json
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+import pipelines.evaluate
+from cluster.rundir import RunDirectory
+from eval.actors import Chunk, Fleet, Group
+from eval.adapters import TARGET_MODULES, check_adapter
+from eval.generate import Completion, EngineSpec, Request
+from eval.samples import read_samples, samples_path
+from eval.transformers_engine import TransformersEngine
+from eval.vllm_engine import CHUNK_REQUESTS
+from nlirg.errors import InputError
+from pipelines.evaluate import evaluate
+from pipelines.recipe import validate
+
+pytestmark = pytest.mark.ray
+
+QUESTIONS = 24
+
+
+@pytest.fixture(scope="module")
+def base(tiny_tokenizer, tmp_path_factory) -> Path:
+    """A random Qwen3 of a head size that vLLM has on CPU."""
+    path = tmp_path_factory.mktemp("base")
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=tiny_tokenizer.eos_token_id,
+        pad_token_id=tiny_tokenizer.pad_token_id,
+    )
+    Qwen3ForCausalLM(config).save_pretrained(path)
+    tiny_tokenizer.save_pretrained(path)
+    return path
+
+
+def save_adapter(base: Path, path: Path, rank: int, seed: int) -> Path:
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=rank, lora_alpha=4 * rank, target_modules=list(TARGET_MODULES), init_lora_weights=False
+    )
+    get_peft_model(Qwen3ForCausalLM.from_pretrained(base), config).save_pretrained(path)
+    return path
+
+
+def requests(count: int, max_tokens: int = 24, temperature: float = 0.0) -> tuple[Request, ...]:
+    random = torch.Generator().manual_seed(1)
+    lengths = torch.randint(1, 60, (count,), generator=random).tolist()
+    return tuple(
+        Request(
+            ("domain", str(i)),
+            tuple(torch.randint(3, 300, (length,), generator=random).tolist()),
+            max_tokens,
+            temperature,
+            seed=i,
+        )
+        for i, length in enumerate(lengths)
+    )
+
+
+def spec_of(base: Path, *adapters: Path) -> EngineSpec:
+    checked = tuple(check_adapter(path.name, path, base) for path in adapters)
+    return EngineSpec(str(base), str(base), "cpu", 256, (2,), checked)
+
+
+def run_fleet(fleet: Fleet) -> dict[str, list[Completion]]:
+    answers: dict[str, list[Completion]] = {}
+    for chunk, completions in fleet.run():
+        answers.setdefault(chunk.variant, []).extend(completions)
+    return answers
+
+
+def engine_processes() -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.name().startswith("ray::EngineActo"):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def wait_until(condition, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.vllm
+def test_vllm_gives_the_greedy_tokens_of_transformers_and_peft(base, ray_cluster, tmp_path) -> None:
+    """Also for the base after adapters were used, and for adapters of different rank."""
+    spec = spec_of(
+        base,
+        save_adapter(base, tmp_path / "small", rank=4, seed=1),
+        save_adapter(base, tmp_path / "large", rank=12, seed=2),
+    )
+    asked = requests(16)
+    order = [("base", None), ("small", "small"), ("large", "large"), ("base again", None)]
+    chunks = tuple(Chunk(name, adapter, asked) for name, adapter in order)
+    answers = run_fleet(Fleet([Group(spec, chunks)], 1, 1, 0, 300))
+    reference = TransformersEngine(spec)
+    for name, adapter in order:
+        assert answers[name] == reference.generate(asked, adapter), name
+    different = {tuple(a.token_ids for a in answers[name]) for name in ("base", "small", "large")}
+    assert len(different) == 3
+
+
+def test_failed_engine_is_replaced_and_its_chunk_answered_once(ray_cluster, tmp_path) -> None:
+    """One engine dies as a process, one raises: both chunks come back, each exactly once."""
+
+    class Fragile:
+        def generate(self, requests, adapter):
+            import os
+
+            mark = tmp_path / requests[0].key[1]
+            if not mark.exists():
+                mark.touch()
+                if mark.name == "0":
+                    os._exit(1)
+                if mark.name == "4":
+                    raise FloatingPointError("NaN")
+            return [Completion(r.key[1], r.prompt_ids, "stop") for r in requests]
+
+    asked = requests(8)
+    chunks = tuple(Chunk("v", None, asked[i : i + 2]) for i in range(0, 8, 2))
+    fleet = Fleet(
+        [Group(EngineSpec("m", "m", "cpu", 64, ()), chunks)], 2, 1, 0, 60, lambda spec: Fragile()
+    )
+    answers = run_fleet(fleet)["v"]
+    assert sorted(a.text for a in answers) == [str(i) for i in range(8)]
+    assert fleet.replaced == 2
+    assert wait_until(lambda: not engine_processes(), 10)
+
+
+def test_chunk_that_breaks_two_engines_is_a_clear_error(ray_cluster) -> None:
+    class Broken:
+        def generate(self, requests, adapter):
+            raise FloatingPointError("NaN log-probability")
+
+    group = Group(EngineSpec("m", "m", "cpu", 64, ()), (Chunk("nlirg", None, requests(2)),))
+    with pytest.raises(InputError, match=r"nlirg: two engines failed .* NaN log-probability"):
+        run_fleet(Fleet([group], 2, 1, 0, 60, lambda spec: Broken()))
+    assert wait_until(lambda: not engine_processes(), 10)
+
+
+def test_silent_engine_is_a_clear_error(ray_cluster) -> None:
+    class Hanging:
+        def generate(self, requests, adapter):
+            time.sleep(600)
+
+    group = Group(EngineSpec("m", "m", "cpu", 64, ()), (Chunk("base", None, requests(2)),))
+    with pytest.raises(InputError, match="no engine answered within 8 s"):
+        run_fleet(Fleet([group], 1, 1, 0, 8, lambda spec: Hanging()))
+    assert wait_until(lambda: not engine_processes(), 10)
+
+
+def trained_run(base: Path, folder: Path, name: str):
+    """A run whose training left one adapter; one case is too long to be asked."""
+    cases = [
+        {
+            "id": f"q{i}",
+            "messages": [{"role": "user", "content": f"one two three {i}"}],
+            "reference": "four",
+            "checker": {"kind": "exact"},
+            "task_type": "count",
+        }
+        for i in range(QUESTIONS)
+    ]
+    cases[3]["messages"][0]["content"] = "one two three " * 100
+    path = folder / "cases.jsonl"
+    path.write_text("".join(json.dumps(case) + "\n" for case in cases))
+    recipe = validate(
+        {
+            "name": name,
+            "storage": str(folder / "runs"),
+            "model": str(base),
+            "data": [],
+            "evaluate": {
+                "domain": str(path),
+                "max_prompt_tokens": 64,
+                "max_new_tokens": 16,
+                "template_cases": 2 * QUESTIONS,
+            },
+        },
+        "recipe",
+    )
+    run = RunDirectory(recipe.storage, recipe.name)
+    model = save_adapter(base, run.arm("nlirg").path / "model", rank=8, seed=3)
+    run.arm("nlirg").succeed("mark", {"model": str(model), "kind": "lora"})
+    return recipe, run
+
+
+def contents(run: RunDirectory) -> dict[str, str]:
+    folder = run.path / "eval"
+    return {
+        str(path.relative_to(folder)): path.read_text() for path in folder.glob("*/samples_*.jsonl")
+    }
+
+
+@pytest.mark.vllm
+def test_evaluation_survives_a_killed_engine(base, ray_cluster, tmp_path, monkeypatch) -> None:
+    """The same samples with and without a kill; the over-long prompt is an error row."""
+    monkeypatch.setitem(CHUNK_REQUESTS, "cpu", 16)
+    recipe, run = trained_run(base, tmp_path, "quiet")
+    summary = evaluate(recipe, run)
+    assert summary["replaced"] == 0
+    assert wait_until(lambda: not engine_processes(), 10)
+
+    domain = read_samples(samples_path(run.evaluation("nlirg").path, "domain"))
+    assert [sample.case_id for sample in domain] == [f"q{i}" for i in range(QUESTIONS)]
+    refused = [sample for sample in domain if sample.finish_reason == "error"]
+    assert [sample.case_id for sample in refused] == ["q3"]
+    assert "the limit is 64" in refused[0].error
+    assert all(sample.tokens for sample in domain if sample not in refused)
+    results = summary["variants"]["nlirg"]["suites"]
+    assert results["domain"]["n"] == QUESTIONS
+    assert results["domain"]["errors"] == 1
+    base_samples = read_samples(samples_path(run.evaluation("base").path, "domain"))
+    assert [s.prompt_sha256 for s in base_samples] == [s.prompt_sha256 for s in domain]
+    assert [s.answer for s in base_samples] != [s.answer for s in domain]
+
+    again = evaluate(recipe, run)
+    assert (again["answered"], again["variants"]) == (0, summary["variants"])
+
+    recipe, other = trained_run(base, tmp_path, "killed")
+    killed: list[int] = []
+    judge = pipelines.evaluate._judge
+
+    def judge_and_kill(*arguments):
+        """Kill an engine at the first answers: every engine has a further chunk by then."""
+        if not killed:
+            victim = engine_processes()[0]
+            victim.kill()
+            killed.append(victim.pid)
+        return judge(*arguments)
+
+    monkeypatch.setattr(pipelines.evaluate, "_judge", judge_and_kill)
+    summary = evaluate(recipe, other)
+    assert killed
+    assert summary["replaced"] == 1
+    assert contents(other) == contents(run)
+
+
+@pytest.mark.vllm
+def test_full_model_gets_its_own_engine(base, ray_cluster, tmp_path) -> None:
+    """A full checkpoint equal to the base answers as the base does."""
+    recipe, run = trained_run(base, tmp_path, "full")
+    run.arm("nlirg").succeed("mark", {"model": str(base), "kind": "full"})
+    evaluate(recipe, run)
+    found = contents(run)
+    for suite in ("domain", "robustness", "template"):
+        assert found[f"nlirg/samples_{suite}.jsonl"] == found[f"base/samples_{suite}.jsonl"]
