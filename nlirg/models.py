@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -112,7 +111,7 @@ def model_directory(path: str) -> Path:
         raise InputError(f"model {path}: no such directory (a hub id is owner/name)")
     try:
         return Path(snapshot_download(path, allow_patterns=HUB_FILES))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError):
+    except (OSError, HFValidationError):  # the hub's own errors are OSErrors
         raise InputError(
             f"model {path}: no such directory, and no such model in the Hugging Face cache or on "
             "the hub (as far as it can be reached)"
