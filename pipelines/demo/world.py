@@ -11,7 +11,7 @@ from random import Random
 from eval.schema import Case, Checker, Message
 from pipelines.demo.prose import PROSE
 from pipelines.demo.skills import SKILLS
-from pipelines.demo.turns import draw
+from pipelines.demo.turns import Maker, Turn, draw
 from pipelines.demo.vertical import CORRUPTIONS, Job, draw_jobs
 
 CORRUPTED_SHARE = 0.10
@@ -89,30 +89,42 @@ def domain_case(job: Job, case_id: str) -> Case:
     )
 
 
+def _held_out_turns(maker: Maker, rng: Random, count: int) -> list[Turn]:
+    """`count` held-out turns with different prompts."""
+    turns: dict[str, Turn] = {}
+    for _ in range(1000 * count):
+        turn = draw(maker, rng, held_out=True)
+        turns.setdefault(turn.prompt, turn)
+        if len(turns) == count:
+            return list(turns.values())
+    raise ValueError(f"{maker.__name__} has only {len(turns)} held-out prompts, not {count}")
+
+
 def skill_cases(seed: int, per_skill: int) -> list[Case]:
-    """Held-out problems of every general skill, all different, to be answered exactly."""
+    """Held-out problems of every general skill, all different, to be answered exactly.
+
+    Raises:
+        ValueError: if a skill has fewer held-out problems.
+    """
     rng = Random(seed)
-    cases = []
-    for skill, maker in SKILLS.items():
-        prompts: set[str] = set()
-        while len(prompts) < per_skill:
-            turn = draw(maker, rng, held_out=True)
-            if turn.prompt in prompts:
-                continue
-            case_id = f"{skill}-{len(prompts):03d}"
-            prompts.add(turn.prompt)
-            cases.append(
-                Case(
-                    id=case_id,
-                    messages=(Message(role="user", content=turn.prompt),),
-                    reference=turn.answer,
-                    checker=Checker(kind="exact", values=(turn.answer,)),
-                    task_type=skill,
-                    suite="ood",
-                    root_id=case_id,
-                )
-            )
-    return cases
+    return [
+        skill_case(turn, f"{skill}-{i:03d}")
+        for skill, maker in SKILLS.items()
+        for i, turn in enumerate(_held_out_turns(maker, rng, per_skill))
+    ]
+
+
+def skill_case(turn: Turn, case_id: str) -> Case:
+    """A general question with one right answer."""
+    return Case(
+        id=case_id,
+        messages=(Message(role="user", content=turn.prompt),),
+        reference=turn.answer,
+        checker=Checker(kind="exact", values=(turn.answer,)),
+        task_type=turn.skill,
+        suite="ood",
+        root_id=case_id,
+    )
 
 
 def tickets_split(seed: int, train: int, test: int) -> tuple[list[Job], list[Job]]:

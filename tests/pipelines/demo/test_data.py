@@ -5,6 +5,7 @@ import pytest
 from eval.schema import Case
 from pipelines.demo.data import CASES_PER_SKILL, DIRECTORY, TRAIN_TICKETS, files
 from pipelines.demo.skills import SKILLS
+from pipelines.demo.world import skill_cases
 
 FILES = files()
 
@@ -16,6 +17,11 @@ def test_committed_files_regenerate_identically(name):
 
 def test_another_seed_gives_other_tickets():
     assert files(seed=1)["train.jsonl"] != FILES["train.jsonl"]
+
+
+def test_asking_for_more_cases_than_there_are_is_an_error():
+    with pytest.raises(ValueError, match="capital has only"):
+        skill_cases(seed=0, per_skill=100)
 
 
 def test_the_data_stays_small():
