@@ -146,7 +146,7 @@ def test_failed_engine_is_replaced_and_its_chunk_answered_once(ray_cluster, tmp_
     asked = requests(8)
     chunks = tuple(Chunk("v", None, asked[i : i + 2]) for i in range(0, 8, 2))
     fleet = Fleet(
-        [Group(EngineSpec("m", "m", "cpu", 64, ()), chunks)], 2, 1, 0, 60, lambda spec: Fragile()
+        [Group(EngineSpec("m", "m", "cpu", 64, ()), chunks)], 2, 1, 0, 120, lambda spec: Fragile()
     )
     answers = run_fleet(fleet)["v"]
     assert sorted(a.text for a in answers) == [str(i) for i in range(8)]
