@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 
+from cluster.plan import compute_cores
 from cluster.rundir import RunDirectory, Stage, atomic_path, fingerprint
 from cluster.session import connect
 from nlirg.config import EncodeConfig
@@ -117,7 +118,7 @@ def _write_encoded(recipe: Recipe, source: Path, folder: Path, holdout: frozense
         EncodeBatch,
         fn_constructor_args=(recipe.model, recipe.encode, holdout),
         batch_size=ROWS_PER_BATCH,
-        concurrency=(1, 64),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=compute_cores()),
     )
     folder.mkdir(parents=True)
     with watch_parquet("encode", folder), root_cause():

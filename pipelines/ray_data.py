@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,8 @@ import pyarrow.parquet as pq
 from nlirg.errors import InputError
 from pipelines.progress import Progress
 
+INPUT_ERROR = re.compile(rf"^{InputError.__module__}\.{InputError.__qualname__}: (.+)$", re.M)
+
 
 def configure(stall_timeout_s: float) -> None:
     """Set the context of the connected process for the pipelines that follow."""
@@ -22,26 +26,23 @@ def configure(stall_timeout_s: float) -> None:
     context.execution_options.preserve_order = True  # training order is the corpus's order
     context.enable_progress_bars = False  # ours count rows that are on disk
     context.execution_no_progress_timeout_s = stall_timeout_s
-
-
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Walk from an error to what raised it, through Ray's wrapping."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):  # its log file keeps everything
+            handler.setLevel(logging.ERROR)
 
 
 @contextmanager
 def root_cause() -> Iterator[None]:
-    """Re-raise an `InputError` raised in a worker as itself, without Ray's wrapping."""
+    """Re-raise an `InputError` raised in a worker as itself, without Ray's wrapping.
+
+    Ray sends an actor's error home as text, so it is found by its one-line message there.
+    """
     try:
         yield
     except Exception as error:
-        for cause in causes(error):
-            if isinstance(cause, InputError):
-                raise InputError(str(cause.args[0])) from error
+        told = INPUT_ERROR.findall(str(error))
+        if told:
+            raise InputError(told[-1]) from error
         raise
 
 

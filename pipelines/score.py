@@ -7,6 +7,7 @@ which Ray runs twice leaves no row twice; the files become `quarantine.jsonl` at
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections import Counter
@@ -31,8 +32,9 @@ from pipelines.ray_data import configure, root_cause, watch_parquet
 from pipelines.recipe import Recipe
 from pipelines.store import file_identity
 
-SHARDS_PER_ACTOR = 4
+SHARD_BYTES = 4 << 20  # small enough to feed many actors, large enough to be worth a task
 ROWS_PER_BLOCK = 256
+NUMBER = re.compile(r"\d+")
 ZONES = ("zone_low", "zone_mid", "zone_high", "zone_discarded")
 
 
@@ -125,7 +127,7 @@ def score(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
             losses that are not finite.
     """
     stage = run.scores
-    shards = list_shards(recipe.data)
+    shards = list_shards(recipe.data, SHARD_BYTES)
     mark = fingerprint(
         {
             "model": [recipe.model, file_identity(recipe.model)],
@@ -143,7 +145,7 @@ def score(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     started = time.monotonic()
     parts = stage.path / ".quarantine"
     parts.mkdir(parents=True)
-    _write_scores(recipe, stage.path, parts)
+    _write_scores(recipe, shards, stage.path, parts)
     quarantined = _collect_quarantine(parts, run.quarantine)
     summary = _summary(stage.path, quarantined) | {"seconds": time.monotonic() - started}
     stage.succeed(mark, summary)
@@ -151,16 +153,12 @@ def score(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     return summary
 
 
-def _write_scores(recipe: Recipe, folder: Path, parts: Path) -> None:
+def _write_scores(recipe: Recipe, shards: list[Shard], folder: Path, parts: Path) -> None:
     """Run the Ray Data pipeline."""
     import ray
 
     configure(recipe.cluster.stall_timeout_s)
     pool = model_pool(recipe.cluster.score_actors)
-    total = sum(Path(path).stat().st_size for path in {s.path for s in list_shards(recipe.data)})
-    shards = list_shards(
-        recipe.data, shard_bytes=min(16 << 20, 1 + total // (pool.actors * SHARDS_PER_ACTOR))
-    )
     items = [{"index": index, **shard._asdict()} for index, shard in enumerate(shards)]
     rows = ray.data.from_items(items, override_num_blocks=len(items)).flat_map(
         ReadShard(recipe.model, recipe.encode, parts)
@@ -169,7 +167,7 @@ def _write_scores(recipe: Recipe, folder: Path, parts: Path) -> None:
         ScoreBatch,
         fn_constructor_args=(recipe.model, recipe.score),
         batch_size=recipe.score.batch_size,
-        concurrency=pool.actors,
+        compute=ray.data.ActorPoolStrategy(size=pool.actors),
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus,
     )
@@ -183,7 +181,8 @@ def _collect_quarantine(parts: Path, path: Path) -> dict[str, int]:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out:
         for part in sorted(parts.glob("*.jsonl")):
             for line in part.read_text(encoding="utf-8").splitlines():
-                reasons[json.loads(line)["reason"]] += 1
+                # "prompt has 612 tokens" and "prompt has 700 tokens" are one reason.
+                reasons[NUMBER.sub("#", json.loads(line)["reason"])] += 1
                 out.write(line + "\n")
     shutil.rmtree(parts)
     return dict(reasons.most_common())
