@@ -99,6 +99,26 @@ class Stage:
         summary: dict[str, Any] = json.loads(self.marker.read_text(encoding="utf-8"))["summary"]
         return summary
 
+    def claim(self, settings_fingerprint: str) -> bool:
+        """Note whose unfinished files the folder holds, before the first of them is written.
+
+        Returns:
+            Whether it holds unfinished files of these settings already.
+
+        Raises:
+            InputError: if it holds unfinished files of other settings.
+        """
+        note = self.path / "settings.json"
+        if not note.is_file():
+            write_json(note, {"fingerprint": settings_fingerprint})
+            return False
+        if json.loads(note.read_text(encoding="utf-8"))["fingerprint"] != settings_fingerprint:
+            raise InputError(
+                f"{self.path} holds unfinished work with other settings; choose another run name, "
+                "or delete that folder to start it again"
+            )
+        return True
+
     def succeed(self, settings_fingerprint: str, summary: dict[str, Any]) -> None:
         """Write the marker; the last thing a stage does."""
         write_json(self.marker, {"fingerprint": settings_fingerprint, "summary": summary})

@@ -20,6 +20,9 @@ class Tally:
     """Collects what steps report, without waiting for the device, until it is flushed."""
 
     def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
         self._losses: list[Tensor] = []
         self._weights: list[Tensor] = []
         self._objectives: list[Tensor] = []
@@ -68,7 +71,7 @@ class Tally:
             "grad_norm": self._grad_norm,
             "seconds": self._seconds,
         }
-        self.__init__()  # type: ignore[misc]
+        self._clear()
         return record
 
 

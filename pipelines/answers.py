@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ from eval.generate import Key, Prompt
 from eval.samples import append_samples, resume_samples, samples_path, samples_text
 from eval.schema import SUITES, Sample
 from eval.suites import cases_hash
-from nlirg.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -42,17 +40,10 @@ class Answers:
         Raises:
             InputError: if it was left by a run with other settings.
         """
-        note = self.stage.path / "settings.json"
-        if note.is_file():
-            if json.loads(note.read_text(encoding="utf-8"))["fingerprint"] != self.mark:
-                raise InputError(
-                    f"{self.stage.path} holds unfinished answers made with other settings; delete "
-                    "that folder to answer again"
-                )
+        if self.stage.claim(self.mark):
             for suite in SUITES:
                 for sample in resume_samples(samples_path(self.stage.path, suite)):
                     self.samples[sample.suite, sample.case_id] = sample
-        write_json(note, {"fingerprint": self.mark})
 
     def add(self, samples: Sequence[Sample]) -> None:
         """Keep more samples, on disk first."""

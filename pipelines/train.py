@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.plan import worker_resources
-from cluster.rundir import RunDirectory, Stage, fingerprint, write_json
+from cluster.rundir import RunDirectory, Stage, fingerprint
 from cluster.session import connect
 from nlirg.config import TrainConfig
 from nlirg.errors import InputError
@@ -50,7 +50,7 @@ def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
         say(f"train {arm}", f"already done: {done['optimizer_steps']} steps")
         return done
     check_model(recipe.model)
-    _claim(stage.path, mark)
+    stage.claim(mark)
     connect(recipe.cluster)
     job = TrainJob(
         model=str(Path(recipe.model).resolve()) if Path(recipe.model).is_dir() else recipe.model,
@@ -80,22 +80,6 @@ def _fingerprint(recipe: Recipe, config: TrainConfig, encoded: Stage) -> str:
             "seed": recipe.seed,
         }
     )
-
-
-def _claim(folder: Path, mark: str) -> None:
-    """Note whose checkpoints a folder holds.
-
-    Raises:
-        InputError: if it holds some of a run with other settings.
-    """
-    note = folder / "settings.json"
-    owner = json.loads(note.read_text(encoding="utf-8"))["fingerprint"] if note.is_file() else None
-    if owner != mark and any(folder.glob("checkpoints/*")):
-        raise InputError(
-            f"{folder} holds an unfinished run with other settings; choose another run name, or "
-            "delete that folder to start again"
-        )
-    write_json(note, {"fingerprint": mark})
 
 
 def _fit(job: TrainJob, start_timeout_s: float) -> dict[str, Any]:

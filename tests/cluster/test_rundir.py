@@ -36,6 +36,15 @@ def test_a_stage_made_with_other_settings_is_refused(tmp_path: Path) -> None:
         stage.finished("two")
 
 
+def test_unfinished_work_is_continued_by_the_same_settings_only(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "arm")
+    assert not stage.claim("one")
+    assert stage.claim("one")
+    with pytest.raises(InputError, match="unfinished work with other settings"):
+        stage.claim("two")
+    assert stage.finished("one") is None
+
+
 def test_fingerprint_ignores_the_order_of_keys() -> None:
     assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
     assert fingerprint({"a": 1, "b": [1, 2]}) != fingerprint({"a": 1, "b": [2, 1]})
