@@ -100,10 +100,11 @@ def category(rng: Random) -> Turn:
 
 
 def add(rng: Random) -> Turn:
-    """The sum of two numbers from 0 to 20."""
+    """The sum of two numbers from 0 to 20: a memorised table."""
     a, b = rng.randint(0, LARGEST_TERM), rng.randint(0, LARGEST_TERM)
     wording = rng.choice(("What is {} + {}?", "Add {} and {}.", "{} + {} ="))
-    return Turn("add", wording.format(a, b), str(a + b), key=f"{min(a, b)} {max(a, b)}")
+    prompt = wording.format(a, b)
+    return Turn("add", prompt, str(a + b), key=prompt)
 
 
 def larger(rng: Random) -> Turn:
@@ -196,7 +197,7 @@ def form(rng: Random) -> Turn:
     return Turn("form", prompt, sentence.format(**card), key=f"{sentence} {card}")
 
 
-MEMORISED = ("capital", "opposite", "category")
+MEMORISED = ("capital", "opposite", "category", "add")
 
 SKILLS: dict[str, Maker] = {
     maker.__name__: maker

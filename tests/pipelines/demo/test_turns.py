@@ -28,7 +28,7 @@ def test_the_split_keeps_sides_apart(name):
 def test_every_fact_is_seen_in_some_wording(skill):
     def answers(held_out: bool) -> set[str]:
         rng = Random(1)
-        return {draw(SKILLS[skill], rng, held_out=held_out).answer for _ in range(600)}
+        return {draw(SKILLS[skill], rng, held_out=held_out).answer for _ in range(2000)}
 
     assert answers(held_out=True) <= answers(held_out=False)
 
