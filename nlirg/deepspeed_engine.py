@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,6 @@ from nlirg.engine import adamw, clip_gradients, run_model, set_learning_rate, se
 from nlirg.export import export_model
 from nlirg.lora import add_lora
 from nlirg.models import load_model, load_tokenizer
-
-logger = logging.getLogger(__name__)
 
 # Elements of one gradient bucket; DeepSpeed's default of 5e8 would reserve 2 GB for any model.
 BUCKET_ELEMENTS = 50_000_000
@@ -57,6 +56,8 @@ def _on_cpu() -> bool:
 def _prepare_runtime() -> None:
     """Quieten DeepSpeed, and keep it from compiling C++ where there is no GPU."""
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    # DeepSpeed calls collectives by names that torch is about to rename: a line every step.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     if _on_cpu():
         # The shared-memory collectives are built by a compiler at first use; gloo needs none.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

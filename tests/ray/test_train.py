@@ -1,6 +1,5 @@
 """Ray Train with two DeepSpeed workers, held against plain torch in one process."""
 
-import json
 import os
 import signal
 import threading
@@ -179,10 +178,8 @@ def test_a_wrong_lora_target_is_one_line_and_no_success(ray_cluster, tiny_model_
 
 def test_other_settings_than_the_folders_are_refused(tiny_model_dir, tmp_path):
     run = encoded_run(tmp_path)
-    folder = run.arm("a").path
-    (folder / "checkpoints" / "step-00000010").mkdir(parents=True)
-    (folder / "settings.json").write_text(json.dumps({"fingerprint": "another"}))
-    with pytest.raises(InputError, match="unfinished run with other settings"):
+    run.arm("a").claim("another fingerprint")
+    with pytest.raises(InputError, match="unfinished work with other settings"):
         train(recipe(tiny_model_dir, {"a": {}}), run)
 
 
