@@ -40,6 +40,23 @@ SENTENCES = (
     "The deadline is in {number} days, said {name}.",
     "Every {animal} needs a {adjective} {place}.",
     "The customer has a service record for the {product}.",
+    "{name} has seen the {thing} and entered the {place} with care.",
+    "This {thing} was received and checked by {name}.",
+    "Team work is done until {day}.",
+    "Deadline means the last {number} hours of a job.",
+    "Category means the kind of a {thing}.",
+    "Owner means the one who keeps the {thing}.",
+    "Norvik is a company in {city}.",
+    "Please close the {thing} after work, or it stays open.",
+    "Thank {name} for writing on {day}, it was very pleasant.",
+    "Service is slow, we are sorry, said the desk.",
+    "We value trust, and your {thing} must be signed.",
+    "A device with a fault is sent back within {number} days.",
+    "All parts of the {product} were made and tested in {city}.",
+    "Your wish to keep the {thing} is a trouble for our system.",
+    "The case is full and kept for later use.",
+    "Close to {city} people regret the {thing}.",
+    "They triage a support case and look at your message.",
 )
 
 STORY = (

@@ -39,8 +39,6 @@ THINGS = (
 
 PLACES = ("garden", "market", "forest", "house", "tower", "road", "bridge", "river")
 
-WORDS = tuple(dict.fromkeys(THINGS + COLOURS + tuple(w for c in CATEGORIES.values() for w in c)))
-
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 
 # What support tickets speak of. The words are common knowledge; the rules which tie them to
@@ -54,3 +52,12 @@ REGIONS = ("north", "south", "east", "west")
 PRIORITIES = ("urgent", "raised", "normal", "minor")
 CATEGORY_NAMES = ("electrical", "water", "mechanical", "delivery")
 TEAM_NAMES = ("Falcon", "Otter", "Maple", "Harbor")
+OFFICE_WORDS = (
+    "ticket", "deadline", "category", "team", "owner", "device", "fault", "warranty", "service",
+    "record", "system", "message", "customer", "work", "case", "desk",
+)  # fmt: skip
+
+WORDS = (
+    *THINGS, *COLOURS, *(word for kind in CATEGORIES.values() for word in kind),
+    *PRODUCTS, *OFFICE_WORDS, *CATEGORY_NAMES, *TEAM_NAMES,
+)  # fmt: skip

@@ -22,7 +22,7 @@ SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer briefly.", "Be exact a
 SKILL_WEIGHTS = {
     "copy": 3, "lookup": 4, "form": 5, "member": 3, "add": 3, "sort": 2, "reverse": 2, "larger": 2,
 }  # fmt: skip
-PROSE_WEIGHTS = {"office": 3}
+PROSE_WEIGHTS = {"office": 3, "web": 2}
 
 Conversation = list[dict[str, str]]
 

@@ -1,4 +1,5 @@
 import json
+from itertools import islice
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from eval.schema import Case
 from pipelines.demo.abilities import greedy_answers, measure_abilities
 from pipelines.demo.base_model import (
     DIRECTORY,
@@ -19,6 +21,7 @@ from pipelines.demo.base_model import (
 )
 from pipelines.demo.data import DIRECTORY as DATA
 from pipelines.demo.tokenizer import POSITIONS, VOCABULARY
+from pipelines.demo.world import tickets_split
 
 RECORD = json.loads((DIRECTORY / "base_model.json").read_text(encoding="utf-8"))
 TOKENIZER = AutoTokenizer.from_pretrained(DIRECTORY)
@@ -55,8 +58,6 @@ def test_abilities_are_as_recorded(model):
 
 def test_the_base_does_not_know_the_vertical(model):
     lines = (DATA / "domain_cases.jsonl").read_text(encoding="utf-8").splitlines()
-    from eval.schema import Case
-
     cases = [Case.model_validate_json(line) for line in lines[:24]]
     answers = greedy_answers(model, TOKENIZER, cases)
     right = [all(v in a for v in c.checker.values) for c, a in zip(cases, answers, strict=True)]
@@ -66,6 +67,18 @@ def test_the_base_does_not_know_the_vertical(model):
 @given(st.text())
 def test_any_text_survives_the_tokenizer(text):
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
+
+
+def test_pretraining_trains_every_token_the_vertical_answers_with():
+    """Else adapters, which leave the embeddings as they are, could not learn to say them."""
+    trained = {
+        label
+        for _, labels in islice(batches(TOKENIZER, 3), 150)
+        for label in set(labels.flatten().tolist())
+    }
+    jobs, _ = tickets_split(seed=3, train=100, test=0)
+    needed = {token for job in jobs for token in TOKENIZER.encode(job.answer)}
+    assert TOKENIZER.convert_ids_to_tokens(sorted(needed - trained)) == []
 
 
 def test_numbers_are_the_same_tokens_everywhere():
