@@ -16,14 +16,17 @@ LOCAL_MIN_CPUS = 8
 # Read by Ray when it is imported or when its processes start, so they are set before that.
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_DEDUP_LOGS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
+}
+# A cluster of our own on a small machine: Ray would warn of the many processes that eight logical
+# CPUs on two cores make, and of arguments that its own Data library keeps in the object store.
+LOCAL_ENVIRONMENT = {
+    "RAY_worker_maximum_startup_concurrency": str(LOCAL_MIN_CPUS),
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
 
@@ -37,13 +40,13 @@ def connect(config: ClusterConfig) -> None:
     Raises:
         InputError: if the cluster named cannot be reached.
     """
-    for name, value in ENVIRONMENT.items():
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    for name, value in (ENVIRONMENT if address else ENVIRONMENT | LOCAL_ENVIRONMENT).items():
         os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():
         return
-    address = config.address or os.environ.get("RAY_ADDRESS")
     logging.getLogger("ray").setLevel(logging.WARNING)
     if address is None:
         ray.init(
