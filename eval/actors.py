@@ -121,6 +121,8 @@ class Fleet:
             actor = remote.options(
                 **self._resources,
                 max_restarts=0,
+                # A Tune trial's own room is 0.01 CPU, and what it starts would have to fit in it.
+                scheduling_strategy="DEFAULT",
                 runtime_env={"env_vars": engine_environment(spec.device)},
             ).remote(spec, self._build)
             self._next(actor, group)

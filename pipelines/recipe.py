@@ -78,11 +78,16 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
     """Turn `{"a.b": 1}` into `{"a": {"b": 1}}`."""
     result: dict[str, Any] = {}
     for key, value in dotted.items():
-        change: Any = value
-        for part in reversed(key.split(".")):
-            change = {part: change}
-        result = merged(result, change)
+        result = assigned(result, key.split("."), value)
     return result
+
+
+def assigned(base: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """Return `base` with `value` at a path of keys; a mapping there is replaced, not merged."""
+    first, *rest = path
+    old = base.get(first)
+    below = assigned(old if isinstance(old, Mapping) else {}, rest, value) if rest else value
+    return {**base, first: below}
 
 
 def with_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -96,7 +101,11 @@ def with_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str
         path, sign, text = override.partition("=")
         if not sign or not path:
             raise InputError(f"override {override!r}: write it as key=value, e.g. train.epochs=2")
-        result = merged(result, nested({path: yaml.safe_load(text)}))
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"override {override!r}: the value is not YAML") from None
+        result = assigned(result, path.split("."), value)
     return result
 
 

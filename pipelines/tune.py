@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import logging
 import math
 from typing import Any
 
@@ -92,6 +93,8 @@ def _run_trials(plan: Recipe, sweep: RunDirectory) -> list[dict[str, Any]]:
     """Hand the grid to Ray Tune; a trial that fails becomes a row that says why."""
     from ray import tune as ray_tune
 
+    # A trial's trace is in its error.txt; the table says in one line what went wrong.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     names = {tuple(point.values()): name for name, point in points(plan).items()}
     keys = list(plan.tune.grid)
 

@@ -70,9 +70,15 @@ def test_overrides_reach_nested_keys_and_yaml_exponents_are_numbers(tmp_path: Pa
     assert recipe.train.weighting.x0 == 0.8
     assert load_recipe(path, ["train.weighting=uniform"]).train.weighting.name == "uniform"
     assert recipe.data == ("a.json", "b.json")
-    for bad in ("train", "=3"):
-        with pytest.raises(InputError, match="key=value"):
+    for bad, said in (("train", "key=value"), ("=3", "key=value"), ("name=[", "not YAML")):
+        with pytest.raises(InputError, match=said):
             load_recipe(path, [bad])
+
+
+def test_an_override_replaces_a_mapping_whole(tmp_path: Path) -> None:
+    grid = {"grid": {"weighting.x0": [1, 2], "token_batch": [5]}}
+    path = write(tmp_path / "r.yaml", MINIMAL | {"tune": grid})
+    assert load_recipe(path, ["tune.grid={epochs: [1]}"]).tune.grid == {"epochs": (1,)}
 
 
 def test_an_arm_is_train_with_its_changes() -> None:

@@ -73,9 +73,9 @@ def head(tmp_path_factory: pytest.TempPathFactory, token: Path) -> Iterator[str]
         assert process.poll() is None, "the head did not start"
         yield f"http://127.0.0.1:{dashboard}"
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        process.terminate()  # it ends its own children; killed first, it would wait for them
         try:
-            process.wait(30)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
         shutil.rmtree(temporary, ignore_errors=True)
