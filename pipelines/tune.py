@@ -131,7 +131,6 @@ def run_trial(plan: Recipe, sweep: RunDirectory, name: str) -> dict[str, float]:
         retention counts as 1 where the recipe has no out-of-domain cases.
     """
     from eval.compare import compare, read_samples
-
     from pipelines.train import train_arm
 
     train_arm(plan, name, sweep)
