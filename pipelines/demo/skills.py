@@ -23,7 +23,7 @@ from pipelines.demo.words import (
     WORDS,
 )
 
-LARGEST_TERM = 20
+LARGEST_SUM = 20
 ARTICLE = {"animal": "an animal", "fruit": "a fruit", "tool": "a tool", "plant": "a plant"}
 
 FIELDS = {
@@ -100,11 +100,12 @@ def category(rng: Random) -> Turn:
 
 
 def add(rng: Random) -> Turn:
-    """The sum of two numbers from 0 to 20: a memorised table."""
-    a, b = rng.randint(0, LARGEST_TERM), rng.randint(0, LARGEST_TERM)
+    """The sum of two numbers, at most 20: a memorised table."""
+    total = rng.randint(0, LARGEST_SUM)
+    a = rng.randint(0, total)
     wording = rng.choice(("What is {} + {}?", "Add {} and {}.", "{} + {} ="))
-    prompt = wording.format(a, b)
-    return Turn("add", prompt, str(a + b), key=prompt)
+    prompt = wording.format(a, total - a)
+    return Turn("add", prompt, str(total), key=prompt)
 
 
 def larger(rng: Random) -> Turn:
@@ -155,17 +156,6 @@ def count(rng: Random) -> Turn:
     return Turn("count", wording.format(text), str(len(words)), key=text)
 
 
-def member(rng: Random) -> Turn:
-    """Whether a word is in a list of three to five."""
-    words = shuffled(rng, WORDS, rng.randint(4, 6))
-    asked, listed = words[0], words[1:]
-    if rng.random() < 0.5:
-        asked = rng.choice(listed)
-    wording = rng.choice(("Is {} in this list: {}?", "Does the word {} occur here: {}?"))
-    text = wording.format(asked, " ".join(listed))
-    return Turn("member", text, "yes" if asked in listed else "no", key=f"{asked} {listed}")
-
-
 def _card(rng: Random, count: int, needed: tuple[str, ...] = ()) -> dict[str, str]:
     """`count` fields, the needed ones among them, in random order with random values."""
     others = [field for field in FIELDS if field not in needed]
@@ -202,7 +192,7 @@ MEMORISED = ("capital", "opposite", "category", "add")
 SKILLS: dict[str, Maker] = {
     maker.__name__: maker
     for maker in (
-        capital, opposite, category, add, larger, copy, reverse, sort, last, count, member,
-        lookup, form,
+        capital, opposite, category, add, larger, copy, reverse, sort, last, count, lookup,
+        form,
     )
 }  # fmt: skip

@@ -19,9 +19,7 @@ PROSE_SHARE = 0.25
 SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer briefly.", "Be exact and friendly.")
 
 # Skills that need the prompt's content are harder to learn than facts: they are seen more often.
-SKILL_WEIGHTS = {
-    "copy": 3, "lookup": 4, "form": 5, "member": 3, "add": 3, "sort": 2, "reverse": 2, "larger": 2,
-}  # fmt: skip
+SKILL_WEIGHTS = {"copy": 3, "lookup": 4, "form": 4, "add": 3, "sort": 2, "reverse": 2, "larger": 2}
 PROSE_WEIGHTS = {"office": 3, "web": 2}
 
 Conversation = list[dict[str, str]]
