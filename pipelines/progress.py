@@ -9,6 +9,7 @@ from types import TracebackType
 from tqdm import tqdm
 
 LINE_EVERY_S = 5.0
+STILL_EVERY_S = 30.0  # without any progress: a sign of life
 
 
 def say(stage: str, text: str) -> None:
@@ -27,6 +28,7 @@ class Progress:
     def __init__(self, stage: str, total: int | None = None, unit: str = "row") -> None:
         self.stage, self.total, self.unit = stage, total, unit
         self.done = 0
+        self._shown = 0
         self._terminal = sys.stderr.isatty()
         self._last = self._started = time.monotonic()
         self._bar = tqdm(
@@ -43,8 +45,9 @@ class Progress:
         if note:
             self._bar.set_postfix_str(note)
         now = time.monotonic()
-        if not self._terminal and now - self._last >= LINE_EVERY_S:
-            self._last = now
+        pause = STILL_EVERY_S if done == self._shown else LINE_EVERY_S
+        if not self._terminal and now - self._last >= pause:
+            self._last, self._shown = now, done
             say(self.stage, self._line(note))
 
     def _line(self, note: str) -> str:
