@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cluster.plan import worker_resources
 from cluster.rundir import RunDirectory, Stage, fingerprint
@@ -21,6 +21,8 @@ from pipelines.progress import Progress, say
 from pipelines.recipe import Recipe
 from pipelines.store import file_identity
 from pipelines.train_worker import TrainJob, train_worker
+
+T = TypeVar("T")
 
 FINAL_METRICS = ("loss", "weighted_loss", "mean_weight", "low", "mid", "high", "discarded")
 
@@ -61,8 +63,11 @@ def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
         train=config,
         seed=recipe.seed,
     )
-    with _progress(f"train {arm}", stage.path / "metrics.jsonl"):
-        result = _fit(job, recipe.cluster.train_timeout_s)
+    result = _followed(
+        f"train {arm}",
+        stage.path / "metrics.jsonl",
+        lambda: _fit(job, recipe.cluster.train_timeout_s),
+    )
     if "error" in result:
         raise InputError(result["error"])
     summary = _summary(job, result)
@@ -143,24 +148,27 @@ def _summary(job: TrainJob, result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _progress(title: str, metrics: Path) -> Iterator[None]:
-    """Show the records that the first worker writes while the driver waits for the run."""
-    stop = threading.Event()
-    with Progress(title, unit="step") as progress:
+def _followed(title: str, metrics: Path, work: Callable[[], T]) -> T:
+    """Do the work in a thread, and show the records that the first worker writes meanwhile.
 
-        def follow() -> None:
-            while not stop.wait(1.0):
-                _show(progress, metrics)
+    Not the other way round: in the main thread Ray Train would take Ctrl-C for itself and leave
+    with exit code 0, as if the run were complete.
+    """
+    future: Future[T] = Future()
 
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
+    def run() -> None:
         try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    with Progress(title, unit="step") as progress:
+        thread.start()
+        while thread.is_alive():
+            thread.join(1.0)
             _show(progress, metrics)
+        return future.result()
 
 
 def _show(progress: Progress, metrics: Path) -> None:

@@ -11,6 +11,7 @@ import csv
 import itertools
 import logging
 import math
+import os
 from typing import Any
 
 import yaml
@@ -93,6 +94,7 @@ def _run_trials(plan: Recipe, sweep: RunDirectory) -> list[dict[str, Any]]:
     """Hand the grid to Ray Tune; a trial that fails becomes a row that says why."""
     from ray import tune as ray_tune
 
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the sweep, not one trial
     # A trial's trace is in its error.txt; the table says in one line what went wrong.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     names = {tuple(point.values()): name for name, point in points(plan).items()}

@@ -1,11 +1,14 @@
 """Open text of the demo world: many right answers, so it is judged by loss, not by match.
 
 The sentences know the words that support tickets use, and messages of other companies know the
-idea of filling a reply from a card; neither knows the vertical's templates or rules.
+idea of filling a reply from a card, by rules of their own; neither knows the vertical's templates
+or rules.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
 from pipelines.demo.turns import Maker, Turn
@@ -40,7 +43,7 @@ SENTENCES = (
     "The deadline is in {number} days, said {name}.",
     "Every {animal} needs a {adjective} {place}.",
     "The customer has a service record for the {product}.",
-    "{name} has seen the {thing} and entered the {place} with care.",
+    "{name} has seen and read the book and entered the {place} with care.",
     "This {thing} was received and checked by {name}.",
     "Team work is done until {day}.",
     "Deadline means the last {number} hours of a job.",
@@ -51,7 +54,7 @@ SENTENCES = (
     "Thank {name} for writing on {day}, it was very pleasant.",
     "Service is slow, we are sorry, said the desk.",
     "We value trust, and your {thing} must be signed.",
-    "A device with a fault is sent back within {number} days.",
+    "A device with a fault will be sent back within {number} days.",
     "All parts of the {product} were made and tested in {city}.",
     "Your wish to keep the {thing} is a trouble for our system.",
     "The case is full and kept for later use.",
@@ -78,36 +81,99 @@ LETTER = (
     ("Please come soon.", "Write to me from {city}.", "Bring the {thing} with you."),
 )  # fmt: skip
 
-# company -> the fields its messages take from the card, and their wordings
-OFFICE = {
-    "Solvo": (
-        ("customer", "room"),
-        ("Hello {customer}, room {room} is ready. Solvo wishes you a good day.",
-         "Dear {customer}, your room is {room}. Yours, Solvo."),
-    ),
-    "Brixa": (
-        ("customer", "city", "day"),
-        ("Good news, {customer}: Brixa will see you in {city} on {day}.",
-         "Brixa tells {customer}: the bus to {city} leaves on {day}. Be early."),
-    ),
-    "Tamaro": (
-        ("product", "colour", "customer"),
-        ("Order of {customer}: one {product}, {colour}. Thank you for choosing Tamaro.",
-         "Tamaro sends a {colour} {product} to {customer} today."),
-    ),
-    "Lumen": (
-        ("region", "day"),
-        ("Lumen closes the line in the {region} on {day}. We regret this.",
-         "On {day} there is no light in the {region}, writes Lumen."),
-    ),
-    "Pavo": (
-        ("customer", "issue", "product"),
-        ("Note for the file of Pavo: {customer}, {product}, {issue}.",
-         "Pavo knows of {issue} with the {product} of {customer}."),
-    ),
-}  # fmt: skip
-
+NUMBERS = ("12", "24", "36", "60")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
+
+
+@dataclass(frozen=True)
+class Company:
+    """Another company's messages: what they copy from a card and what its own rules add.
+
+    `rules` maps a slot to the field that decides it and the value for every value of that field.
+    """
+
+    copied: tuple[str, ...]
+    rules: dict[str, tuple[str, dict[str, str]]]
+    wordings: tuple[str, str]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields a card must have."""
+        return tuple(dict.fromkeys((*self.copied, *(field for field, _ in self.rules.values()))))
+
+
+def _rule(field: str, values: Sequence[str], seed: int) -> tuple[str, dict[str, str]]:
+    """A fixed, arbitrary value for every value of a field."""
+    rng = Random(seed)
+    return field, {key: rng.choice(values) for key in CARD[field]}
+
+
+CARD = {
+    "customer": NAMES,
+    "city": CITIES,
+    "product": PRODUCTS,
+    "region": REGIONS,
+    "issue": ISSUES,
+    "priority": PRIORITIES,
+    "room": tuple(str(number) for number in range(10, 100)),
+}
+
+OFFICE = {
+    "Solvo": Company(
+        ("customer", "product"),
+        {"day": _rule("priority", DAYS, 1), "colour": _rule("region", COLOURS, 2)},
+        (
+            "Hello {customer}, bring the {product} on {day} to the {colour} door of Solvo.",
+            "For {customer}: {colour} door, {day}, with the {product}. Yours, Solvo.",
+        ),
+    ),
+    "Brixa": Company(
+        ("customer", "city"),
+        {
+            "name": _rule("region", NAMES, 3),
+            "number": _rule("priority", ("12", "24", "36", "60"), 4),
+        },
+        (
+            "Good news, {customer}: {name} of Brixa comes to {city} in {number} weeks.",
+            "Brixa tells {customer} that {name} waits in {city} for {number} weeks.",
+        ),
+    ),
+    "Tamaro": Company(
+        ("customer",),
+        {"thing": _rule("product", THINGS, 5), "place": _rule("issue", PLACES, 6)},
+        (
+            "Order of {customer}: one {thing}, to the {place}. Thank you for choosing Tamaro.",
+            "Tamaro sends a {thing} from the {place} to {customer} today.",
+        ),
+    ),
+    "Lumen": Company(
+        ("region",),
+        {"day": _rule("region", DAYS, 7), "place": _rule("priority", PLACES, 8)},
+        (
+            "Lumen closes the line in the {region} near the {place} on {day}. We regret this.",
+            "On {day} there is no light in the {region} at the {place}, writes Lumen.",
+        ),
+    ),
+    "Pavo": Company(
+        ("customer", "product"),
+        {"name": _rule("issue", NAMES, 9), "colour": _rule("product", COLOURS, 10)},
+        (
+            "Note for the file of Pavo: {customer}, {product}, {colour} list, ask {name}.",
+            "Pavo put {customer} on the {colour} list and {name} looks at the {product}.",
+        ),
+    ),
+    "Quint": Company(
+        ("customer", "room"),
+        {
+            "tool": _rule("issue", CATEGORIES["tool"], 11),
+            "fruit": _rule("region", CATEGORIES["fruit"], 12),
+        },
+        (
+            "Quint brings the {tool} and a {fruit} to {customer} in room {room}.",
+            "In room {room} you find a {fruit} and the {tool}, dear {customer}. Quint.",
+        ),
+    ),
+}
 
 
 def _values(rng: Random) -> dict[str, str]:
@@ -115,7 +181,6 @@ def _values(rng: Random) -> dict[str, str]:
     adjective, adjective2 = rng.sample(ADJECTIVES, 2)
     return {
         "name": rng.choice(NAMES),
-        "customer": rng.choice(NAMES),
         "city": rng.choice(CITIES),
         "place": rng.choice(PLACES),
         "thing": rng.choice(THINGS),
@@ -129,7 +194,6 @@ def _values(rng: Random) -> dict[str, str]:
         "animal": rng.choice(CATEGORIES["animal"]),
         "fruit": rng.choice(CATEGORIES["fruit"]),
         "day": rng.choice(DAYS),
-        "room": str(rng.randint(10, 99)),
         "number": str(rng.randint(2, 60)),
         "adjective": adjective,
         "adjective2": adjective2,
@@ -161,21 +225,18 @@ def letter(rng: Random) -> Turn:
 
 
 def office(rng: Random) -> Turn:
-    """A message of another company, filled from a card of `key: value` lines."""
-    company = rng.choice(list(OFFICE))
-    needed, wordings = OFFICE[company]
-    values = _values(rng)
-    others = [
-        field
-        for field in ("customer", "city", "product", "region", "day", "room", "issue", "priority")
-        if field not in needed
-    ]
-    fields = [*needed, *rng.sample(others, rng.randint(1, 3))]
+    """A message of another company, filled from a card of `key: value` lines and its rules."""
+    name = rng.choice(list(OFFICE))
+    company = OFFICE[name]
+    others = [field for field in CARD if field not in company.fields]
+    fields = [*company.fields, *rng.sample(others, rng.randint(1, len(others)))]
     rng.shuffle(fields)
-    card = "\n".join(f"{field}: {values[field]}" for field in fields)
-    prompt = rng.choice(("Write the message of {}.", "Answer for {}.")).format(company)
-    text = rng.choice(wordings).format(**values)
-    return Turn("office", f"{prompt}\n{card}", text, key=f"{card} {text}")
+    card = {field: rng.choice(CARD[field]) for field in fields}
+    decided = {slot: values[card[field]] for slot, (field, values) in company.rules.items()}
+    prompt = rng.choice(("Write the message of {}.", "Answer for {}.")).format(name)
+    text = rng.choice(company.wordings).format(**card, **decided)
+    lines = "\n".join(f"{field}: {value}" for field, value in card.items())
+    return Turn("office", f"{prompt}\n{lines}", text, key=f"{card} {text}")
 
 
 PROSE: dict[str, Maker] = {maker.__name__: maker for maker in (web, story, letter, office)}

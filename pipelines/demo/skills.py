@@ -52,6 +52,17 @@ FORMS = (
 )
 
 
+CHAINS = (
+    ("country", "What is the capital of this country?", CAPITALS),
+    ("word", "What is the opposite of this word?", dict(OPPOSITES)),
+    (
+        "item",
+        "What kind of thing is this item?",
+        {item: ARTICLE[kind] for kind, items in CATEGORIES.items() for item in items},
+    ),
+)
+
+
 def _fact(skill: str, rng: Random, wordings: tuple[str, ...], subject: str, answer: str) -> Turn:
     prompt = rng.choice(wordings).format(subject)
     return Turn(skill, prompt, f"It is {answer}.", key=prompt)
@@ -187,12 +198,21 @@ def form(rng: Random) -> Turn:
     return Turn("form", prompt, sentence.format(**card), key=f"{sentence} {card}")
 
 
+def chain(rng: Random) -> Turn:
+    """A memorised fact about the value of one field of a card."""
+    field, question, facts = rng.choice(CHAINS)
+    value = rng.choice(list(facts))
+    card = _card(rng, rng.randint(1, 4)) | {field: value}
+    card = {name: card[name] for name in rng.sample(list(card), len(card))}
+    return Turn("chain", f"{question}\n{_lines(card)}", f"It is {facts[value]}.", key=f"{card}")
+
+
 MEMORISED = ("capital", "opposite", "category", "add")
 
 SKILLS: dict[str, Maker] = {
     maker.__name__: maker
     for maker in (
         capital, opposite, category, add, larger, copy, reverse, sort, last, count, lookup,
-        form,
+        form, chain,
     )
 }  # fmt: skip

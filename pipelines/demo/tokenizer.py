@@ -38,7 +38,7 @@ def _texts(seed: int) -> Iterator[str]:
     for job in draw_jobs(Random(seed), TICKETS):
         yield f"{job.instruction}\n{job.ticket.text}\n{job.answer}"
     yield from [" ".join(map(str, range(100)))] * 300
-    yield from ["".join(f" {word}" for word in WORDS + NAMES + CITIES)] * 100
+    yield from ["".join(f" {word}" for word in WORDS + NAMES + CITIES)] * 250
     yield from ["system\n", "user\n", "assistant\n"] * 50
 
 

@@ -15,12 +15,14 @@ from pipelines.demo.turns import Maker, Turn, draw
 from pipelines.demo.vertical import CORRUPTIONS, Job, draw_jobs
 
 CORRUPTED_SHARE = 0.10
-PROSE_SHARE = 0.25
+PROSE_SHARE = 0.30
 SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer briefly.", "Be exact and friendly.")
 
 # Skills that need the prompt's content are harder to learn than facts: they are seen more often.
-SKILL_WEIGHTS = {"copy": 3, "lookup": 4, "form": 4, "add": 3, "sort": 2, "reverse": 2, "larger": 2}
-PROSE_WEIGHTS = {"office": 3, "web": 2}
+SKILL_WEIGHTS = {
+    "copy": 3, "lookup": 3, "form": 3, "chain": 3, "add": 3, "sort": 2, "reverse": 2, "larger": 2,
+}  # fmt: skip
+PROSE_WEIGHTS = {"office": 6, "web": 2}
 
 Conversation = list[dict[str, str]]
 
