@@ -103,13 +103,20 @@ def tune(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = Fals
 @app.command()
 def demo(overrides: Overrides = None, dry_run: DryRun = False) -> None:
     """The whole road on the embedded demo world."""
-    here = Path(__file__).parent / "demo"
-    places = [
-        f"model={here / 'base_model'}",
-        f"data=[{here / 'data' / 'train.jsonl'}]",
-        f"evaluate.domain={here / 'data' / 'domain_cases.jsonl'}",
-        f"evaluate.ood={here / 'data' / 'ood_cases.jsonl'}",
-    ]
+    here = (Path(__file__).parent / "demo").resolve()
+    # From the checkout's root the recipe's own paths hold, and `nlirg tune` and the other stages
+    # can go on with the run.
+    at_root = Path("pipelines/demo").resolve() == here
+    places = (
+        []
+        if at_root
+        else [
+            f"model={here / 'base_model'}",
+            f"data=[{here / 'data' / 'train.jsonl'}]",
+            f"evaluate.domain={here / 'data' / 'domain_cases.jsonl'}",
+            f"evaluate.ood={here / 'data' / 'ood_cases.jsonl'}",
+        ]
+    )
     _run(load_recipe(here / "recipe.yaml", [*places, *(overrides or ())]), dry_run)
 
 

@@ -149,8 +149,16 @@ def score(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     quarantined = _collect_quarantine(parts, run.quarantine)
     summary = _summary(stage.path, quarantined) | {"seconds": time.monotonic() - started}
     stage.succeed(mark, summary)
-    say("score", f"{summary['rows']} rows, {sum(quarantined.values())} quarantined")
+    say("score", _told(summary, recipe.encode.max_length, run))
     return summary
+
+
+def _told(summary: dict[str, Any], limit: int, run: RunDirectory) -> str:
+    """What a user must know of the corpus before training on it."""
+    bad, cut = sum(summary["quarantined"].values()), summary["truncated"]
+    told = f"{summary['rows']} rows, mean loss {summary['mean_loss']:.2f} nats per answer token"
+    told += f"; {cut} answers cut at {limit} tokens" if cut else ""
+    return told + (f"; {bad} rows set aside, see {run.quarantine}" if bad else "")
 
 
 def _write_scores(recipe: Recipe, shards: list[Shard], folder: Path, parts: Path) -> None:
