@@ -22,7 +22,7 @@ from nlirg.errors import InputError
 from pipelines.progress import say
 from pipelines.ray_data import configure, root_cause, watch_parquet
 from pipelines.recipe import Recipe
-from pipelines.store import file_identity
+from pipelines.store import identity
 
 ROWS_PER_BATCH = 256
 COLUMNS = ["id", "task_type", "messages"]
@@ -90,7 +90,7 @@ def encode(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     mark = fingerprint(
         {
             "scores": json.loads(scored.marker.read_text(encoding="utf-8"))["fingerprint"],
-            "model": [recipe.model, file_identity(recipe.model)],
+            "model": identity(recipe.model),
             "encode": recipe.encode.model_dump(mode="json"),
             "holdout": recipe.holdout,
         }

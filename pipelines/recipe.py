@@ -56,6 +56,25 @@ class Recipe(Section):
             merged(self.train.model_dump(mode="json"), self.arms[name])
         )
 
+    def located(self) -> Recipe:
+        """The same recipe with absolute paths: the processes of a run have other folders."""
+
+        def here(path: str) -> str:
+            return str(Path(path).expanduser().absolute())
+
+        evaluate = {
+            key: here(path)
+            for key in ("domain", "ood")
+            if (path := getattr(self.evaluate, key)) is not None
+        }
+        return self.model_copy(
+            update={
+                "model": here(self.model) if Path(self.model).expanduser().is_dir() else self.model,
+                "data": tuple(here(path) for path in self.data),
+                "evaluate": self.evaluate.model_copy(update=evaluate),
+            }
+        )
+
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return `base` with nested `changes` laid over it.

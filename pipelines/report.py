@@ -7,14 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eval.compare import compare, read_samples
-
 from cluster.rundir import RunDirectory, fingerprint
+from eval.compare import compare, read_samples
 from eval.report import write_report
 from eval.schema import CorpusSummary, Report, TrainingCurve
 from nlirg.config import TrainConfig
 from pipelines.recipe import Recipe
-from pipelines.store import as_yaml
 
 BASE = "base"
 ZONES = ("low", "mid", "high", "discarded")
@@ -47,7 +45,7 @@ def report(recipe: Recipe, run: RunDirectory) -> Report:
         samples=judged.samples,
         training={arm: training_curve(run, arm, recipe.arm(arm)) for arm in recipe.arms},
         corpus=_corpus(run.scores.summary()),
-        recipe=as_yaml(recipe),
+        recipe=(run.path / "recipe.yaml").read_text(encoding="utf-8"),
         environment=json.loads((run.path / "env.json").read_text(encoding="utf-8")),
     )
     stage = run.report

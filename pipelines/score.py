@@ -30,7 +30,7 @@ from nlirg.records import parse_row
 from pipelines.progress import say
 from pipelines.ray_data import configure, root_cause, watch_parquet
 from pipelines.recipe import Recipe
-from pipelines.store import file_identity
+from pipelines.store import identity
 
 SHARD_BYTES = 4 << 20  # small enough to feed many actors, large enough to be worth a task
 ROWS_PER_BLOCK = 256
@@ -130,8 +130,8 @@ def score(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     shards = list_shards(recipe.data, SHARD_BYTES)
     mark = fingerprint(
         {
-            "model": [recipe.model, file_identity(recipe.model)],
-            "data": [file_identity(path) for path in sorted({shard.path for shard in shards})],
+            "model": identity(recipe.model),
+            "data": [identity(path) for path in dict.fromkeys(shard.path for shard in shards)],
             "encode": recipe.encode.model_dump(mode="json"),
             "score": recipe.score.model_dump(mode="json"),
         }

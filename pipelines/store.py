@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from pipelines.recipe import Recipe
 
 # Where a run computes does not change what it means.
 PLACE = {"storage", "cluster"}
+
+HASHED_BYTES = 64 << 20
 
 
 def meaning(recipe: Recipe) -> dict[str, Any]:
@@ -63,9 +66,24 @@ def as_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def file_identity(path: str | Path) -> list[Any]:
-    """Size and modification time of a file or of every file in a folder, to notice a change."""
-    root = Path(path)
-    files = sorted(root.rglob("*")) if root.is_dir() else [root]
-    stats = [(file, file.stat()) for file in files if file.is_file()]
-    return [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
+def identity(path: str | Path) -> Any:
+    """What tells a file or folder from another with the same name, wherever it lies.
+
+    Contents are hashed, but of files too large to read for that the size and time of change
+    stand for them. What is neither file nor folder (a hub id) stands for itself.
+    """
+    root = Path(path).expanduser()
+    if root.is_file():
+        return _file_identity(root)
+    if not root.is_dir():
+        return str(path)
+    files = sorted(file for file in root.rglob("*") if file.is_file())
+    return [[str(file.relative_to(root)), _file_identity(file)] for file in files]
+
+
+def _file_identity(file: Path) -> list[Any]:
+    stat = file.stat()
+    if stat.st_size > HASHED_BYTES:
+        return [stat.st_size, stat.st_mtime_ns]
+    with file.open("rb") as content:
+        return [stat.st_size, hashlib.file_digest(content, "sha256").hexdigest()]

@@ -19,7 +19,7 @@ from nlirg.models import check_model
 from nlirg.tracking import last_record
 from pipelines.progress import Progress, say
 from pipelines.recipe import Recipe
-from pipelines.store import file_identity
+from pipelines.store import identity
 from pipelines.train_worker import TrainJob, train_worker
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ def _fingerprint(recipe: Recipe, config: TrainConfig, encoded: Stage) -> str:
     return fingerprint(
         {
             "encoded": json.loads(encoded.marker.read_text(encoding="utf-8"))["fingerprint"],
-            "model": [recipe.model, file_identity(recipe.model)],
+            "model": identity(recipe.model),
             "train": config.model_dump(mode="json"),
             "seed": recipe.seed,
         }

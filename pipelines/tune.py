@@ -24,6 +24,7 @@ from nlirg.config import TrainConfig
 from nlirg.errors import InputError
 from pipelines.encode import encode
 from pipelines.progress import say
+from pipelines.ray_data import INPUT_ERROR
 from pipelines.recipe import Recipe, merged, nested, validate
 from pipelines.score import score
 from pipelines.store import meaning
@@ -119,7 +120,8 @@ def _run_trials(plan: Recipe, sweep: RunDirectory) -> list[dict[str, Any]]:
         point = {key: (result.config or {})[key] for key in keys}
         row = {"trial": names[tuple(point.values())], **point, "error": ""}
         if result.error is not None:
-            row["error"] = str(result.error).strip().splitlines()[-1]
+            told = INPUT_ERROR.findall(str(result.error))
+            row["error"] = told[-1] if told else str(result.error).strip().splitlines()[-1]
         row |= {key: (result.metrics or {}).get(key, math.nan) for key in COLUMNS}
         rows.append(row)
     return sorted(rows, key=lambda row: row["trial"])
@@ -190,17 +192,18 @@ def _write_rows(rows: list[dict[str, Any]], sweep: RunDirectory) -> None:
 
 
 def _print_table(rows: list[dict[str, Any]], recipe: Recipe) -> None:
-    """Print the table, best trial first, failures last."""
+    """Print the table, best trial first, and what failed below it."""
     from rich.console import Console
 
-    table = Table(title="sweep")
-    keys = ["trial", *recipe.tune.grid, *COLUMNS, "error"]
-    for key in keys:
-        table.add_column(key, justify="right" if key in COLUMNS else "left")
-    for row in sorted(rows, key=lambda row: (bool(row["error"]), -row["objective"])):
-        cells = (f"{row[key]:.3f}" if key in COLUMNS else str(row[key]) for key in keys)
-        table.add_row(*cells)
-    Console().print(table)
+    keys = ["trial", *recipe.tune.grid, *COLUMNS]
+    table = Table(*(key.rpartition(".")[2] for key in keys), title="sweep")
+    ranked = sorted((row for row in rows if not row["error"]), key=lambda row: -row["objective"])
+    for row in ranked:
+        table.add_row(*(f"{row[key]:.3f}" if key in COLUMNS else str(row[key]) for key in keys))
+    console = Console()
+    console.print(table)
+    for row in (row for row in rows if row["error"]):
+        console.print(f"{row['trial']} failed: {row['error']}", highlight=False, markup=False)
 
 
 def _write_best(recipe: Recipe, trial: str, sweep: RunDirectory) -> None:

@@ -5,7 +5,7 @@ import yaml
 
 from nlirg.errors import InputError
 from pipelines.recipe import Recipe, load_recipe, merged, nested
-from pipelines.store import as_yaml, open_run
+from pipelines.store import as_yaml, identity, open_run
 
 MINIMAL = {"name": "a", "model": "m", "data": ["d.jsonl"]}
 
@@ -118,3 +118,27 @@ def test_unwritable_storage_is_one_line(tmp_path: Path) -> None:
     recipe = Recipe.model_validate(MINIMAL | {"storage": str(tmp_path / "file")})
     with pytest.raises(InputError, match="storage"):
         open_run(recipe)
+
+
+def test_located_paths_hold_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m").mkdir()
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe.model_validate(MINIMAL | {"evaluate": {"domain": "c.jsonl"}}).located()
+    assert recipe.model == str(tmp_path / "m")
+    assert recipe.data == (str(tmp_path / "d.jsonl"),)
+    assert recipe.evaluate.domain == str(tmp_path / "c.jsonl")
+    assert recipe.evaluate.ood is None
+    hub = Recipe.model_validate(MINIMAL | {"model": "owner/name"}).located()
+    assert hub.model == "owner/name"
+
+
+def test_identity_follows_content_not_place(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "w.bin").write_bytes(b"same")
+    assert identity(tmp_path / "a") == identity(tmp_path / "b")
+    (tmp_path / "b" / "w.bin").write_bytes(b"also")
+    assert identity(tmp_path / "a") != identity(tmp_path / "b")
+    assert identity("owner/name") == "owner/name"
