@@ -20,14 +20,15 @@ from nlirg.errors import InputError
 class TuneConfig(Section):
     """A grid over the training settings; every trial trains and evaluates one point.
 
-    `grid` maps dotted keys below `train` to the values to try. A trial's score is
-    domain accuracy - `retention_weight` * (1 - retention).
+    `grid` maps dotted keys below `train` to the values to try. `max_tokens` bounds the tokens
+    that each trial trains, whatever its `token_batch`. A trial's objective is domain score -
+    `retention_weight` * (1 - retention).
     """
 
     grid: dict[str, tuple[Any, ...]] = Field(
         default={"weighting.x0": (0.8, 1.2), "token_batch": (5, 10)}
     )
-    max_steps: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_cases: Annotated[int, Field(ge=1)] = 100
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
     retention_weight: Annotated[float, Field(ge=0)] = 1.0

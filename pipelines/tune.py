@@ -49,11 +49,23 @@ def trials(recipe: Recipe) -> Recipe:
     """
     raw = recipe.model_dump(mode="json")
     raw["arms"] = {name: nested(point) for name, point in points(recipe).items()}
-    if recipe.tune.max_steps is not None:
-        raw["train"]["max_steps"] = recipe.tune.max_steps
     raw["evaluate"]["max_cases"] = recipe.tune.max_cases
     raw["evaluate"]["perturbations"] = []
+    plan = validate(raw, "tune.grid")
+    if recipe.tune.max_tokens is not None:
+        for name in plan.arms:
+            raw["arms"][name]["max_steps"] = _steps(plan.arm(name), recipe.tune.max_tokens)
     return validate(raw, "tune.grid")
+
+
+def _steps(train: TrainConfig, tokens: int) -> int:
+    """Steps that train so many tokens, were every slot's window full."""
+    if train.token_batch == "all":
+        raise InputError(
+            "tune.max_tokens: with token_batch all a step has no fixed number of tokens; leave "
+            "one of the two out"
+        )
+    return math.ceil(tokens / (train.token_batch * train.batch_size))
 
 
 def tune(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:

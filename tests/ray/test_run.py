@@ -32,7 +32,7 @@ SMALL = [
     "train.max_steps=12",
     "evaluate.max_cases=16",
     "evaluate.max_new_tokens=24",
-    "tune.max_steps=4",
+    "tune.max_tokens=320",
     "tune.max_cases=8",
     "tune.grid={weighting.x0: [0.8, 1.2]}",
 ]
@@ -125,6 +125,18 @@ def test_a_sweep_trains_and_evaluates_every_point(done: Any) -> None:
     assert written.train.weighting.x0 == float(best["weighting.x0"])
     assert list(written.arms) == ["best"]
     assert written.train.max_steps == 12, "the best recipe runs at the full budget"
+
+
+def test_trials_of_different_windows_train_the_same_number_of_tokens() -> None:
+    recipe = load_recipe(DEMO / "recipe.yaml", ["tune.grid={token_batch: [5, 10, all]}"])
+    with pytest.raises(InputError, match="token_batch all"):
+        trials(recipe)
+    recipe = load_recipe(
+        DEMO / "recipe.yaml",
+        ["tune.grid={token_batch: [5, 10]}", "tune.max_tokens=800", "train.batch_size=8"],
+    )
+    plan = trials(recipe)
+    assert [plan.arm(name).max_steps for name in plan.arms] == [20, 10]
 
 
 def test_a_grid_point_that_is_no_setting_is_refused_before_anything_runs() -> None:
