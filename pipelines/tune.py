@@ -60,7 +60,7 @@ def trials(recipe: Recipe) -> Recipe:
 
 def _steps(train: TrainConfig, tokens: int) -> int:
     """Steps that train so many tokens, were every slot's window full."""
-    if train.token_batch == "all":
+    if not isinstance(train.token_batch, int):
         raise InputError(
             "tune.max_tokens: with token_batch all a step has no fixed number of tokens; leave "
             "one of the two out"
