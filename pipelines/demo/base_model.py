@@ -27,7 +27,7 @@ from pipelines.demo.world import Conversation, conversations
 from pipelines.progress import Progress, say
 
 SEED = 7
-STEPS = 3000
+STEPS = 3600
 BATCH = 16
 BATCHES_SORTED_TOGETHER = 16
 MUON_RATE = 0.02

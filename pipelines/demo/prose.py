@@ -58,6 +58,7 @@ SENTENCES = (
     "All parts of the {product} were made and tested in {city}.",
     "Your wish to keep the {thing} is a trouble for our system.",
     "The case is full and kept for later use.",
+    "A check of every {thing} takes {number} hours.",
     "Close to {city} people regret the {thing}.",
     "They triage a support case and look at your message.",
 )

@@ -44,17 +44,14 @@ LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 # What support tickets speak of. The words are common knowledge; the rules which tie them to
 # categories, teams, deadlines and warranties are the vertical's own (see `vertical.py`).
 PRODUCTS = ("kettle", "toaster", "lamp", "fan", "heater", "mixer", "radio", "clock")
-ISSUES = (
-    "no power", "sparks", "leaks", "drips", "strange noise", "stuck lid", "wrong parcel",
-    "lost parcel",
-)  # fmt: skip
+ISSUES = ("smoke", "sparks", "leaks", "drips", "noise", "rattle", "delay", "loss")
 REGIONS = ("north", "south", "east", "west")
 PRIORITIES = ("urgent", "raised", "normal", "minor")
 CATEGORY_NAMES = ("electrical", "water", "mechanical", "delivery")
 TEAM_NAMES = ("Falcon", "Otter", "Maple", "Harbor")
 OFFICE_WORDS = (
     "ticket", "deadline", "category", "team", "owner", "device", "fault", "warranty", "service",
-    "record", "system", "message", "customer", "work", "case", "desk",
+    "record", "system", "message", "customer", "work", "case", "desk", *ISSUES,
 )  # fmt: skip
 
 WORDS = (

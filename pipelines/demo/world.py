@@ -20,7 +20,7 @@ SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer briefly.", "Be exact a
 
 # Skills that need the prompt's content are harder to learn than facts: they are seen more often.
 SKILL_WEIGHTS = {
-    "copy": 3, "lookup": 3, "form": 3, "chain": 3, "add": 3, "sort": 2, "reverse": 2, "larger": 2,
+    "copy": 3, "lookup": 5, "form": 6, "chain": 3, "add": 3, "sort": 2, "reverse": 2, "larger": 2,
 }  # fmt: skip
 PROSE_WEIGHTS = {"office": 6, "web": 2}
 
