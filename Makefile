@@ -1,8 +1,9 @@
 # make demo | make test | make setup [DEVICE=gpu] | make lint | make base-model | make lock
 
-DEVICE ?= cpu
 PYTHON ?= python3.11
 VENV := .venv
+# What the environment was made for stays what it is for, until another device is asked for.
+DEVICE ?= $(or $(patsubst $(VENV)/ready-%,%,$(wildcard $(VENV)/ready-*)),cpu)
 BIN := $(VENV)/bin
 LOCK := cluster/requirements/$(DEVICE).txt
 READY := $(VENV)/ready-$(DEVICE)
@@ -25,7 +26,7 @@ setup: $(READY)
 
 $(READY): $(LOCK) pyproject.toml
 	@echo "[setup] environment in $(VENV) from $(LOCK), a few minutes"
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	@torch=$$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' $(LOCK)); \
 	$(PIP) --quiet $$torch || $(PIP) --quiet --index-url $(TORCH_CPU_INDEX) $$torch
 	$(PIP) --progress-bar off --quiet --requirement $(LOCK)

@@ -82,7 +82,4 @@ def describe(address: str | None, num_workers: int) -> str:
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     device = f"{gpus} GPU(s)" if gpus else "no GPU"
-    return (
-        f"local Ray cluster, {os.cpu_count()} cores, {device}; {num_workers} training worker(s), "
-        f"scoring and generation on {gpus or os.cpu_count()} actor(s)"
-    )
+    return f"local Ray cluster, {os.cpu_count()} cores, {device}; {num_workers} training worker(s)"

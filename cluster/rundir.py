@@ -23,6 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from nlirg.errors import InputError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -146,6 +148,26 @@ class RunDirectory:
         child = RunDirectory(str(self.path), "tune")
         child.corpus = self.corpus
         return child
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the run; the system lets go when this process ends.
+
+        Raises:
+            InputError: if another process works on the run.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise InputError(
+                f"{self.path} is in use by another process: wait for it, or end it"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @property
     def quarantine(self) -> Path:

@@ -15,7 +15,6 @@ LOCAL_MIN_CPUS = 8
 
 # Read by Ray when it is imported or when its processes start, so they are set before that.
 ENVIRONMENT = {
-    "RAY_AUTH_MODE": "token",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -25,6 +24,7 @@ ENVIRONMENT = {
 # A cluster of our own on a small machine: Ray would warn of the many processes that eight logical
 # CPUs on two cores make, and of arguments that its own Data library keeps in the object store.
 LOCAL_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
     "RAY_worker_maximum_startup_concurrency": str(LOCAL_MIN_CPUS),
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
@@ -58,7 +58,7 @@ def connect(config: ClusterConfig) -> None:
         return
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(f"cluster.address {address!r}: cannot connect: {first}") from error
 

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cluster.session import ENVIRONMENT
 from nlirg.errors import InputError
 
 # Ray's dashboard refuses packages over 100 MiB, after uploading them.
@@ -62,8 +61,7 @@ def submit(words: list[str], address: str, working_dir: Path, wait: bool = True)
         InputError: if the folder is too large, the cluster cannot be reached or refuses the
             token, or the job ended without running.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
     size = package_size(working_dir)
     if size > PACKAGE_LIMIT:
         raise InputError(

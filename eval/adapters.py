@@ -11,13 +11,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from safetensors import SafetensorError, safe_open
 
+from nlirg.config import LoraTarget
 from nlirg.errors import InputError
 
-TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+TARGET_MODULES: tuple[str, ...] = get_args(LoraTarget)
 ADAPTER_PREFIX = "base_model.model."
 BLOCK_BYTES = 1 << 22
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,9 @@ class Gates(Section):
     retention_drop_max: Share | None = 0.10
     repetition_max: Share | None = 0.25
     stop_rate_min: Share | None = 0.90
+
+
+JUDGING = {"gates", "bootstrap", "confidence", "engines", "tensor_parallel_size"}
 
 
 class EvaluateConfig(Section):
@@ -46,3 +49,7 @@ class EvaluateConfig(Section):
     engines: Annotated[int, Field(ge=1)] | None = None
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
     gates: Gates = Gates()
+
+    def meaning(self) -> dict[str, Any]:
+        """The settings that decide the answers; the rest judges them or says where to compute."""
+        return self.model_dump(mode="json", exclude=JUDGING)

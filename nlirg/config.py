@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -59,21 +59,17 @@ Weighting = Annotated[
 ]
 
 
+# What vLLM serves: an adapter on other layers would train, and then be ignored in generation.
+LoraTarget = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
 class LoraConfig(Section):
     """Low-rank adapters (arXiv 2106.09685) on the linear layers named by `target_modules`."""
 
     rank: Annotated[int, Field(ge=1)] = 16
     alpha: Positive = 32.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    target_modules: tuple[str, ...] = (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-    )
+    target_modules: Annotated[tuple[LoraTarget, ...], Field(min_length=1)] = get_args(LoraTarget)
 
 
 class ScoreConfig(Section):
@@ -89,6 +85,9 @@ class EncodeConfig(Section):
     max_length: Annotated[int, Field(ge=8)] = 2048
     overlong: Literal["truncate", "skip"] = "truncate"
     template_options: dict[str, Any] = Field(default_factory=dict)
+
+
+OPERATIONAL = {"checkpoint_every", "num_to_keep", "max_failures", "log_every"}
 
 
 class TrainConfig(Section):
@@ -113,6 +112,10 @@ class TrainConfig(Section):
     num_to_keep: Annotated[int, Field(ge=1)] = 2
     max_failures: Annotated[int, Field(ge=0)] = 2
     log_every: Annotated[int, Field(ge=1)] = 10
+
+    def meaning(self) -> dict[str, Any]:
+        """The settings that decide the result; the rest says how to get there safely."""
+        return self.model_dump(mode="json", exclude=OPERATIONAL)
 
     @model_validator(mode="after")
     def _possible(self) -> TrainConfig:

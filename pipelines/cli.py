@@ -43,7 +43,9 @@ def _carry_out(recipe: Recipe, dry_run: bool, work: Callable[[Recipe, RunDirecto
         print(f"# resources: {describe(recipe.cluster.address, recipe.train.num_workers)}")
         return None
     try:
-        return work(recipe.located(), open_run(recipe))
+        run = open_run(recipe)
+        with run.locked():
+            return work(recipe.located(), run)
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ import pyarrow.dataset as pads
 from cluster.plan import compute_cores
 from cluster.rundir import RunDirectory, Stage, atomic_path, fingerprint
 from cluster.session import connect
+from eval.suites import holdout_cases
 from nlirg.config import EncodeConfig
 from nlirg.errors import InputError
+from nlirg.records import Record
 from pipelines.progress import say
 from pipelines.ray_data import configure, root_cause, watch_parquet
 from pipelines.recipe import Recipe
@@ -26,9 +30,11 @@ from pipelines.store import identity
 
 ROWS_PER_BATCH = 256
 COLUMNS = ["id", "task_type", "messages"]
+INPUTS = [*COLUMNS, "position"]
 SCHEMA = pa.schema(
     {
         "id": pa.string(),
+        "position": pa.int64(),
         "task_type": pa.string(),
         "input_ids": pa.list_(pa.int32()),
         "labels": pa.list_(pa.int32()),
@@ -47,11 +53,13 @@ class EncodeBatch:
         self.config, self.holdout = config, holdout
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        """Encode a batch with columns id, task_type and messages (JSON)."""
+        """Encode a batch with columns id, task_type, messages (JSON) and position."""
         from nlirg.chat import encode_chat
 
         rows = []
-        for name, task_type, messages in zip(*(batch[key] for key in COLUMNS), strict=True):
+        for name, task_type, messages, position in zip(
+            *(batch[key] for key in INPUTS), strict=True
+        ):
             if name in self.holdout:
                 continue
             sample = encode_chat(
@@ -64,6 +72,7 @@ class EncodeBatch:
             rows.append(
                 {
                     "id": name,
+                    "position": position,
                     "task_type": task_type,
                     "input_ids": sample.input_ids,
                     "labels": sample.labels,
@@ -114,7 +123,7 @@ def _write_encoded(recipe: Recipe, source: Path, folder: Path, holdout: frozense
 
     configure(recipe.cluster.stall_timeout_s)
     files = [str(path) for path in sorted(source.glob("*.parquet"))]
-    rows = ray.data.read_parquet(files, columns=COLUMNS).map_batches(
+    rows = ray.data.read_parquet(files, columns=INPUTS).map_batches(
         EncodeBatch,
         fn_constructor_args=(recipe.model, recipe.encode, holdout),
         batch_size=ROWS_PER_BATCH,
@@ -139,18 +148,31 @@ def _holdout(scored: Stage, count: int, path: Path) -> frozenset[str]:
     """
     if not count:
         return frozenset()
-    chosen = frozenset(
-        heapq.nsmallest(
-            count, _ids(scored), key=lambda name: hashlib.sha256(name.encode()).digest()
-        )
-    )
+
+    def rank(name: str) -> bytes:
+        return hashlib.sha256(name.encode()).digest()
+
+    # Some rows cannot be cases (an answer without words, say): others take their places.
+    candidates = heapq.nsmallest(2 * count, _ids(scored), key=rank)
     files = [str(file) for file in sorted(scored.path.glob("*.parquet"))]
-    table = pads.dataset(files).to_table(COLUMNS, filter=pads.field("id").isin(list(chosen)))
+    table = pads.dataset(files).to_table(COLUMNS, filter=pads.field("id").isin(candidates))
+    rows = sorted(table.to_pylist(), key=lambda row: rank(row["id"]))
+    records = [Record(row["id"], json.loads(row["messages"]), row["task_type"]) for row in rows]
+    chosen = list(itertools.islice(filter(_usable, records), count))
+    if len(chosen) < count:
+        raise InputError(f"holdout is {count}, and only {len(chosen)} rows can be cases: lower it")
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out:
-        for row in table.to_pylist():
-            row["messages"] = json.loads(row["messages"])
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return chosen
+        for record in chosen:
+            out.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+    return frozenset(record.id for record in chosen)
+
+
+def _usable(record: Record) -> bool:
+    """Whether a row can be asked and its answer be compared."""
+    try:
+        return bool(holdout_cases([record]))
+    except InputError:
+        return False
 
 
 def _summary(stage: Stage) -> dict[str, Any]:

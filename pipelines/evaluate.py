@@ -82,6 +82,24 @@ def evaluate(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     return {"variants": summaries, **done, "seconds": time.monotonic() - started}
 
 
+def check_cases(recipe: Recipe) -> None:
+    """Read the case files, so that a fault in them is told before anything is trained.
+
+    Raises:
+        InputError: if a file is missing or wrong, or there is nothing to evaluate on.
+    """
+    config = recipe.evaluate
+    if config.domain is None and not recipe.holdout:
+        raise InputError(
+            "nothing to evaluate on: set evaluate.domain to a file of cases, or holdout to a "
+            "number of rows to keep from training"
+        )
+    if config.domain is not None:
+        load_cases(config.domain, "domain")
+    if config.ood is not None:
+        load_cases(config.ood, "ood")
+
+
 def evaluation_cases(recipe: Recipe, run: RunDirectory) -> list[Case]:
     """All cases of all suites; the same for every variant.
 
@@ -141,7 +159,7 @@ def find_variants(recipe: Recipe, run: RunDirectory, base: Path) -> list[Variant
     variants = [Variant(BASE, base, None, base_hash)]
     for arm in recipe.arms:
         summary = run.arm(arm).summary()
-        folder = Path(summary["model"])
+        folder = run.arm(arm).path / "model"
         identity = weights_hash(folder)
         if summary["kind"] == "lora":
             variants.append(Variant(arm, base, folder, f"{base_hash}+{identity}"))

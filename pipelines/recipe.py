@@ -25,9 +25,9 @@ class TuneConfig(Section):
     `retention_weight` * (1 - retention).
     """
 
-    grid: dict[str, tuple[Any, ...]] = Field(
-        default={"weighting.x0": (0.8, 1.2), "token_batch": (5, 10)}
-    )
+    grid: Annotated[
+        dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]], Field(min_length=1)
+    ] = Field(default={"weighting.x0": (0.8, 1.2), "token_batch": (5, 10)})
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_cases: Annotated[int, Field(ge=1)] = 100
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
@@ -39,14 +39,14 @@ class Recipe(Section):
 
     name: str
     storage: str = "runs"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     model: str
-    data: tuple[str, ...]
+    data: Annotated[tuple[str, ...], Field(min_length=1)]
     holdout: Annotated[int, Field(ge=0)] = 0
     score: ScoreConfig = ScoreConfig()
     encode: EncodeConfig = EncodeConfig()
     train: TrainConfig = TrainConfig()
-    arms: dict[str, dict[str, Any]] = Field(default={"nlirg": {}})
+    arms: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = {"nlirg": {}}  # noqa: RUF012
     evaluate: EvaluateConfig = EvaluateConfig()
     tune: TuneConfig = TuneConfig()
     cluster: ClusterConfig = ClusterConfig()

@@ -12,9 +12,9 @@ from eval.compare import compare, read_samples
 from eval.report import write_report
 from eval.schema import CorpusSummary, Report, TrainingCurve
 from nlirg.config import TrainConfig
+from pipelines.evaluate import BASE
 from pipelines.recipe import Recipe
 
-BASE = "base"
 ZONES = ("low", "mid", "high", "discarded")
 
 
@@ -83,9 +83,9 @@ def training_curve(run: RunDirectory, arm: str, train: TrainConfig) -> TrainingC
 
 
 def _logged(path: Path) -> list[dict[str, Any]]:
-    """Records of a metrics file; those of steps that were all skipped have no loss to draw."""
+    """Records of a metrics file; where every step was skipped there is no loss to draw."""
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [record for record in records if record["loss"] is not None]
+    return [row for row in records if None not in (row["loss"], row["weighted_loss"])]
 
 
 def _corpus(summary: dict[str, Any]) -> CorpusSummary:

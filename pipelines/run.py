@@ -5,7 +5,7 @@ from __future__ import annotations
 from cluster.rundir import RunDirectory
 from eval.schema import Report
 from pipelines.encode import encode
-from pipelines.evaluate import evaluate
+from pipelines.evaluate import check_cases, evaluate
 from pipelines.recipe import Recipe
 from pipelines.report import report
 from pipelines.score import score
@@ -14,6 +14,7 @@ from pipelines.train import train
 
 def run_all(recipe: Recipe, run: RunDirectory) -> Report:
     """Run every stage that is not complete yet and return the report."""
+    check_cases(recipe)
     score(recipe, run)
     encode(recipe, run)
     train(recipe, run)

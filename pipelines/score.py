@@ -60,7 +60,9 @@ class ReadShard:
             try:
                 if raw.error:
                     raise BadRowError(raw.error)
-                yield self._row(raw.value, raw.source, raw.line)
+                row = self._row(raw.value, raw.source, raw.line)
+                # Blocks arrive in any order; this is the row's place in the corpus.
+                yield row | {"position": (item["index"] << 32) + raw.line}
             except BadRowError as error:
                 bad.append({"source": raw.source, "line": raw.line, "reason": str(error)})
         with atomic_path(self.quarantine / f"{item['index']:08d}.jsonl") as temporary:

@@ -11,17 +11,18 @@ import yaml
 from cluster.environment import environment
 from cluster.rundir import RunDirectory, write_json, write_text
 from nlirg.errors import InputError
-from pipelines.recipe import Recipe
+from pipelines.recipe import Recipe, validate
 
-# Where a run computes does not change what it means.
-PLACE = {"storage", "cluster"}
+# Where a run computes, and what sweeps start from it, does not change what it means.
+ELSEWHERE = {"storage", "cluster", "tune"}
 
 HASHED_BYTES = 64 << 20
 
 
 def meaning(recipe: Recipe) -> dict[str, Any]:
     """The part of a recipe that decides its results."""
-    return recipe.model_dump(mode="json", exclude=PLACE)
+    found = recipe.model_dump(mode="json", exclude=ELSEWHERE)
+    return found | {"train": recipe.train.meaning(), "evaluate": recipe.evaluate.meaning()}
 
 
 def _difference(old: Any, new: Any, key: str = "") -> str | None:
@@ -44,18 +45,17 @@ def open_run(recipe: Recipe) -> RunDirectory:
     """
     run = RunDirectory(recipe.storage, recipe.name)
     kept = run.path / "recipe.yaml"
-    new = meaning(recipe)
     try:
         if kept.is_file():
-            old = yaml.safe_load(kept.read_text(encoding="utf-8"))
-            if found := _difference({k: v for k, v in old.items() if k not in PLACE}, new):
+            old = validate(yaml.safe_load(kept.read_text(encoding="utf-8")), str(kept))
+            if found := _difference(meaning(old), meaning(recipe)):
                 raise InputError(
                     f"run name {recipe.name!r} is taken in {run.path.parent} by other settings: "
                     f"{found}; choose another name (name=...) or delete {run.path}"
                 )
-            return run
+        else:
+            write_json(run.path / "env.json", environment())
         write_text(kept, as_yaml(recipe))
-        write_json(run.path / "env.json", environment())
     except OSError as error:
         raise InputError(f"storage {recipe.storage!r}: {error.strerror}: {run.path}") from error
     return run

@@ -36,7 +36,7 @@ def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
     """Train one arm into `train/<arm>/`, or continue it from its last checkpoint.
 
     Returns:
-        kind (lora or full), model (path of the result), optimizer_steps, skipped_steps,
+        kind (lora or full; the result is in `model/`), optimizer_steps, skipped_steps,
         trained_tokens, seconds (in steps), resumed_from (step), and the last logged loss,
         weighted_loss, mean_weight and zone shares.
 
@@ -66,7 +66,7 @@ def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
     result = _followed(
         f"train {arm}",
         stage.path / "metrics.jsonl",
-        lambda: _fit(job, recipe.cluster.train_timeout_s),
+        lambda: _fit(job, recipe.cluster.start_timeout_s),
     )
     if "error" in result:
         raise InputError(result["error"])
@@ -81,7 +81,7 @@ def _fingerprint(recipe: Recipe, config: TrainConfig, encoded: Stage) -> str:
         {
             "encoded": json.loads(encoded.marker.read_text(encoding="utf-8"))["fingerprint"],
             "model": identity(recipe.model),
-            "train": config.model_dump(mode="json"),
+            "train": config.meaning(),
             "seed": recipe.seed,
         }
     )
@@ -138,7 +138,6 @@ def _summary(job: TrainJob, result: dict[str, Any]) -> dict[str, Any]:
     last = last_record(job.output / "metrics.jsonl") or {}
     return {
         "kind": "lora" if job.train.lora is not None else "full",
-        "model": str(job.output / "model"),
         "optimizer_steps": result["step"] - result["skipped_steps"],
         "skipped_steps": result["skipped_steps"],
         "trained_tokens": result["trained_tokens"],

@@ -90,21 +90,23 @@ def together(action: Callable[[], T]) -> T:
 
 
 def read_encoded(folder: Path, cache: Path) -> EncodedCorpus:
-    """Memory-map the tokenized corpus.
+    """Memory-map the tokenized corpus, in the order of the rows in their files.
 
     Args:
         folder: `encoded/` of a run.
-        cache: where the memory-mapped copy is made, once per machine.
+        cache: where the memory-mapped copy is made, once for all workers that see it.
     """
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
     files = [str(path) for path in sorted(folder.glob("*.parquet"))]
-    data = Dataset.from_parquet(
-        files, cache_dir=str(cache), columns=["input_ids", "labels", "n_trained"]
-    )
-    trained = data.with_format("numpy")["n_trained"]
-    return EncodedCorpus(data.with_format("numpy"), np.asarray(trained))
+    columns = ["input_ids", "labels", "n_trained", "position"]
+    data = Dataset.from_parquet(files, cache_dir=str(cache), columns=columns)
+    arrays = data.with_format("numpy")
+    order = np.argsort(np.asarray(arrays["position"]))
+    trained = np.asarray(arrays["n_trained"])[order]
+    rows = data.select_columns(["input_ids", "labels"]).select(order).with_format("numpy")
+    return EncodedCorpus(rows, trained)
 
 
 def _set_up(job: TrainJob) -> tuple[Engine, Trainer]:

@@ -20,9 +20,11 @@ from rich.table import Table
 from cluster.plan import cluster_gpus, compute_cores
 from cluster.rundir import RunDirectory, atomic_path, fingerprint, write_text
 from cluster.session import connect
+from eval.config import Gates
 from nlirg.config import TrainConfig
 from nlirg.errors import InputError
 from pipelines.encode import encode
+from pipelines.evaluate import check_cases, evaluate
 from pipelines.progress import say
 from pipelines.ray_data import INPUT_ERROR
 from pipelines.recipe import Recipe, merged, nested, validate
@@ -33,12 +35,14 @@ COLUMNS = ("objective", "domain_score", "retention")
 
 
 def points(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """The grid's points by trial name, as dotted keys below `train`."""
+    """The grid's points by trial name, as dotted keys below `train`.
+
+    A trial is named after what it tries, so that a changed grid finds the trials it still has.
+    """
     keys = list(recipe.tune.grid)
     product = itertools.product(*recipe.tune.grid.values())
-    return {
-        f"trial-{i:02d}": dict(zip(keys, values, strict=True)) for i, values in enumerate(product)
-    }
+    named = (dict(zip(keys, values, strict=True)) for values in product)
+    return {f"trial-{fingerprint([point, recipe.tune.max_tokens])[:6]}": point for point in named}
 
 
 def trials(recipe: Recipe) -> Recipe:
@@ -51,6 +55,7 @@ def trials(recipe: Recipe) -> Recipe:
     raw["arms"] = {name: nested(point) for name, point in points(recipe).items()}
     raw["evaluate"]["max_cases"] = recipe.tune.max_cases
     raw["evaluate"]["perturbations"] = []
+    raw["evaluate"]["gates"] = dict.fromkeys(Gates.model_fields)  # a trial is ranked, not judged
     plan = validate(raw, "tune.grid")
     if recipe.tune.max_tokens is not None:
         for name in plan.arms:
@@ -65,7 +70,8 @@ def _steps(train: TrainConfig, tokens: int) -> int:
             "tune.max_tokens: with token_batch all a step has no fixed number of tokens; leave "
             "one of the two out"
         )
-    return math.ceil(tokens / (train.token_batch * train.batch_size))
+    steps = math.ceil(tokens / (train.token_batch * train.batch_size))
+    return min(steps, train.max_steps or steps)
 
 
 def tune(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
@@ -78,6 +84,7 @@ def tune(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
         InputError: if a grid point is invalid, or every trial failed.
     """
     plan = trials(recipe)
+    check_cases(recipe)
     score(recipe, run)
     encode(recipe, run)
     connect(recipe.cluster)
@@ -90,7 +97,7 @@ def tune(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     if not usable:
         raise InputError(f"every trial failed; the first said: {rows[0]['error']}")
     best = max(usable, key=lambda row: row["objective"])
-    _write_best(recipe, best["trial"], sweep)
+    _write_best(run, points(recipe)[best["trial"]], sweep)
     run.tune.succeed(fingerprint(meaning(recipe)), {"best": best["trial"]})
     print(f"best: {best['trial']}; recipe: {sweep.path / 'best.yaml'}")
     return best
@@ -98,8 +105,6 @@ def tune(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
 
 def _evaluate_only(plan: Recipe, sweep: RunDirectory, arms: list[str]) -> None:
     """Evaluate base and some of the trials."""
-    from pipelines.evaluate import evaluate
-
     evaluate(plan.model_copy(update={"arms": {name: plan.arms[name] for name in arms}}), sweep)
 
 
@@ -110,33 +115,31 @@ def _run_trials(plan: Recipe, sweep: RunDirectory) -> list[dict[str, Any]]:
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the sweep, not one trial
     # A trial's trace is in its error.txt; the table says in one line what went wrong.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    names = {tuple(point.values()): name for name, point in points(plan).items()}
-    keys = list(plan.tune.grid)
+    grid = points(plan)
 
     def trial(config: dict[str, Any]) -> None:
-        name = names[tuple(config[key] for key in keys)]
-        ray_tune.report(run_trial(plan, sweep, name))
+        ray_tune.report(run_trial(plan, sweep, config["trial"]))
 
     tuner = ray_tune.Tuner(
         # The trial itself only waits; a whole CPU would starve the workers it waits for.
         ray_tune.with_resources(trial, {"CPU": 0.01}),
-        param_space={key: ray_tune.grid_search(list(plan.tune.grid[key])) for key in keys},
+        param_space={"trial": ray_tune.grid_search(list(grid))},
         tune_config=ray_tune.TuneConfig(max_concurrent_trials=_concurrent(plan)),
         run_config=ray_tune.RunConfig(
-            name="ray", storage_path=str(sweep.path), verbose=0, callbacks=[_lines(len(names))]
+            name="ray", storage_path=str(sweep.path), verbose=0, callbacks=[_lines(grid)]
         ),
     )
     results = tuner.fit()
     rows = []
     for result in (results[i] for i in range(len(results))):
-        point = {key: (result.config or {})[key] for key in keys}
-        row = {"trial": names[tuple(point.values())], **point, "error": ""}
+        name = (result.config or {})["trial"]
+        row = {"trial": name, **grid[name], "error": ""}
         if result.error is not None:
             told = INPUT_ERROR.findall(str(result.error))
             row["error"] = told[-1] if told else str(result.error).strip().splitlines()[-1]
         row |= {key: (result.metrics or {}).get(key, math.nan) for key in COLUMNS}
         rows.append(row)
-    return sorted(rows, key=lambda row: row["trial"])
+    return sorted(rows, key=lambda row: list(grid).index(row["trial"]))
 
 
 def run_trial(plan: Recipe, sweep: RunDirectory, name: str) -> dict[str, float]:
@@ -165,10 +168,11 @@ def run_trial(plan: Recipe, sweep: RunDirectory, name: str) -> dict[str, float]:
 def _concurrent(plan: Recipe) -> int:
     """Trials at once: as many as have room for their workers, so that none waits for another."""
     room = cluster_gpus() or compute_cores()
-    return plan.tune.max_concurrent or max(1, room // plan.train.num_workers)
+    workers = max(plan.arm(name).num_workers for name in plan.arms)
+    return plan.tune.max_concurrent or max(1, room // workers)
 
 
-def _lines(total: int) -> Any:
+def _lines(grid: dict[str, dict[str, Any]]) -> Any:
     """A Tune callback that prints a line as each trial ends."""
     from ray import tune as ray_tune
 
@@ -177,7 +181,8 @@ def _lines(total: int) -> Any:
 
         def _say(self, trial: Any, words: str) -> None:
             self.done += 1
-            say("tune", f"{self.done}/{total} trials; {trial.config}: {words}")
+            point = grid[trial.config["trial"]]
+            say("tune", f"{self.done}/{len(grid)} trials; {point}: {words}")
 
         def on_trial_complete(
             self, iteration: int, trials: list[Any], trial: Any, **info: Any
@@ -218,10 +223,10 @@ def _print_table(rows: list[dict[str, Any]], recipe: Recipe) -> None:
         console.print(f"{row['trial']} failed: {row['error']}", highlight=False, markup=False)
 
 
-def _write_best(recipe: Recipe, trial: str, sweep: RunDirectory) -> None:
-    """Write the recipe of the best point, at the full budget, ready to run."""
-    raw = recipe.model_dump(mode="json")
-    train = merged(raw["train"], nested(points(recipe)[trial]))
+def _write_best(run: RunDirectory, point: dict[str, Any], sweep: RunDirectory) -> None:
+    """Write the recipe of the best point as its user would: the run's own, at the full budget."""
+    raw = yaml.safe_load((run.path / "recipe.yaml").read_text(encoding="utf-8"))
+    train = merged(raw["train"], nested(point))
     raw["train"] = TrainConfig.model_validate(train).model_dump(mode="json")
-    raw |= {"name": f"{recipe.name}-best", "arms": {"best": {}}}
+    raw |= {"name": f"{raw['name']}-best", "arms": {"best": {}}}
     write_text(sweep.path / "best.yaml", yaml.safe_dump(raw, sort_keys=False, allow_unicode=True))

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,19 @@ def test_unfinished_work_is_continued_by_the_same_settings_only(tmp_path: Path) 
     with pytest.raises(InputError, match="unfinished work with other settings"):
         stage.claim("two")
     assert stage.finished("one") is None
+
+
+def test_a_run_is_worked_on_by_one_process_at_a_time(tmp_path: Path) -> None:
+    run = RunDirectory(str(tmp_path), "a")
+    code = (
+        "from cluster.rundir import RunDirectory\n"
+        f"with RunDirectory({str(tmp_path)!r}, 'a').locked(): pass"
+    )
+    words = [sys.executable, "-c", code]
+    with run.locked():
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert "in use by another process" in done.stderr
+    assert subprocess.run(words).returncode == 0
 
 
 def test_fingerprint_ignores_the_order_of_keys() -> None:

@@ -65,4 +65,4 @@ def test_a_diverged_model_is_not_saved(tiny_model_dir, tiny_tokenizer, tmp_path)
 def test_a_lora_target_that_is_not_there_is_named(tiny_model_dir):
     model = load_model(str(tiny_model_dir), torch.float32)
     with pytest.raises(InputError, match=r"c_attn not found.*its linear layers are.*q_proj"):
-        add_lora(model, LoraConfig(target_modules=("q_proj", "c_attn")), "base")
+        add_lora(model, LoraConfig.model_construct(target_modules=("q_proj", "c_attn")), "base")

@@ -1,6 +1,7 @@
 """The evaluation stage with engines that answer at once: what is kept, resumed and refused."""
 
 import json
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -77,12 +78,13 @@ def make_run(tiny_model_dir, adapter, tmp_path):
             "name": name,
             "storage": str(tmp_path / "runs"),
             "model": str(tiny_model_dir),
-            "data": [],
+            "data": ["none.jsonl"],
             "evaluate": {"domain": str(path), "template_cases": 20, **evaluate},
         }
         recipe = validate(raw, "recipe")
         run = RunDirectory(recipe.storage, recipe.name)
-        run.arm("nlirg").succeed("mark", {"model": str(adapter), "kind": "lora"})
+        shutil.copytree(adapter, run.arm("nlirg").path / "model", dirs_exist_ok=True)
+        run.arm("nlirg").succeed("mark", {"kind": "lora"})
         return recipe, run
 
     return make

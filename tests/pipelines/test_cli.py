@@ -6,7 +6,7 @@ import yaml
 from nlirg.errors import InputError
 from pipelines import cli
 
-MINIMAL = {"name": "a", "model": "none/such", "data": ["none.jsonl"]}
+MINIMAL = {"name": "a", "model": "none/such", "data": ["none.jsonl"], "holdout": 2}
 
 
 @pytest.fixture
@@ -67,6 +67,18 @@ def test_what_is_missing_is_named_and_nothing_is_marked_done(
     assert said in error
     assert len(error.strip().splitlines()) == 1
     assert not list((recipe.parent / "runs").rglob("_SUCCESS"))
+
+
+def test_a_run_that_could_not_be_evaluated_is_refused_before_it_trains(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], recipe: Path
+) -> None:
+    for stage in ("run", "tune"):
+        for words, said in (
+            (["holdout=0"], "set evaluate.domain"),
+            (["evaluate.ood=none_such.jsonl"], "none_such.jsonl"),
+        ):
+            assert call(monkeypatch, stage, recipe, f"name={stage}-{len(said)}", *words) == 2
+            assert said in capsys.readouterr().err
 
 
 def test_unknown_model_folder_is_named(

@@ -36,6 +36,12 @@ def test_minimal_recipe_round_trips(tmp_path: Path) -> None:
         ({"arms": {"x": {"epoch": 1}}}, "did you mean epochs"),
         ({"arms": {"base": {}}}, "'base' and 'human' are taken"),
         ({"arms": {"../x": {}}}, "letters, digits"),
+        ({"arms": {}}, "arms"),
+        ({"data": []}, "data"),
+        ({"seed": -1}, "seed"),
+        ({"train": {"lora": {"target_modules": ["lm_head"]}}}, "q_proj"),
+        ({"train": {"lora": {"target_modules": []}}}, "target_modules"),
+        ({"tune": {"grid": {"token_batch": []}}}, "tune.grid"),
         ({"evaluate": {"perturbations": ["telepathy"]}}, "evaluate.perturbations"),
     ],
 )
@@ -108,6 +114,16 @@ def test_a_taken_run_name_with_other_settings_is_refused(tmp_path: Path) -> None
     )
     assert open_run(moved).path == run.path, "where it runs does not matter"
     assert (run.path / "env.json").read_text() == before
+    later = Recipe.model_validate(
+        raw
+        | {
+            "train": {"max_failures": 9},
+            "evaluate": {"gates": {"domain_accuracy_min": 0.1}, "engines": 2},
+            "tune": {"grid": {"epochs": [1]}},
+        }
+    )
+    open_run(later)  # how it is judged, where it runs, what is swept: not what it trained
+    assert load_recipe(run.path / "recipe.yaml") == later
     other = Recipe.model_validate(raw | {"train": {"epochs": 2}})
     with pytest.raises(InputError, match=r"train.epochs is 1 there and 2 now"):
         open_run(other)

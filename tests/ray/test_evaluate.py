@@ -1,6 +1,7 @@
 """Evaluation on a real Ray cluster and real vLLM engines."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -196,7 +197,7 @@ def trained_run(base: Path, folder: Path, name: str):
             "name": name,
             "storage": str(folder / "runs"),
             "model": str(base),
-            "data": [],
+            "data": ["unused.jsonl"],
             "evaluate": {
                 "domain": str(path),
                 "max_prompt_tokens": 64,
@@ -207,8 +208,8 @@ def trained_run(base: Path, folder: Path, name: str):
         "recipe",
     )
     run = RunDirectory(recipe.storage, recipe.name)
-    model = save_adapter(base, run.arm("nlirg").path / "model", rank=8, seed=3)
-    run.arm("nlirg").succeed("mark", {"model": str(model), "kind": "lora"})
+    save_adapter(base, run.arm("nlirg").path / "model", rank=8, seed=3)
+    run.arm("nlirg").succeed("mark", {"kind": "lora"})
     return recipe, run
 
 
@@ -267,7 +268,10 @@ def test_evaluation_survives_a_killed_engine(base, ray_cluster, tmp_path, monkey
 def test_full_model_gets_its_own_engine(base, ray_cluster, tmp_path) -> None:
     """A full checkpoint equal to the base answers as the base does."""
     recipe, run = trained_run(base, tmp_path, "full")
-    run.arm("nlirg").succeed("mark", {"model": str(base), "kind": "full"})
+    model = run.arm("nlirg").path / "model"
+    shutil.rmtree(model)
+    shutil.copytree(base, model)
+    run.arm("nlirg").succeed("mark", {"kind": "full"})
     evaluate(recipe, run)
     found = contents(run)
     for suite in ("domain", "robustness", "template"):

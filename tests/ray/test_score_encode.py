@@ -17,6 +17,7 @@ from pipelines.encode import encode
 from pipelines.recipe import load_recipe
 from pipelines.score import score
 from pipelines.store import open_run
+from pipelines.train_worker import read_encoded
 
 pytestmark = pytest.mark.ray
 
@@ -71,7 +72,8 @@ def scored(ray_cluster: None, tiny_model_dir: Path, tmp_path_factory: pytest.Tem
 def test_every_row_is_scored_or_quarantined_with_its_line(scored) -> None:
     _, run, summary, _ = scored
     rows = rows_of(run.scores.path)
-    assert [row["id"] for row in rows] == [row["id"] for row in GOOD], "corpus order is kept"
+    rows.sort(key=lambda row: row["position"])
+    assert [row["id"] for row in rows] == [row["id"] for row in GOOD]
     assert summary["rows"] == len(GOOD)
     bad = [json.loads(line) for line in run.quarantine.read_text().splitlines()]
     assert [row["line"] for row in bad] == [6, 7, 8, 9]
@@ -119,6 +121,15 @@ def test_holdout_rows_are_not_trained_and_are_kept_for_the_evaluation(scored) ->
         ids = np.array(row["input_ids"])
         assert row["n_trained"] == (labels != -100).sum()
         assert (labels[labels != -100] == ids[labels != -100]).all()
+
+
+def test_training_reads_the_rows_in_the_order_of_the_corpus(scored, tmp_path: Path) -> None:
+    _, run, _, _ = scored
+    by_id = {row["id"]: row["input_ids"] for row in rows_of(run.encoded.path)}
+    corpus = read_encoded(run.encoded.path, tmp_path)
+    expected = [by_id[row["id"]] for row in GOOD if row["id"] in by_id]
+    assert [row["input_ids"].tolist() for row in corpus.rows] == expected
+    assert corpus.n_trained.sum() == run.encoded.summary()["trained_tokens"]
 
 
 def test_a_second_call_reads_what_is_there(scored) -> None:

@@ -40,7 +40,7 @@ def encoded_run(path, samples=24):
         ids = rng.integers(3, 300, rng.integers(12, 40)).tolist()
         labels = [IGNORE] * 5 + ids[5:]
         rows.append({"id": str(sample), "input_ids": ids, "labels": labels})
-        rows[-1]["n_trained"] = len(ids) - 5
+        rows[-1] |= {"n_trained": len(ids) - 5, "position": sample}
     run.encoded.path.mkdir(parents=True)
     for part in range(2):
         pq.write_table(
@@ -100,7 +100,6 @@ def test_two_workers_at_stage_3_train_what_one_process_does(ray_cluster, tiny_mo
     folder = run.arm("full").path
     assert summary["kind"] == "full"
     assert summary["optimizer_steps"] == 6
-    assert summary["model"] == str(folder / "model")
     expected, tokens = reference(full, "full", run, tmp_path / "reference")
     assert_close(folder / "model", expected)
     loaded = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
@@ -166,14 +165,6 @@ def test_a_killed_worker_costs_no_result(ray_cluster, tiny_model_dir, tmp_path):
     assert not torch.allclose(adapted(IDS).logits, before)
     names = sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
     assert names == ["step-00000150", "step-00000165"], "num_to_keep is 2"
-
-
-def test_a_wrong_lora_target_is_one_line_and_no_success(ray_cluster, tiny_model_dir, tmp_path):
-    run = encoded_run(tmp_path)
-    wrong = recipe(tiny_model_dir, {"a": {"lora": {"target_modules": ["q_proj", "c_attn"]}}})
-    with pytest.raises(InputError, match=r"target_modules: c_attn not found in .*tiny_model"):
-        train(wrong, run)
-    assert not run.arm("a").marker.exists()
 
 
 def test_other_settings_than_the_folders_are_refused(tiny_model_dir, tmp_path):
