@@ -15,7 +15,7 @@ import ijson
 
 from nlirg.errors import InputError
 
-SHARD_BYTES = 16 * 1024 * 1024
+SHARD_BYTES = 4 << 20  # small enough to feed many tasks, large enough to be worth one
 SUFFIXES = {".json", ".jsonl", ".ndjson"}
 MAX_DEPTH = 64  # nesting of one array element; deeper is an attack, not a row
 

@@ -32,7 +32,6 @@ from pipelines.ray_data import configure, root_cause, watch_parquet
 from pipelines.recipe import Recipe
 from pipelines.store import identity
 
-SHARD_BYTES = 4 << 20  # small enough to feed many actors, large enough to be worth a task
 ROWS_PER_BLOCK = 256
 NUMBER = re.compile(r"\d+")
 ZONES = ("zone_low", "zone_mid", "zone_high", "zone_discarded")
@@ -129,7 +128,7 @@ def score(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
             losses that are not finite.
     """
     stage = run.scores
-    shards = list_shards(recipe.data, SHARD_BYTES)
+    shards = list_shards(recipe.data)
     mark = fingerprint(
         {
             "model": identity(recipe.model),
