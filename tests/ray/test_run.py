@@ -32,6 +32,7 @@ SMALL = [
     "train.max_steps=12",
     "evaluate.max_cases=16",
     "evaluate.max_new_tokens=24",
+    "train.token_batch=10",
     "tune.max_tokens=320",
     "tune.max_cases=8",
     "tune.grid={weighting.x0: [0.8, 1.2]}",
