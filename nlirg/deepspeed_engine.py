@@ -68,7 +68,7 @@ class DeepSpeedEngine:
 
     Args:
         model_path: directory of the base model, the same on every rank.
-        model_name: the model as the user named it, recorded in an adapter.
+        model_name: path or hub id of the base model, recorded in an adapter.
         train: settings of the run.
         seed: of the adapters' initial values.
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from nlirg.config import ZONES
 from nlirg.loss import WindowLoss
 from nlirg.weights import zone_shares
 
 if TYPE_CHECKING:
     from nlirg.engine import Engine
-
-ZONES = ("low", "mid", "high", "discarded")
 
 
 class Tally:

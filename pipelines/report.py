@@ -11,11 +11,9 @@ from cluster.rundir import RunDirectory, fingerprint
 from eval.compare import compare, read_samples
 from eval.report import write_report
 from eval.schema import CorpusSummary, Report, TrainingCurve
-from nlirg.config import TrainConfig
+from nlirg.config import ZONES, TrainConfig
 from pipelines.evaluate import BASE
 from pipelines.recipe import Recipe
-
-ZONES = ("low", "mid", "high", "discarded")
 
 
 def report(recipe: Recipe, run: RunDirectory) -> Report:

@@ -23,7 +23,7 @@ import pyarrow.dataset as pads
 from cluster.plan import model_pool
 from cluster.rundir import RunDirectory, atomic_path, fingerprint
 from cluster.session import connect
-from nlirg.config import EncodeConfig, ScoreConfig
+from nlirg.config import ZONES, EncodeConfig, ScoreConfig
 from nlirg.corpus import Shard, list_shards, read_shard
 from nlirg.errors import BadRowError, InputError
 from nlirg.records import parse_row
@@ -34,7 +34,6 @@ from pipelines.store import identity
 
 ROWS_PER_BLOCK = 256
 NUMBER = re.compile(r"\d+")
-ZONES = ("zone_low", "zone_mid", "zone_high", "zone_discarded")
 
 
 @cache
@@ -200,7 +199,8 @@ def _collect_quarantine(parts: Path, path: Path) -> dict[str, int]:
 def _summary(folder: Path, quarantined: dict[str, int]) -> dict[str, Any]:
     """Read the columns a summary needs back from the Parquet files, checking ids."""
     files = sorted(folder.glob("*.parquet"))
-    columns = ["id", "band", "truncated", "n_trained", "mean_loss", *ZONES]
+    columns = ["id", "band", "truncated", "n_trained", "mean_loss"]
+    columns += [f"zone_{zone}" for zone in ZONES]
     table = pads.dataset([str(file) for file in files]).to_table(columns) if files else None
     if table is None or not table.num_rows:
         why = next(iter(quarantined), "the files hold no rows")
@@ -223,7 +223,7 @@ def _summary(folder: Path, quarantined: dict[str, int]) -> dict[str, Any]:
         "truncated": int(table["truncated"].to_numpy(zero_copy_only=False).sum()),
         "bands": {row["values"]: row["counts"] for row in bands},
         "zones": {
-            zone.removeprefix("zone_"): float(np.average(table[zone].to_numpy(), weights=tokens))
+            zone: float(np.average(table[f"zone_{zone}"].to_numpy(), weights=tokens))
             for zone in ZONES
         },
         "mean_loss": float(np.average(table["mean_loss"].to_numpy(), weights=tokens)),

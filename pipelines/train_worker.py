@@ -28,7 +28,7 @@ class TrainJob:
 
     Attributes:
         model: directory of the base model, or its hub id.
-        model_name: the same as the user wrote it.
+        model_name: the base model that an adapter records: its absolute path, or its hub id.
         encoded: folder of the tokenized corpus.
         cache: folder for its memory-mapped copy.
         output: folder of the run: metrics, TensorBoard, `model/`.
