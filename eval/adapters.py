@@ -11,14 +11,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from nlirg.config import LoraTarget
 from nlirg.errors import InputError
 
-TARGET_MODULES: tuple[str, ...] = get_args(LoraTarget)
+TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ADAPTER_PREFIX = "base_model.model."
 BLOCK_BYTES = 1 << 22
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -17,6 +17,7 @@ class Section(BaseModel):
 
 
 Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class NlirgWeighting(Section):
@@ -48,6 +49,43 @@ class UniformWeighting(Section):
     name: Literal["uniform"] = "uniform"
 
 
+class DftWeighting(Section):
+    """Dynamic fine-tuning: w = p, the model's probability of the token (arXiv 2508.05629)."""
+
+    name: Literal["dft"] = "dft"
+
+
+class EaftWeighting(Section):
+    """Entropy-adaptive fine-tuning: w = (H_top20 / 3) ** alpha (arXiv 2601.02151)."""
+
+    name: Literal["eaft"] = "eaft"
+    alpha: Positive = 1.0
+
+
+class FocalWeighting(Section):
+    """Focal loss: w = (1 - p) ** gamma (arXiv 1708.02002)."""
+
+    name: Literal["focal"] = "focal"
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+
+
+class StmWeighting(Section):
+    """Selective token masking: w = 1 where the base model's loss is below `max_base_loss` nats.
+
+    The base model's losses come from the scores; the default is ln 2.5 (arXiv 2501.14315).
+    """
+
+    name: Literal["stm"] = "stm"
+    max_base_loss: Positive = 0.9162907
+
+
+class RandomWeighting(Section):
+    """A control: NLIRG's weights of each window, shuffled among its tokens."""
+
+    name: Literal["random"] = "random"
+    nlirg: NlirgWeighting = NlirgWeighting()
+
+
 def _named(value: Any) -> Any:
     """Let a recipe say `weighting: uniform`, or give breakpoints alone and mean NLIRG's."""
     if isinstance(value, str):
@@ -58,63 +96,145 @@ def _named(value: Any) -> Any:
 
 
 Weighting = Annotated[
-    NlirgWeighting | UniformWeighting, Field(discriminator="name"), BeforeValidator(_named)
+    NlirgWeighting
+    | UniformWeighting
+    | DftWeighting
+    | EaftWeighting
+    | FocalWeighting
+    | StmWeighting
+    | RandomWeighting,
+    Field(discriminator="name"),
+    BeforeValidator(_named),
 ]
 
 
-# What vLLM serves: an adapter on other layers would train, and then be ignored in generation.
-LoraTarget = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
 class LoraConfig(Section):
-    """Low-rank adapters (arXiv 2106.09685) on the linear layers named by `target_modules`."""
+    """Low-rank adapters (arXiv 2106.09685) on the linear layers named by `target_modules`.
 
-    rank: Annotated[int, Field(ge=1)] = 16
+    `all-linear` means every linear layer but the output head. `rslora` scales by
+    alpha / sqrt(rank) (arXiv 2312.03732). `resume_from` is the directory of an adapter to
+    continue instead of starting from a new one. `merge` also exports base and adapter as one
+    model, to `merged/`.
+    """
+
+    rank: Count = 16
     alpha: Positive = 32.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    target_modules: Annotated[tuple[LoraTarget, ...], Field(min_length=1)] = get_args(LoraTarget)
+    target_modules: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "all-linear"
+    )
+    rslora: bool = False
+    resume_from: str | None = None
+    merge: bool = False
 
 
 class ScoreConfig(Section):
     """Corpus scoring by one forward pass of the base model over the encoded samples."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 16
+    batch_size: Count = 16
     precision: Literal["fp32", "bf16"] = "bf16"
 
 
 class EncodeConfig(Section):
-    """Chat template to token ids and labels."""
+    """Rows to token ids and labels.
 
+    `task: sft` renders conversations with the chat template and trains the assistant's turns
+    (`loss_on`: all of them, or the last). `task: cpt` trains every token of plain text, packed
+    into rows of `pack_length` tokens.
+    """
+
+    task: Literal["sft", "cpt"] = "sft"
     max_length: Annotated[int, Field(ge=8)] = 2048
     overlong: Literal["truncate", "skip"] = "truncate"
+    loss_on: Literal["all", "last"] = "all"
     template_options: dict[str, Any] = Field(default_factory=dict)
+    pack_length: Annotated[int, Field(ge=8)] = 2048
 
 
-OPERATIONAL = {"checkpoint_every", "num_to_keep", "max_failures", "log_every"}
+class ValidationConfig(Section):
+    """Mean token loss on `rows` held-out samples every `every` steps and at the end.
+
+    `patience` stops a run after so many validations without a new best; `keep` says whether the
+    exported model is the best by this loss or the last.
+    """
+
+    rows: Count = 200
+    every: Count = 200
+    patience: Count | None = None
+    keep: Literal["best", "last"] = "best"
+
+
+class DistillationConfig(Section):
+    """A teacher's distribution as the target beside the label.
+
+    The token's objective is (1 - label_share) * CE(teacher) + label_share * CE(label), weighted
+    by the label's loss. The teacher lies on the worker's own device, or with `own_device` on a
+    second GPU of the worker.
+    """
+
+    teacher: str
+    label_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    precision: Literal["fp32", "bf16"] = "bf16"
+    own_device: bool = False
+
+
+class TrackingConfig(Section):
+    """Trackers beside `metrics.jsonl` and TensorBoard, through their own libraries.
+
+    `wandb` are arguments of `wandb.init`, `mlflow` has `tracking_uri` and `experiment`. Keys
+    belong in the trackers' own environment variables, never here.
+    """
+
+    wandb: dict[str, str] | None = None
+    mlflow: dict[str, str] | None = None
+
+
+# Settings that say how to get to the result safely, and how to watch it; not what it is.
+OPERATIONAL = {
+    "checkpoint_every",
+    "num_to_keep",
+    "max_failures",
+    "log_every",
+    "micro_batch_size",
+    "num_workers",
+    "tracking",
+}
 
 
 class TrainConfig(Section):
-    """One training run of the windowed trainer."""
+    """One training run of the windowed trainer; `nlirg/README.md` says what each key means."""
 
     weighting: Weighting = NlirgWeighting()
     normalizer: Literal["tokens", "nonzero", "weights"] = "nonzero"
-    token_batch: Annotated[int, Field(ge=1)] | Literal["all"] = 10
-    batch_size: Annotated[int, Field(ge=1)] = 8
-    epochs: Annotated[int, Field(ge=1)] = 1
-    max_steps: Annotated[int, Field(ge=1)] | None = None
+    token_batch: Count | Literal["all"] = 10
+    batch_size: Count = 8
+    micro_batch_size: Count | None = None
+    gradient_accumulation_steps: Count = 1
+    gradient_context: Annotated[int, Field(ge=0)] | Literal["full"] = "full"
+    reference_compat: bool = False
+    epochs: Count = 1
+    max_steps: Count | None = None
+    max_tokens: Count | None = None
     learning_rate: Positive = 1e-4
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Positive | None = 1.0
     lora: LoraConfig | None = None
-    precision: Literal["fp32", "bf16"] = "bf16"
+    distillation: DistillationConfig | None = None
+    validation: ValidationConfig | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    gradient_checkpointing: bool = False
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     zero_stage: Literal[0, 1, 2, 3] = 2
-    num_workers: Annotated[int, Field(ge=1)] = 1
-    checkpoint_every: Annotated[int, Field(ge=1)] = 500
-    num_to_keep: Annotated[int, Field(ge=1)] = 2
+    deepspeed: str | None = None
+    num_workers: Count = 1
+    checkpoint_every: Count | Literal["epoch"] = 500
+    num_to_keep: Count = 2
     max_failures: Annotated[int, Field(ge=0)] = 2
-    log_every: Annotated[int, Field(ge=1)] = 10
+    log_every: Count = 10
+    tracking: TrackingConfig = TrackingConfig()
 
     def meaning(self) -> dict[str, Any]:
         """The settings that decide the result; the rest says how to get there safely."""
@@ -127,9 +247,24 @@ class TrainConfig(Section):
                 f"num_workers ({self.num_workers}) must divide batch_size ({self.batch_size}): "
                 "every worker serves the same number of slots"
             )
-        if self.precision == "bf16" and self.zero_stage == 0:
+        if self.precision != "fp32" and self.zero_stage == 0:
             raise ValueError(
-                "precision bf16 needs zero_stage 1, 2 or 3: at stage 0 DeepSpeed keeps no fp32 "
-                "master weights and takes a dummy optimizer step at start"
+                f"precision {self.precision} needs zero_stage 1, 2 or 3: at stage 0 DeepSpeed "
+                "keeps no fp32 master weights and takes a dummy optimizer step at start"
+            )
+        if self.gradient_context != "full" and self.gradient_checkpointing:
+            raise ValueError(
+                "gradient_checkpointing recomputes the prefix that gradient_context "
+                f"{self.gradient_context} leaves out: use one of the two"
+            )
+        if self.gradient_context != "full" and not isinstance(self.token_batch, int):
+            raise ValueError(
+                f"gradient_context {self.gradient_context} needs windows: set token_batch to a "
+                "number, or gradient_context to full"
+            )
+        if self.reference_compat and self.token_batch == 1:
+            raise ValueError(
+                "reference_compat with token_batch 1 trains nothing: the reference drops the last "
+                "token of every window"
             )
         return self
