@@ -1,4 +1,4 @@
-"""Reading corpora: JSON Lines in byte ranges, JSON arrays whole, faults as rows.
+"""Reading corpora: JSON Lines and text in byte ranges, JSON arrays whole, faults as rows.
 
 Nothing here judges what a row means; `nlirg.records` does.
 """
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import ijson
 
 from nlirg.errors import InputError
 
 SHARD_BYTES = 4 << 20  # small enough to feed many tasks, large enough to be worth one
-SUFFIXES = {".json", ".jsonl", ".ndjson"}
+SUFFIXES = (".json", ".jsonl", ".ndjson")  # what is read of a directory
+TEXT = ".txt"
 MAX_DEPTH = 64  # nesting of one array element; deeper is an attack, not a row
 
 BOM = b"\xef\xbb\xbf"
@@ -31,14 +32,15 @@ class Shard(NamedTuple):
         start: first byte; of JSON Lines, the beginning of a line.
         stop: byte after the last one.
         line: number of the shard's first line, from 1.
-        array: whether the file is one JSON array; its only shard is then the whole file.
+        layout: one JSON array, whose only shard is the whole file; a JSON value a line; or a
+            plain text a line.
     """
 
     path: str
     start: int
     stop: int
     line: int
-    array: bool
+    layout: Literal["array", "lines", "text"]
 
 
 class RawRow(NamedTuple):
@@ -46,8 +48,8 @@ class RawRow(NamedTuple):
 
     Attributes:
         source: absolute path of the file.
-        line: line number of JSON Lines, index of an array's element; both from 1.
-        value: the parsed JSON, None if `error`.
+        line: line number, or index of an array's element; both from 1.
+        value: the parsed JSON (of a line of text `{"text": line}`), None if `error`.
         error: why the row could not be read, "" if it could.
     """
 
@@ -57,19 +59,25 @@ class RawRow(NamedTuple):
     error: str
 
 
-def list_shards(paths: Sequence[str], shard_bytes: int = SHARD_BYTES) -> list[Shard]:
+def list_shards(
+    paths: Sequence[str],
+    shard_bytes: int = SHARD_BYTES,
+    suffixes: Collection[str] = SUFFIXES,
+) -> list[Shard]:
     """Cut files into shards; a file that several of the paths name counts once.
 
     Every file is read through once, to cut at line ends and to number the lines.
 
     Args:
-        paths: files, directories (their *.json, *.jsonl, *.ndjson) and globs, in order.
-        shard_bytes: bytes after which a shard of JSON Lines ends at the next line end.
+        paths: files, directories (their files with one of `suffixes`) and globs, in order. In a
+            *.txt file every line is a row.
+        shard_bytes: bytes after which a shard of lines ends at the next line end.
+        suffixes: of the files read of a directory.
 
     Raises:
         InputError: if a path names no file, or a file cannot be read, is empty or compressed.
     """
-    files = dict.fromkeys(file for path in paths for file in _expand(path))
+    files = dict.fromkeys(file for path in paths for file in _expand(path, suffixes))
     return [shard for file in files for shard in _cut(file, shard_bytes)]
 
 
@@ -85,17 +93,21 @@ def read_shard(shard: Shard) -> Iterator[RawRow]:
     try:
         with Path(shard.path).open("rb") as file:
             file.seek(shard.start)
-            yield from _read_array(shard, file) if shard.array else _read_lines(shard, file)
+            if shard.layout == "array":
+                yield from _read_array(shard, file)
+            else:
+                yield from _read_lines(shard, file, PARSERS[shard.layout])
     except OSError as error:
         raise InputError(f"data {shard.path}: cannot read it: {error.strerror}") from None
 
 
-def _expand(path: str) -> list[Path]:
+def _expand(path: str, suffixes: Collection[str]) -> list[Path]:
     given = Path(path).expanduser().absolute()
     if given.is_dir():
-        files = sorted(file for file in given.iterdir() if file.suffix in SUFFIXES)
+        files = sorted(file for file in given.iterdir() if file.suffix in suffixes)
         if not files:
-            raise InputError(f"data {path}: the directory holds no *.json, *.jsonl or *.ndjson")
+            wanted = ", ".join(f"*{suffix}" for suffix in suffixes)
+            raise InputError(f"data {path}: the directory holds no {wanted}")
         return files
     if given.exists():
         return [given]
@@ -118,30 +130,44 @@ def _cut(path: Path, shard_bytes: int) -> list[Shard]:
             if not text and len(head) < 4096:
                 raise InputError(f"data {path}: is empty")
             file.seek(0)
+            if path.suffix == TEXT:
+                return list(_cut_lines(path, file, shard_bytes, "text"))
             if text.startswith(b"[") and path.suffix not in {".jsonl", ".ndjson"}:
-                return [Shard(str(path), 0, path.stat().st_size, 1, array=True)]
-            return list(_cut_lines(path, file, shard_bytes))
+                return [Shard(str(path), 0, path.stat().st_size, 1, "array")]
+            return list(_cut_lines(path, file, shard_bytes, "lines"))
     except OSError as error:
         raise InputError(f"data {path}: cannot read it: {error.strerror}") from None
 
 
-def _cut_lines(path: Path, file: BinaryIO, shard_bytes: int) -> Iterator[Shard]:
+def _cut_lines(
+    path: Path, file: BinaryIO, shard_bytes: int, layout: Literal["lines", "text"]
+) -> Iterator[Shard]:
     start, line = 0, 1
     while block := file.read(shard_bytes):
         block += b"" if block.endswith(b"\n") else file.readline()
-        yield Shard(str(path), start, start + len(block), line, array=False)
+        yield Shard(str(path), start, start + len(block), line, layout)
         start += len(block)
         line += block.count(b"\n")
 
 
-def _read_lines(shard: Shard, file: BinaryIO) -> Iterator[RawRow]:
-    for number, line in enumerate(_lines(file, shard.stop), start=shard.line):
-        text = line.removeprefix(BOM).strip() if number == 1 else line.strip()
-        if not text:
+def _text_row(line: str) -> dict[str, str]:
+    return {"text": line.removesuffix("\n").removesuffix("\r")}
+
+
+PARSERS: dict[str, Callable[[str], Any]] = {
+    "lines": lambda line: json.loads(line.strip()),
+    "text": _text_row,
+}
+
+
+def _read_lines(shard: Shard, file: BinaryIO, parse: Callable[[str], Any]) -> Iterator[RawRow]:
+    for number, raw in enumerate(_lines(file, shard.stop), start=shard.line):
+        line = raw.removeprefix(BOM) if number == 1 else raw
+        if not line.strip():
             continue
         value, error = None, ""
         try:
-            value = json.loads(text.decode())
+            value = parse(line.decode())
         except UnicodeDecodeError as fault:
             error = f"not UTF-8 at byte {fault.start + 1} of the line"
         except json.JSONDecodeError as fault:

@@ -1,7 +1,10 @@
-"""Rows of a corpus to conversations, each row by its own format.
+"""Rows of a corpus to conversations or documents, each row by its own format.
 
-Formats: `messages` (role and content of every turn), Alpaca (`instruction`, `output`, optional
-`input`, `system`, `history`), and `prompt` with `completion`. Other keys are ignored.
+Conversations: `messages` (OpenAI: role, content, tool_calls of every turn), `conversations`
+(ShareGPT: from and value of every turn), Alpaca (`instruction`, `output`, optional `input` and
+`history`), and `prompt` with `completion`. In every format `system` is the row's system turn and
+`tools` are the functions that may be called. Documents: `text` or `content`. Other keys are
+ignored.
 """
 
 from __future__ import annotations
@@ -9,15 +12,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePath
 from typing import Any
 
 from nlirg.errors import BadRowError
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
+# ShareGPT's names; what a `function_call` says, the assistant says.
+SPEAKERS = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "function_call": "assistant",
+    "observation": "tool",
+    "tool": "tool",
+}
+LINKS = ("tool_call_id", "name")  # what a tool's turn may say about the call it answers
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -26,12 +41,25 @@ class Record:
 
     Attributes:
         id: the row's `id` as text, or a hash of its file name, line and content.
-        messages: `role` and `content` of every turn; the last is the assistant's.
+        messages: `role` and `content` of every turn; the last is the assistant's. An assistant's
+            turn that calls functions has `tool_calls` too, as OpenAI writes them but with the
+            `arguments` parsed.
         task_type: the row's `task_type`, "" if it has none.
+        tools: functions the assistant may call, as OpenAI writes them.
     """
 
     id: str
     messages: Messages
+    task_type: str
+    tools: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Document:
+    """One plain text to train on; `id` and `task_type` as a `Record`'s."""
+
+    id: str
+    text: str
     task_type: str
 
 
@@ -47,48 +75,157 @@ def parse_row(value: Any, source: str, line: int) -> Record:
     Raises:
         BadRowError: if the row cannot be trained on; the reason names the key.
     """
-    if not isinstance(value, dict):
-        raise BadRowError(f"row is {_kind(value)}, not an object")
-    record = Record(_identity(value, source, line), _messages(value), _task_type(value))
+    row = _object(value)
+    record = Record(_identity(row, source, line), _messages(row), _task_type(row), _tools(row))
     _check_turns(record.messages)
-    try:
-        "".join([record.id, record.task_type, *(m["content"] for m in record.messages)]).encode()
-    except UnicodeEncodeError:
-        raise BadRowError("text holds half a surrogate pair, which is no character") from None
+    _check_text(record)
     return record
 
 
+def parse_document(value: Any, source: str, line: int) -> Document:
+    """Turn a row with `text` or `content` into a document; arguments as of `parse_row`.
+
+    Raises:
+        BadRowError: if the row has no text; the reason names the key.
+    """
+    row = _object(value)
+    key = next((key for key in ("text", "content") if key in row), None)
+    if key is None:
+        raise BadRowError("row has neither text nor content (conversations are encode.task: sft)")
+    document = Document(_identity(row, source, line), _text(row, key), _task_type(row))
+    if not document.text.strip():
+        raise BadRowError(f"{key} is empty")
+    _check_text(document)
+    return document
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise BadRowError(f"row is {_kind(value)}, not an object")
+    return value
+
+
+def _check_text(record: Record | Document) -> None:
+    try:
+        json.dumps(asdict(record), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise BadRowError("text holds half a surrogate pair, which is no character") from None
+
+
 def _messages(row: Mapping[str, Any]) -> Messages:
+    """The row's turns, its own `system` first."""
+    turns, system = _turns(row), _text(row, "system")
+    if not system.strip():
+        return turns
+    if not turns or turns[0]["role"] != "system":
+        return [_turn("system", system), *turns]
+    given = turns[0]["content"]
+    both = given if given.strip() == system.strip() else f"{system}\n\n{given}"
+    return [_turn("system", both), *turns[1:]]
+
+
+def _turns(row: Mapping[str, Any]) -> Messages:
     if "messages" in row:
-        return _given_messages(row["messages"])
+        return [_message(n, turn) for n, turn in _numbered(row, "messages")]
+    if "conversations" in row:
+        return [_said(n, turn) for n, turn in _numbered(row, "conversations")]
     if "instruction" in row or "output" in row:
         return _alpaca(row)
     if "prompt" in row or "completion" in row:
         return [_turn("user", _text(row, "prompt")), _turn("assistant", _text(row, "completion"))]
     raise BadRowError(
-        "row has none of the keys messages, instruction with output, prompt with completion"
+        "row has none of the keys messages, conversations, instruction with output, prompt with "
+        "completion" + (" (plain text is encode.task: cpt)" if "text" in row else "")
     )
 
 
-def _given_messages(messages: Any) -> Messages:
-    if not isinstance(messages, list):
-        raise BadRowError(f"messages is {_kind(messages)}, not a list")
-    turns = []
-    for number, message in enumerate(messages, start=1):
-        if not isinstance(message, dict):
-            raise BadRowError(f"message {number} is {_kind(message)}, not an object")
-        role, content = message.get("role"), message.get("content")
-        if role not in ROLES:
-            raise BadRowError(f"message {number}: role {role!r} is not one of {', '.join(ROLES)}")
-        if not isinstance(content, str):
-            raise BadRowError(f"message {number}: content is {_kind(content)}, not text")
-        turns.append(_turn(role, content))
-    return turns
+def _numbered(row: Mapping[str, Any], key: str) -> list[tuple[int, Mapping[str, Any]]]:
+    """The turns of a list, counted from 1."""
+    turns = row[key]
+    if not isinstance(turns, list):
+        raise BadRowError(f"{key} is {_kind(turns)}, not a list")
+    for number, turn in enumerate(turns, start=1):
+        if not isinstance(turn, dict):
+            raise BadRowError(f"message {number} is {_kind(turn)}, not an object")
+    return list(enumerate(turns, start=1))
+
+
+def _message(number: int, message: Mapping[str, Any]) -> dict[str, Any]:
+    """One turn of `messages`."""
+    role, content, calls = (message.get(key) for key in ("role", "content", "tool_calls"))
+    if role not in ROLES:
+        raise BadRowError(f"message {number}: role {role!r} is not one of {', '.join(ROLES)}")
+    if calls and role != "assistant":
+        raise BadRowError(f"message {number}: tool_calls in a turn of the {role}")
+    content = "" if content is None and calls else content
+    if not isinstance(content, str):
+        raise BadRowError(f"message {number}: content is {_kind(content)}, not text")
+    turn = _turn(role, content)
+    if calls:
+        turn["tool_calls"] = _calls(number, calls)
+    if role == "tool":
+        turn |= {key: message[key] for key in LINKS if isinstance(message.get(key), str)}
+    return turn
+
+
+def _said(number: int, turn: Mapping[str, Any]) -> dict[str, Any]:
+    """One turn of `conversations`."""
+    speaker, value = turn.get("from"), turn.get("value")
+    if not isinstance(speaker, str) or speaker not in SPEAKERS:
+        raise BadRowError(f"message {number}: from {speaker!r} is not one of {', '.join(SPEAKERS)}")
+    if not isinstance(value, str):
+        raise BadRowError(f"message {number}: value is {_kind(value)}, not text")
+    if speaker == "function_call":
+        calls = _calls(number, _json(value, f"message {number}: function_call"))
+        return _turn("assistant", "") | {"tool_calls": calls}
+    return _turn(SPEAKERS[speaker], value)
+
+
+def _calls(number: int, given: Any) -> list[dict[str, Any]]:
+    """Calls of one turn in one form, whether or not they are wrapped in `function`."""
+    calls = []
+    for call in given if isinstance(given, list) else [given]:
+        function = call.get("function", call) if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise BadRowError(f"message {number}: a function call is an object with name")
+        arguments = function.get("arguments", {})
+        if isinstance(arguments, str):
+            arguments = _json(arguments, f"message {number}: arguments of {function['name']!r}")
+        if not isinstance(arguments, dict):
+            raise BadRowError(
+                f"message {number}: arguments of {function['name']!r} are {_kind(arguments)}, "
+                "not an object"
+            )
+        link = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
+        called = {"name": function["name"], "arguments": arguments}
+        calls.append({**link, "type": "function", "function": called})
+    return calls
+
+
+def _tools(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The row's `tools`, a list or its JSON, each wrapped as OpenAI does."""
+    given = row.get("tools") or []
+    if isinstance(given, str):
+        given = _json(given, "tools") if given.strip() else []
+    tools = given if isinstance(given, list) else [given]
+    for tool in tools:
+        function = tool.get("function", tool) if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise BadRowError("tools is not a list of functions with name")
+    return [
+        tool if "function" in tool else {"type": "function", "function": tool} for tool in tools
+    ]
+
+
+def _json(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadRowError(f"{what}: not JSON") from None
 
 
 def _alpaca(row: Mapping[str, Any]) -> Messages:
-    system = _text(row, "system")
-    turns = [_turn("system", system)] if system.strip() else []
+    turns = []
     for question, answer in _history(row):
         turns += [_turn("user", question), _turn("assistant", answer)]
     parts = [text for key in ("instruction", "input") if (text := _text(row, key)).strip()]
@@ -118,7 +255,8 @@ def _check_turns(messages: Messages) -> None:
     if "system" in roles[1:]:
         raise BadRowError("a system message stands after the first turn")
     for message in messages:
-        if message["role"] != "system" and not message["content"].strip():
+        spoken = message["content"].strip() or "tool_calls" in message
+        if message["role"] in ("user", "assistant") and not spoken:
             raise BadRowError(
                 "answer is empty" if message["role"] == "assistant" else "no instruction"
             )
@@ -142,7 +280,7 @@ def _task_type(row: Mapping[str, Any]) -> str:
     return "/".join(str(part) for part in parts if part is not None)
 
 
-def _turn(role: str, content: str) -> dict[str, str]:
+def _turn(role: str, content: str) -> dict[str, Any]:
     return {"role": role, "content": content}
 
 

@@ -1,4 +1,7 @@
-"""Encode the scored corpus with Ray Data: chat template -> token ids and labels -> Parquet."""
+"""Turn the scored corpus into training rows with Ray Data: held-out rows left out, text packed.
+
+Token ids, labels and the base model's losses come from the scores as they are.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from cluster.plan import compute_cores
 from cluster.rundir import RunDirectory, Stage, atomic_path, fingerprint
 from cluster.session import connect
 from eval.suites import holdout_cases
-from nlirg.config import EncodeConfig
 from nlirg.errors import InputError
+from nlirg.packing import pack
 from nlirg.records import Record
 from pipelines.progress import say
 from pipelines.ray_data import configure, root_cause, watch_parquet
 from pipelines.recipe import Recipe
 from pipelines.store import identity
 
-ROWS_PER_BATCH = 256
-COLUMNS = ["id", "task_type", "messages"]
-INPUTS = [*COLUMNS, "position"]
+ROWS_PER_BATCH = 1024
+# Documents packed together: enough to fill packs well, few enough for a worker's memory.
+GROUP_DOCUMENTS = 4096
+GROUP_TOKENS = 8 << 20
+COLUMNS = ["id", "task_type", "messages", "tools"]
 SCHEMA = pa.schema(
     {
         "id": pa.string(),
@@ -39,46 +44,43 @@ SCHEMA = pa.schema(
         "input_ids": pa.list_(pa.int32()),
         "labels": pa.list_(pa.int32()),
         "n_trained": pa.int32(),
+        "base_loss": pa.list_(pa.float32()),
+        "segments": pa.list_(pa.int32()),
     }
 )
+SCORED = ["token_loss" if name == "base_loss" else name for name in SCHEMA.names]
 
 
-class EncodeBatch:
-    """Turn messages into token ids and labels; rows of the holdout are left out."""
+class SelectBatch:
+    """Take the columns to train on, without the held-out rows."""
 
-    def __init__(self, model: str, config: EncodeConfig, holdout: frozenset[str]) -> None:
-        from nlirg.models import load_tokenizer
+    def __init__(self, holdout: frozenset[str]) -> None:
+        self.holdout = pa.array(sorted(holdout), pa.string())
 
-        self.tokenizer = load_tokenizer(model)
-        self.config, self.holdout = config, holdout
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Select from a batch of scored rows."""
+        kept = batch.filter(pc.invert(pc.is_in(batch["id"], self.holdout)))
+        return kept.select(SCORED).rename_columns(SCHEMA.names).cast(SCHEMA)
+
+
+class PackGroup:
+    """Pack neighbouring documents of the scored corpus."""
+
+    def __init__(self, pack_length: int) -> None:
+        self.pack_length = pack_length
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        """Encode a batch with columns id, task_type, messages (JSON) and position."""
-        from nlirg.chat import encode_chat
-
-        rows = []
-        for name, task_type, messages, position in zip(
-            *(batch[key] for key in INPUTS), strict=True
-        ):
-            if name in self.holdout:
-                continue
-            sample = encode_chat(
-                self.tokenizer,
-                json.loads(messages),
-                self.config.max_length,
-                self.config.overlong,
-                self.config.template_options,
-            )
-            rows.append(
-                {
-                    "id": name,
-                    "position": position,
-                    "task_type": task_type,
-                    "input_ids": sample.input_ids,
-                    "labels": sample.labels,
-                    "n_trained": sum(label != -100 for label in sample.labels),
-                }
-            )
+        """Pack the one group of `_groups` that `batch` holds."""
+        group, first, last, files = (batch[key][0] for key in ("group", "first", "last", "files"))
+        place = pads.field("position")
+        table = pads.dataset(list(files)).to_table(
+            SCORED, filter=(place >= int(first)) & (place <= int(last))
+        )
+        documents = table.sort_by("position").to_pylist()
+        rows = [
+            {**row, "position": (int(group) << 32) + number}
+            for number, row in enumerate(pack(documents, self.pack_length))
+        ]
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
@@ -86,16 +88,24 @@ def encode(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     """Encode the scored rows into `encoded/*.parquet` and return the summary.
 
     `recipe.holdout` rows, chosen by the hash of their ids, are kept from training and written to
-    `holdout.jsonl` for the evaluation.
+    `holdout.jsonl` for the evaluation. Plain text has none.
 
     Returns:
-        rows, holdout, tokens (all), trained_tokens.
+        rows, holdout, tokens (all), trained_tokens, truncated (rows cut at the limit, held-out
+        ones included), skipped (rows that were too long and set aside); of plain text also
+        documents, packs and utilisation (the share of the packs' room that is filled).
 
     Raises:
-        InputError: if the corpus is not scored yet, or nothing is left to train on.
+        InputError: if the corpus is not scored yet, plain text is to be held out, or nothing is
+            left to train on.
     """
     stage, scored = run.encoded, run.scores
-    scored.summary()
+    corpus = scored.summary()
+    if recipe.holdout and recipe.encode.task == "cpt":
+        raise InputError(
+            "holdout is for conversations, and plain text asks nothing: set holdout to 0 and "
+            "evaluate.domain to a file of cases"
+        )
     mark = fingerprint(
         {
             "scores": json.loads(scored.marker.read_text(encoding="utf-8"))["fingerprint"],
@@ -112,9 +122,28 @@ def encode(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     holdout = _holdout(scored, recipe.holdout, run.holdout)
     _write_encoded(recipe, scored.path, stage.path, holdout)
     summary = _summary(stage) | {"holdout": len(holdout)}
+    summary |= {key: corpus[key] for key in ("truncated", "skipped")}
+    if recipe.encode.task == "cpt":
+        summary |= _packed(summary, corpus["rows"], recipe.encode.pack_length)
     stage.succeed(mark, summary)
-    say("encode", f"{summary['rows']} rows, {summary['trained_tokens']} tokens to train")
+    say("encode", _told(summary))
     return summary
+
+
+def _packed(summary: dict[str, Any], documents: int, pack_length: int) -> dict[str, Any]:
+    """How well documents were packed."""
+    packs = summary["rows"]
+    room = packs * pack_length
+    return {"documents": documents, "packs": packs, "utilisation": summary["tokens"] / room}
+
+
+def _told(summary: dict[str, Any]) -> str:
+    """What a user must know before training on the rows."""
+    told = f"{summary['rows']} rows, {summary['trained_tokens']} tokens to train"
+    if "packs" in summary:
+        told += f"; {summary['documents']} documents fill {summary['utilisation']:.1%} of the packs"
+    told += f"; {summary['truncated']} rows cut at the limit" if summary["truncated"] else ""
+    return told + (f"; {summary['skipped']} too long, skipped" if summary["skipped"] else "")
 
 
 def _write_encoded(recipe: Recipe, source: Path, folder: Path, holdout: frozenset[str]) -> None:
@@ -122,22 +151,57 @@ def _write_encoded(recipe: Recipe, source: Path, folder: Path, holdout: frozense
     import ray
 
     configure(recipe.cluster.stall_timeout_s)
-    files = [str(path) for path in sorted(source.glob("*.parquet"))]
-    rows = ray.data.read_parquet(files, columns=INPUTS).map_batches(
-        EncodeBatch,
-        fn_constructor_args=(recipe.model, recipe.encode, holdout),
-        batch_size=ROWS_PER_BATCH,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=compute_cores()),
-    )
+    if recipe.encode.task == "cpt":
+        groups = _groups(source, GROUP_DOCUMENTS, GROUP_TOKENS)
+        rows = ray.data.from_items(groups, override_num_blocks=len(groups)).map_batches(
+            PackGroup(recipe.encode.pack_length), batch_size=1
+        )
+    else:
+        rows = ray.data.read_parquet(_files(source), columns=SCORED).map_batches(
+            SelectBatch(holdout), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
+        )
     folder.mkdir(parents=True)
     with watch_parquet("encode", folder), root_cause():
         rows.write_parquet(str(folder))
 
 
+def _groups(source: Path, documents: int, tokens: int) -> list[dict[str, Any]]:
+    """Runs of neighbouring documents to pack together: the same ones for the same corpus.
+
+    Returns:
+        Of each its number, its first and last position, and the files they lie in: how scoring
+        happened to spread the rows over files does not matter.
+    """
+    tables = {
+        file: pads.dataset(file).to_table(["position", "n_tokens"]) for file in _files(source)
+    }
+    spans = {
+        file: (pc.min(table["position"]).as_py(), pc.max(table["position"]).as_py())
+        for file, table in tables.items()
+        if table.num_rows
+    }
+    groups: list[dict[str, Any]] = []
+    count = size = 0
+    rows = pa.concat_tables(tables.values()).sort_by("position")
+    for position, length in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+        if not groups or count == documents or size + length > tokens:
+            groups.append({"group": len(groups), "first": position})
+            count = size = 0
+        groups[-1]["last"] = position
+        count, size = count + 1, size + length
+    for group in groups:
+        first, last = group["first"], group["last"]
+        group["files"] = [f for f, (low, high) in spans.items() if low <= last and high >= first]
+    return groups
+
+
+def _files(folder: Path) -> list[str]:
+    return [str(path) for path in sorted(folder.glob("*.parquet"))]
+
+
 def _ids(scored: Stage) -> Iterator[str]:
     """Ids of the scored rows, a batch in memory at a time."""
-    files = [str(path) for path in sorted(scored.path.glob("*.parquet"))]
-    for batch in pads.dataset(files).to_batches(columns=["id"]):
+    for batch in pads.dataset(_files(scored.path)).to_batches(columns=["id"]):
         yield from batch["id"].to_pylist()
 
 
@@ -154,10 +218,16 @@ def _holdout(scored: Stage, count: int, path: Path) -> frozenset[str]:
 
     # Some rows cannot be cases (an answer without words, say): others take their places.
     candidates = heapq.nsmallest(2 * count, _ids(scored), key=rank)
-    files = [str(file) for file in sorted(scored.path.glob("*.parquet"))]
-    table = pads.dataset(files).to_table(COLUMNS, filter=pads.field("id").isin(candidates))
+    table = pads.dataset(_files(scored.path)).to_table(
+        COLUMNS, filter=pads.field("id").isin(candidates)
+    )
     rows = sorted(table.to_pylist(), key=lambda row: rank(row["id"]))
-    records = [Record(row["id"], json.loads(row["messages"]), row["task_type"]) for row in rows]
+    records = [
+        Record(
+            **{**row, "messages": json.loads(row["messages"]), "tools": json.loads(row["tools"])}
+        )
+        for row in rows
+    ]
     chosen = list(itertools.islice(filter(_usable, records), count))
     if len(chosen) < count:
         raise InputError(f"holdout is {count}, and only {len(chosen)} rows can be cases: lower it")
@@ -169,6 +239,8 @@ def _holdout(scored: Stage, count: int, path: Path) -> frozenset[str]:
 
 def _usable(record: Record) -> bool:
     """Whether a row can be asked and its answer be compared."""
+    if record.tools or any("tool_calls" in m or m["role"] == "tool" for m in record.messages):
+        return False  # evaluation calls no functions
     try:
         return bool(holdout_cases([record]))
     except InputError:
@@ -177,9 +249,8 @@ def _usable(record: Record) -> bool:
 
 def _summary(stage: Stage) -> dict[str, Any]:
     """Count rows and tokens from the files."""
-    files = [str(path) for path in sorted(stage.path.glob("*.parquet"))]
     rows = tokens = trained = 0
-    if files:
+    if files := _files(stage.path):
         for batch in pads.dataset(files).to_batches(columns=["input_ids", "n_trained"]):
             rows += batch.num_rows
             tokens += len(batch["input_ids"].flatten())

@@ -1,7 +1,9 @@
 """Score a corpus with Ray Data: read -> tokenize -> one forward pass in an actor pool -> Parquet.
 
 Rows that cannot be used are set aside by the reading tasks in one file per shard, so that a task
-which Ray runs twice leaves no row twice; the files become `quarantine.jsonl` at the end.
+which Ray runs twice leaves no row twice; the files become `quarantine.jsonl` at the end. What was
+scored, token ids and labels, stands beside its scores: encoding takes it from there, so the loss
+of a token cannot be taken for that of another.
 """
 
 from __future__ import annotations
@@ -17,16 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from cluster.plan import model_pool
 from cluster.rundir import RunDirectory, atomic_path, fingerprint
 from cluster.session import connect
+from nlirg.chat import OverlongError, encode_chat
 from nlirg.config import ZONES, EncodeConfig, ScoreConfig
-from nlirg.corpus import Shard, list_shards, read_shard
+from nlirg.corpus import SUFFIXES, TEXT, RawRow, Shard, list_shards, read_shard
 from nlirg.errors import BadRowError, InputError
-from nlirg.records import parse_row
+from nlirg.packing import document_labels, encode_document, piece_lengths
+from nlirg.records import Document, Record, parse_document, parse_row
 from pipelines.progress import say
 from pipelines.ray_data import configure, root_cause, watch_parquet
 from pipelines.recipe import Recipe
@@ -34,6 +39,7 @@ from pipelines.store import identity
 
 ROWS_PER_BLOCK = 256
 NUMBER = re.compile(r"\d+")
+INT32S, FLOATS = pa.list_(pa.int32()), pa.list_(pa.float32())
 
 
 @cache
@@ -55,40 +61,69 @@ class ReadShard:
         shard = Shard(**{field: item[field] for field in Shard._fields})
         bad: list[dict[str, Any]] = []
         for raw in read_shard(shard):
+            place = {"source": raw.source, "line": raw.line}
+            name = None
             try:
-                if raw.error:
-                    raise BadRowError(raw.error)
-                row = self._row(raw.value, raw.source, raw.line)
-                # Blocks arrive in any order; this is the row's place in the corpus.
-                yield row | {"position": (item["index"] << 32) + raw.line}
+                record = self._record(raw)
+                name = record.id
+                row = encoded_row(_tokenizer(self.model), record, self.encode)
             except BadRowError as error:
-                bad.append({"source": raw.source, "line": raw.line, "reason": str(error)})
+                overlong = isinstance(error, OverlongError)
+                bad.append({**place, "id": name, "reason": str(error), "overlong": overlong})
+                continue
+            # Blocks arrive in any order; this is the row's place in the corpus.
+            yield {**row, **place, "position": (item["index"] << 32) + raw.line}
         with atomic_path(self.quarantine / f"{item['index']:08d}.jsonl") as temporary:
             temporary.write_text(
                 "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in bad), encoding="utf-8"
             )
 
-    def _row(self, value: Any, source: str, line: int) -> dict[str, Any]:
-        from nlirg.chat import encode_chat
+    def _record(self, raw: RawRow) -> Record | Document:
+        if raw.error:
+            raise BadRowError(raw.error)
+        parse = parse_document if self.encode.task == "cpt" else parse_row
+        return parse(raw.value, raw.source, raw.line)
 
-        record = parse_row(value, source, line)
-        sample = encode_chat(
-            _tokenizer(self.model),
+
+def encoded_row(tokenizer: Any, record: Record | Document, config: EncodeConfig) -> dict[str, Any]:
+    """Token ids and labels of one record, with what its scores should show of it.
+
+    Returns:
+        id, task_type, what the row says (`messages` and `tools` as JSON, or `text`), truncated,
+        and int32 arrays: input_ids [T], labels [T], segments (lengths summing to T; each is
+        scored and trained on its own).
+
+    Raises:
+        BadRowError: if the record cannot be encoded.
+    """
+    if isinstance(record, Document):
+        ids, truncated = encode_document(tokenizer, record.text), False
+        segments = piece_lengths(len(ids), config.pack_length)
+        labels = document_labels(ids, segments)
+        said = {"text": record.text}
+    else:
+        ids, labels, truncated = encode_chat(
+            tokenizer,
             record.messages,
-            self.encode.max_length,
-            self.encode.overlong,
-            self.encode.template_options,
+            config.max_length,
+            config.overlong,
+            config.template_options,
+            tools=record.tools,
+            loss_on=config.loss_on,
         )
-        return {
-            "id": record.id,
-            "source": source,
-            "line": line,
-            "task_type": record.task_type,
-            "messages": json.dumps(record.messages, ensure_ascii=False),
-            "truncated": sample.truncated,
-            "input_ids": np.asarray(sample.input_ids, dtype=np.int32),
-            "labels": np.asarray(sample.labels, dtype=np.int32),
+        segments = [len(ids)]
+        said = {
+            key: json.dumps(value, ensure_ascii=False)
+            for key, value in (("messages", record.messages), ("tools", record.tools))
         }
+    arrays = {"input_ids": ids, "labels": labels, "segments": segments}
+    return {
+        "id": record.id,
+        "task_type": record.task_type,
+        **said,
+        "truncated": truncated,
+        **{key: np.asarray(value, dtype=np.int32) for key, value in arrays.items()},
+    }
 
 
 class ScoreBatch:
@@ -99,35 +134,58 @@ class ScoreBatch:
 
         self.scorer = Scorer(model, config.precision)
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Replace the batch's token columns by score columns."""
+    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+        """Add the batch's scores, and the loss of every trained token."""
         from nlirg.scores import sample_scores
 
-        ids, labels = batch.pop("input_ids"), batch.pop("labels")
-        tokens = self.scorer.score(list(zip(ids, labels, strict=True)), names=batch["id"])
+        lists = {key: batch.pop(key) for key in ("input_ids", "labels", "segments")}
+        tokens = self._segmentwise(batch["id"], *lists.values())
         scores = [sample_scores(loss, entropy) for loss, entropy in tokens]
-        columns = {key: np.array([row[key] for row in scores]) for key in scores[0]}
-        return {
-            **batch,
-            "n_tokens": np.array([len(row) for row in ids]),
-            "n_trained": np.array([int((row != -100).sum()) for row in labels]),
-            **columns,
-        }
+        return pa.table(
+            {
+                **{key: pa.array(values.tolist()) for key, values in batch.items()},
+                "n_tokens": pa.array([len(ids) for ids in lists["input_ids"]]),
+                "n_trained": pa.array([len(loss) for loss, _ in tokens]),
+                **{key: pa.array([row[key] for row in scores]) for key in scores[0]},
+                **{key: pa.array(list(rows), INT32S) for key, rows in lists.items()},
+                "token_loss": pa.array([loss for loss, _ in tokens], FLOATS),
+            }
+        )
+
+    def _segmentwise(
+        self, names: np.ndarray, ids: np.ndarray, labels: np.ndarray, segments: np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Loss and entropy of each row's trained tokens, every segment read on its own."""
+        borders = [np.cumsum(row)[:-1] for row in segments]
+        samples = [
+            part
+            for row in zip(ids, labels, borders, strict=True)
+            for part in zip(np.split(row[0], row[2]), np.split(row[1], row[2]), strict=True)
+        ]
+        counts = [len(row) for row in segments]
+        scored = iter(self.scorer.score(samples, names=np.repeat(names, counts)))
+        parts = [[next(scored) for _ in range(count)] for count in counts]
+        return [
+            (np.concatenate([loss for loss, _ in row]), np.concatenate([h for _, h in row]))
+            for row in parts
+        ]
 
 
 def score(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     """Score the corpus into `scores/*.parquet` and return the summary.
 
     Returns:
-        rows, quarantined (reason -> rows), truncated, bands (band -> rows), zones (shares of
-        answer tokens), mean_loss (nats per answer token), tokens, seconds.
+        rows, quarantined (reason -> rows), skipped (those of them that were only too long),
+        truncated, bands (band -> rows), zones (shares of trained tokens), mean_loss (nats per
+        trained token), tokens (trained), seconds.
 
     Raises:
         InputError: if a file is missing, no row can be used, ids repeat, or the model gives
             losses that are not finite.
     """
     stage = run.scores
-    shards = list_shards(recipe.data)
+    suffixes = (*SUFFIXES, TEXT) if recipe.encode.task == "cpt" else SUFFIXES
+    shards = list_shards(recipe.data, suffixes=suffixes)
     mark = fingerprint(
         {
             "model": identity(recipe.model),
@@ -146,8 +204,9 @@ def score(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     parts = stage.path / ".quarantine"
     parts.mkdir(parents=True)
     _write_scores(recipe, shards, stage.path, parts)
-    quarantined = _collect_quarantine(parts, run.quarantine)
-    summary = _summary(stage.path, quarantined) | {"seconds": time.monotonic() - started}
+    quarantined, skipped = _collect_quarantine(parts, run.quarantine)
+    summary = _summary(stage.path, quarantined)
+    summary |= {"skipped": skipped, "seconds": time.monotonic() - started}
     stage.succeed(mark, summary)
     say("score", _told(summary, recipe.encode.max_length, run))
     return summary
@@ -156,7 +215,7 @@ def score(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
 def _told(summary: dict[str, Any], limit: int, run: RunDirectory) -> str:
     """What a user must know of the corpus before training on it."""
     bad, cut = sum(summary["quarantined"].values()), summary["truncated"]
-    told = f"{summary['rows']} rows, mean loss {summary['mean_loss']:.2f} nats per answer token"
+    told = f"{summary['rows']} rows, mean loss {summary['mean_loss']:.2f} nats per trained token"
     told += f"; {cut} answers cut at {limit} tokens" if cut else ""
     return told + (f"; {bad} rows set aside, see {run.quarantine}" if bad else "")
 
@@ -183,17 +242,25 @@ def _write_scores(recipe: Recipe, shards: list[Shard], folder: Path, parts: Path
         scored.write_parquet(str(folder))
 
 
-def _collect_quarantine(parts: Path, path: Path) -> dict[str, int]:
-    """Join the shards' quarantine files in corpus order; return reason -> rows."""
+def _collect_quarantine(parts: Path, path: Path) -> tuple[dict[str, int], int]:
+    """Join the shards' quarantine files in corpus order.
+
+    Returns:
+        Reason -> rows, and how many rows were set aside for their length alone.
+    """
     reasons: Counter[str] = Counter()
+    overlong = 0
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out:
         for part in sorted(parts.glob("*.jsonl")):
-            for line in part.read_text(encoding="utf-8").splitlines():
-                # "prompt has 612 tokens" and "prompt has 700 tokens" are one reason.
-                reasons[NUMBER.sub("#", json.loads(line)["reason"])] += 1
-                out.write(line + "\n")
+            with part.open(encoding="utf-8") as lines:
+                for line in lines:
+                    row = json.loads(line)
+                    overlong += row["overlong"]
+                    # "prompt has 612 tokens" and "prompt has 700 tokens" are one reason.
+                    reasons[NUMBER.sub("#", row["reason"])] += 1
+                    out.write(line)
     shutil.rmtree(parts)
-    return dict(reasons.most_common())
+    return dict(reasons.most_common()), overlong
 
 
 def _summary(folder: Path, quarantined: dict[str, int]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def test_task_type(given, expected) -> None:
         ({"messages": ["hi"]}, "message 1 is text, not an object"),
         ({"messages": TURNS[:1]}, "messages end on the user"),
         ({"messages": TURNS[1:]}, "no instruction"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "message 1: role 'tool' is not one of"),
+        ({"messages": [{"role": "critic", "content": "x"}]}, "message 1: role 'critic' is not"),
         ({"messages": [{"role": [], "content": "x"}]}, "message 1: role"),
         ({"messages": [{"role": "user"}]}, "message 1: content is null, not text"),
         (

@@ -17,7 +17,6 @@ from pipelines.encode import encode
 from pipelines.recipe import load_recipe
 from pipelines.score import score
 from pipelines.store import open_run
-from pipelines.train_worker import read_encoded
 
 pytestmark = pytest.mark.ray
 
@@ -124,6 +123,8 @@ def test_holdout_rows_are_not_trained_and_are_kept_for_the_evaluation(scored) ->
 
 
 def test_training_reads_the_rows_in_the_order_of_the_corpus(scored, tmp_path: Path) -> None:
+    from pipelines.train_worker import read_encoded
+
     _, run, _, _ = scored
     by_id = {row["id"]: row["input_ids"] for row in rows_of(run.encoded.path)}
     corpus = read_encoded(run.encoded.path, tmp_path)
