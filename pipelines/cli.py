@@ -5,10 +5,12 @@ Exit codes: 0 fine, 1 a gate failed, 2 bad input or nothing to judge by, 130 int
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +34,7 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="E.g. train.epochs=2")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, start nothing.")]
-STAGES = ("score", "encode", "train", "evaluate", "tune", "run", "demo")
+STAGES = ("doctor", "score", "encode", "train", "evaluate", "tune", "run", "demo")
 
 
 def _carry_out(recipe: Recipe, dry_run: bool, work: Callable[[Recipe, RunDirectory], Any]) -> Any:
@@ -49,6 +51,26 @@ def _carry_out(recipe: Recipe, dry_run: bool, work: Callable[[Recipe, RunDirecto
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+@app.command()
+def doctor(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Look at a sample of the corpus and the plan before training; exit 2 if a check failed."""
+    from rich.console import Console
+
+    from pipelines.doctor import examine, table
+
+    checks = examine(load_recipe(recipe, overrides or ()).located())
+    if as_json:
+        print(json.dumps([asdict(check) for check in checks], ensure_ascii=False, indent=1))
+    else:
+        Console().print(table(checks))
+    if any(check.status == "fail" for check in checks):
+        raise typer.Exit(2)
 
 
 @app.command()

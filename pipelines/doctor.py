@@ -1,0 +1,280 @@
+"""The preflight: look at a sample of the corpus, the base model and the plan before anything runs.
+
+All of it happens in this process, without Ray, and writes nothing: the recipe stays free to change.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from nlirg import preflight, preflight_model
+from nlirg.chat import special_tokens
+from nlirg.config import EncodeConfig, NlirgWeighting, TrainConfig
+from nlirg.corpus import SUFFIXES, TEXT, list_shards
+from nlirg.errors import InputError
+from nlirg.packing import best_fit, piece_lengths
+from nlirg.preflight import Check, Probe
+from nlirg.windows import IGNORE
+from pipelines.recipe import Recipe
+from pipelines.sample import Corpus, draw, encode_sample
+
+SAMPLE_ROWS = 200
+CPU_WORK = 1e12  # parameters times tokens that a CPU scores within a minute
+MIN_SCORED = 8  # samples; fewer say nothing
+SHARE_OF_MEMORY = 0.6  # that the weights may take of this machine's
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What the base model makes of some samples: losses [n_i] (nats) and tokens [n_i] of each."""
+
+    losses: list[np.ndarray]
+    tokens: list[np.ndarray]
+
+
+def base_losses(recipe: Recipe, probes: Sequence[Probe], parameters: int) -> Losses:
+    """Losses of the trained tokens under the base model, of as many samples as is quick.
+
+    Raises:
+        InputError: if this machine is too small for the model, or the model is not usable.
+    """
+    limit = _limit(recipe.encode)
+    usable = [probe for probe in probes if len(probe.trained)]
+    usable = random.Random(recipe.seed).sample(usable, len(usable))
+    affordable = _affordable(parameters, recipe.score.precision, [len(p.input_ids) for p in usable])
+    if affordable < min(MIN_SCORED, len(usable)):
+        raise InputError(f"not measured: {parameters / 1e9:.1f} B parameters are too many here")
+    from transformers.utils import logging
+
+    from nlirg.scorer import Scorer
+
+    logging.disable_progress_bar()
+    samples = [(p.input_ids[:limit], p.labels[:limit]) for p in usable[:affordable]]
+    names = [probe.place for probe in usable[:affordable]]
+    scored = Scorer(recipe.model, recipe.score.precision).score(samples, names)
+    tokens = [labels[1:][labels[1:] != IGNORE] for _, labels in samples]
+    return Losses([loss for loss, _ in scored], tokens)
+
+
+def _affordable(parameters: int, precision: str, lengths: Sequence[int]) -> int:
+    """How many of the samples this machine scores in less than a minute."""
+    import torch
+
+    if torch.accelerator.is_available():
+        return len(lengths)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if parameters * (4 if precision == "fp32" else 2) > SHARE_OF_MEMORY * memory:
+        return 0
+    return int(np.searchsorted(np.cumsum(lengths), CPU_WORK / parameters, side="right"))
+
+
+def _limit(config: EncodeConfig) -> int:
+    return config.pack_length if config.task == "cpt" else config.max_length
+
+
+def examine(recipe: Recipe) -> list[Check]:
+    """Carry out every check that makes sense for the recipe's task.
+
+    Raises:
+        InputError: if the corpus or the model cannot be read at all.
+    """
+    from nlirg.models import check_model, load_tokenizer, model_directory
+
+    suffixes = (*SUFFIXES, TEXT) if recipe.encode.task == "cpt" else SUFFIXES
+    shards = list_shards(recipe.data, suffixes=suffixes)
+    check_model(recipe.model)
+    tokenizer = load_tokenizer(recipe.model)
+    directory = model_directory(recipe.model)
+    shapes = preflight_model.weight_shapes(directory)
+    arms = {name: recipe.arm(name) for name in recipe.arms}
+    corpus = encode_sample(tokenizer, draw(shards, SAMPLE_ROWS, recipe.seed), recipe.encode)
+    rows = preflight.check_rows(corpus.probes, corpus.faults, corpus.sample.described())
+    checks = [rows]
+    if corpus.probes:
+        ends = End.of(tokenizer, directory, recipe.encode)
+        checks += _corpus_checks(recipe.encode, tokenizer, corpus.probes, ends)
+        checks.append(_special_tokens(tokenizer, directory, shapes, corpus.probes, arms))
+        parameters = sum(math.prod(shape) for shape in shapes.values())
+        checks += _loss_checks(recipe, corpus.probes, parameters, ends, arms)
+        checks += _plans(recipe, corpus, arms)
+    return checks + _feasibility(arms, shapes)
+
+
+@dataclass(frozen=True)
+class End:
+    """Tokens that end an answer.
+
+    Attributes:
+        turn: the template's end-of-turn, and `stops`.
+        stops: those at which the model's own settings stop a generation.
+        names: their texts.
+    """
+
+    turn: frozenset[int]
+    stops: frozenset[int]
+    names: dict[int, str]
+
+    @staticmethod
+    def of(tokenizer: Any, directory: Path, config: EncodeConfig) -> End:
+        """Ask the template, the tokenizer and `generation_config.json`."""
+        from eval.generate import stop_ids
+
+        stops = {tokenizer.eos_token_id}
+        settings = directory / "generation_config.json"
+        if settings.is_file():
+            given = json.loads(settings.read_text(encoding="utf-8")).get("eos_token_id") or []
+            stops |= set(given if isinstance(given, list) else [given])
+        cpt = config.task == "cpt"
+        turn = stops if cpt else stops | {*stop_ids(tokenizer, config.template_options)}
+        names = {token: tokenizer.convert_ids_to_tokens(token) for token in turn}
+        return End(frozenset(turn), frozenset(stops), names)
+
+
+def _corpus_checks(
+    config: EncodeConfig, tokenizer: Any, probes: Sequence[Probe], ends: End
+) -> list[Check]:
+    limit = _limit(config)
+    checks = [preflight.check_lengths(probes, limit)]
+    if config.task == "sft":
+        checks.append(preflight.check_truncation(probes, limit))
+        checks.append(preflight.check_end_of_turn(probes, limit, ends.turn, ends.stops, ends.names))
+    return [
+        *checks,
+        preflight.check_round_trip(probes),
+        preflight.check_vocabulary(probes, tokenizer.unk_token_id),
+        preflight.check_duplicates(probes),
+    ]
+
+
+def _special_tokens(
+    tokenizer: Any,
+    directory: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    probes: Sequence[Probe],
+    arms: Mapping[str, TrainConfig],
+) -> Check:
+    special = special_tokens(tokenizer)
+    seen = np.unique(np.concatenate([probe.input_ids for probe in probes])).tolist()
+    texts = {token: tokenizer.convert_ids_to_tokens(token) for token in seen}
+    names = {token: text for token, text in texts.items() if special.fullmatch(text)}
+    embedding = preflight_model.read_embedding(directory, shapes)
+    frozen = [name for name, config in arms.items() if config.lora is not None]
+    kept = None if embedding is None else embedding[: len(tokenizer)]
+    return preflight_model.check_special_tokens(kept, names, frozen)
+
+
+def _loss_checks(
+    recipe: Recipe,
+    probes: Sequence[Probe],
+    parameters: int,
+    ends: End,
+    arms: Mapping[str, TrainConfig],
+) -> list[Check]:
+    weighting, users = _nlirg(arms)
+    try:
+        found = base_losses(recipe, probes, parameters)
+    except InputError as error:
+        advice = "run it where the base model fits, to see whether NLIRG suits the corpus"
+        return [Check("base model's loss", "warn", str(error), advice)]
+    if not found.losses:
+        return []
+    loss = np.concatenate(found.losses)
+    checks = [
+        preflight.check_zones(loss, len(found.losses), weighting),
+        preflight.check_suitability(loss, weighting, users),
+    ]
+    if recipe.encode.task == "sft":
+        checks.append(
+            preflight.check_end_loss(found.losses, found.tokens, ends.turn, weighting, users)
+        )
+    return checks
+
+
+def _nlirg(arms: Mapping[str, TrainConfig]) -> tuple[NlirgWeighting, list[str]]:
+    """NLIRG's breakpoints in the first arm that uses it (the defaults if none), and those arms."""
+    users = [name for name, config in arms.items() if config.weighting.name == "nlirg"]
+    if not users:
+        return NlirgWeighting(), []
+    weighting = arms[users[0]].weighting
+    assert isinstance(weighting, NlirgWeighting)
+    return weighting, users
+
+
+def _plans(recipe: Recipe, corpus: Corpus, arms: Mapping[str, TrainConfig]) -> list[Check]:
+    """The plan of each arm, equal ones as one; for CPT a training row is a pack of documents."""
+    sample = corpus.sample
+    scale = sample.total / len(sample.rows)
+    n_trained = [len(p.trained) for p in corpus.probes if len(p.trained)]
+    usable = round(len(n_trained) * scale) - recipe.holdout
+    if recipe.encode.task == "cpt":
+        n_trained = _packed([len(p.input_ids) for p in corpus.probes], recipe.encode.pack_length)
+        usable = round(len(n_trained) * scale)
+    exact = sample.exact and len(sample.rows) == sample.total and not recipe.holdout
+    plans: dict[Check, list[str]] = {}
+    for name, config in arms.items():
+        counts = np.array(n_trained, np.int64)
+        plan = preflight_model.check_plan(config, counts, usable, exact)
+        plans.setdefault(plan, []).append(name)
+    return [
+        replace(plan, measured=f"{', '.join(names)}: {plan.measured}")
+        for plan, names in plans.items()
+    ]
+
+
+def _packed(lengths: Sequence[int], pack_length: int) -> list[int]:
+    """Trained tokens of each pack of documents of these lengths."""
+    pieces = [piece for length in lengths for piece in piece_lengths(length, pack_length)]
+    packs = best_fit(pieces, pack_length)
+    return [sum(pieces[index] - 1 for index in members) for members in packs]
+
+
+def _feasibility(
+    arms: Mapping[str, TrainConfig], shapes: Mapping[str, tuple[int, ...]]
+) -> list[Check]:
+    import torch
+
+    device = torch.accelerator.current_accelerator(check_available=True)
+    bf16 = torch.cuda.is_bf16_supported() if device and device.type == "cuda" else True
+    checks = [
+        preflight_model.check_memory(arms, shapes),
+        preflight_model.check_lora(arms, shapes),
+        preflight_model.check_precision(arms, device.type if device else "cpu", bf16),
+    ]
+    return [check for check in checks if check is not None]
+
+
+def table(checks: Sequence[Check]) -> Group:
+    """One row a check: its status, what was measured, and below that what to do."""
+    rows = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    rows.add_column("", no_wrap=True)
+    rows.add_column("check", no_wrap=True)
+    rows.add_column("found")
+    for check in checks:
+        found = Text(check.measured)
+        if check.advice:
+            found.append(f"\n→ {check.advice}", style=COLOURS[check.status])
+        rows.add_row(Text(check.status, style=COLOURS[check.status]), Text(check.name), found)
+    return Group(rows, Text(), verdict(checks))
+
+
+def verdict(checks: Sequence[Check]) -> Text:
+    """One line: how many checks failed or warn."""
+    failed, warned = (sum(check.status == kind for check in checks) for kind in ("fail", "warn"))
+    if failed:
+        return Text(f"{failed} failed, {warned} to look at: correct what failed first", style="red")
+    if warned:
+        return Text(f"nothing failed, {warned} to look at", style="yellow")
+    return Text("nothing failed: the run can start", style="green")
