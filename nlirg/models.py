@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import is_flash_attn_2_available
 
 from nlirg.errors import InputError
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 # Everything a model needs; pickled weights (*.bin, *.pt) can run code and are not fetched.
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# FlashAttention-2 runs on Ampere and later.
+FLASH_CAPABILITY = (8, 0)
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
@@ -51,29 +57,34 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(path: str, dtype: torch.dtype) -> PreTrainedModel:
+def load_model(
+    path: str, dtype: torch.dtype | Literal["auto"], attention: str = "auto"
+) -> PreTrainedModel:
     """Load a causal language model from safetensors; code shipped with a model never runs.
 
     Args:
         path: a local directory or a Hugging Face hub id.
-        dtype: of the parameters.
+        dtype: of the parameters; "auto" keeps the dtype they are stored in.
+        attention: see `attention_implementation`.
 
     Raises:
         InputError: if there is no such model, its weights are missing, incomplete, damaged or not
-            safetensors, or its architecture is unknown.
+            safetensors, its architecture is unknown, or it cannot have that attention here.
     """
     directory = model_directory(path)
+    implementation = attention_implementation(attention, dtype)
     _check_files(path, directory)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=dtype,
+            attn_implementation=implementation,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise InputError(f"model {path}: cannot load it: {_one_line(error)}") from None
     model, loading = loaded
     # transformers fills missing weights with random numbers and only warns.
@@ -81,6 +92,51 @@ def load_model(path: str, dtype: torch.dtype) -> PreTrainedModel:
         names = sorted(loading["missing_keys"])
         raise InputError(f"model {path}: {len(names)} weights are missing, e.g. {names[0]}")
     return model
+
+
+def attention_implementation(attention: str, dtype: torch.dtype | Literal["auto"]) -> str | None:
+    """Choose transformers' attention implementation for this process's device.
+
+    Args:
+        attention: `eager`, `sdpa`, `flash_attention_2`, or `auto`: FlashAttention-2 where it can
+            run, else what transformers prefers for the model (`sdpa`, or `eager` without it).
+        dtype: of the parameters.
+
+    Raises:
+        InputError: if `flash_attention_2` is asked for and cannot run.
+    """
+    if attention not in ("auto", "flash_attention_2"):
+        return attention
+    obstacle = _flash_obstacle(dtype)
+    if obstacle is None:
+        return "flash_attention_2"
+    if attention == "auto":
+        return None
+    raise InputError(f"train.attention: flash_attention_2 needs {obstacle}; use auto or sdpa")
+
+
+def _flash_obstacle(dtype: torch.dtype | Literal["auto"]) -> str | None:
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability() < FLASH_CAPABILITY:
+        return "a CUDA device of compute capability 8.0 or more"
+    if dtype not in (torch.bfloat16, torch.float16):
+        return "train.precision bf16 or fp16"
+    if not is_flash_attn_2_available():
+        return "the package flash-attn"
+    return None
+
+
+def check_precision(precision: str) -> None:
+    """Check that this process's device can train in a precision (`fp32`, `bf16` or `fp16`).
+
+    Raises:
+        InputError: for bf16 on a GPU without it, and for fp16 without a GPU.
+    """
+    if precision == "bf16" and torch.cuda.is_available():
+        if not torch.cuda.is_bf16_supported(including_emulation=False):
+            name = torch.cuda.get_device_name()
+            raise InputError(f"train.precision: {name} has no bf16; use fp16 or fp32")
+    elif precision == "fp16" and not torch.cuda.is_available():
+        raise InputError("train.precision: DeepSpeed has no fp16 on a CPU; use fp32 or bf16")
 
 
 def check_model(path: str) -> None:

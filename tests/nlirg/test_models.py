@@ -8,7 +8,14 @@ from safetensors.torch import load_file, save_file
 
 from nlirg import models
 from nlirg.errors import InputError
-from nlirg.models import check_model, load_model, load_tokenizer
+from nlirg.models import (
+    DTYPES,
+    attention_implementation,
+    check_model,
+    check_precision,
+    load_model,
+    load_tokenizer,
+)
 
 
 @pytest.fixture
@@ -105,3 +112,81 @@ def test_a_truncated_weight_file(broken) -> None:
 def test_an_unknown_architecture(broken) -> None:
     edit_json(broken / "config.json", model_type="no_such_architecture")
     assert "cannot load it" in message(load_model, str(broken), torch.float32)
+
+
+def test_auto_keeps_the_stored_dtype(tiny_model_dir, tmp_path) -> None:
+    load_model(str(tiny_model_dir), torch.bfloat16).save_pretrained(tmp_path)
+    assert load_model(str(tmp_path), "auto").dtype == torch.bfloat16
+    assert load_model(str(tiny_model_dir), "auto").dtype == torch.float32
+
+
+class Gpu:
+    """What torch would say of a GPU."""
+
+    def __init__(self, monkeypatch, capability=(9, 0), bf16=True, flash=True) -> None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
+        monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Some GPU")
+        monkeypatch.setattr(
+            "torch.cuda.is_bf16_supported", lambda including_emulation: bf16 or including_emulation
+        )
+        monkeypatch.setattr(models, "is_flash_attn_2_available", lambda: flash)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
+def test_auto_takes_flash_attention_where_it_can_run(monkeypatch) -> None:
+    Gpu(monkeypatch)
+    assert attention_implementation("auto", torch.bfloat16) == "flash_attention_2"
+    assert attention_implementation("auto", torch.float16) == "flash_attention_2"
+    assert attention_implementation("auto", torch.float32) is None
+    assert attention_implementation("sdpa", torch.bfloat16) == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "dtype", "complaint"),
+    [
+        ({"capability": (7, 5)}, torch.float16, "compute capability 8.0"),
+        ({}, torch.float32, "train.precision bf16 or fp16"),
+        ({"flash": False}, torch.bfloat16, "the package flash-attn"),
+    ],
+)
+def test_flash_attention_that_cannot_run(monkeypatch, gpu, dtype, complaint) -> None:
+    Gpu(monkeypatch, **gpu)
+    assert attention_implementation("auto", dtype) is None
+    assert complaint in message(attention_implementation, "flash_attention_2", dtype)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_flash_attention_on_a_cpu_is_refused_by_loading(tiny_model_dir) -> None:
+    path = str(tiny_model_dir)
+    assert "a CUDA device" in message(load_model, path, torch.bfloat16, "flash_attention_2")
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize(
+    ("attention", "used"), [("auto", "sdpa"), ("sdpa", "sdpa"), ("eager", "eager")]
+)
+def test_a_model_uses_the_attention_chosen(tiny_model_dir, attention, used) -> None:
+    model = load_model(str(tiny_model_dir), torch.float32, attention)
+    assert model.config._attn_implementation == used
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_precision_on_a_cpu() -> None:
+    for precision in ("fp32", "bf16"):
+        check_precision(precision)
+    assert "no fp16 on a CPU" in message(check_precision, "fp16")
+    assert set(DTYPES) == {"fp32", "bf16", "fp16"}
+
+
+def test_precision_on_a_gpu(monkeypatch) -> None:
+    Gpu(monkeypatch)
+    for precision in DTYPES:
+        check_precision(precision)
+    Gpu(monkeypatch, bf16=False)
+    check_precision("fp16")
+    assert "Some GPU has no bf16" in message(check_precision, "bf16")
