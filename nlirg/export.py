@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nlirg.errors import InputError
+from nlirg.models import load_model, load_tokenizer
 
 Gather = Callable[[nn.Parameter], AbstractContextManager[Any]]
 
@@ -48,9 +49,52 @@ def export_model(
             f"training diverged: {len(broken)} tensors hold NaN or infinity ({broken[0]}, ...); "
             "lower train.learning_rate or set train.max_grad_norm"
         )
+    _save(model, tokenizer, directory, state_dict=state, **_peft_options(model))
+
+
+def export_merged(base: str, adapter: Path, directory: Path) -> None:
+    """Write a base model and an adapter as one full model, on the CPU, from what is on disk.
+
+    Works beside a model that is sharded over many ranks: call it on one of them, after the adapter
+    was exported. Every layer is merged in float32 and kept in the base's stored dtype, so that main
+    memory holds the base once, and one layer in float32.
+
+    Args:
+        base: directory or hub id of the base model.
+        adapter: directory written by `export_model`, with its tokenizer.
+        directory: replaced whole, in one rename.
+
+    Raises:
+        InputError: if a merged weight is not finite; `directory` is left as it was.
+    """
+    import peft
+
+    # peft loads the adapter in float32 whatever the base is.
+    adapted = peft.PeftModel.from_pretrained(load_model(base, "auto"), adapter, torch_device="cpu")
+    for name, module in adapted.named_modules():
+        if isinstance(module, peft.tuners.lora.LoraLayer):
+            _merge_layer(name, module)
+    _save(adapted.unload(), load_tokenizer(str(adapter)), directory)
+
+
+def _merge_layer(name: str, layer: Any) -> None:
+    weight = layer.get_base_layer().weight
+    stored = weight.dtype
+    weight.data = weight.data.float()
+    layer.merge()
+    weight.data = weight.data.to(stored)
+    if not torch.isfinite(weight).all():
+        raise InputError(
+            f"merging the adapter: {name} comes out with NaN or infinity in {stored}; use the "
+            "adapter as it is"
+        )
+
+
+def _save(model: Any, tokenizer: Any, directory: Path, **options: Any) -> None:
+    """Write a model and its tokenizer beside `directory`, then take its place in one rename."""
     temporary = directory.with_name(f".{directory.name}.unfinished")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary, state_dict=state, **_peft_options(model))
+    model.save_pretrained(temporary, **options)
     tokenizer.save_pretrained(temporary)
     shutil.rmtree(directory, ignore_errors=True)
     temporary.rename(directory)

@@ -3,12 +3,13 @@
 import peft
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nlirg.config import LoraConfig, TrainConfig
 from nlirg.engine import TorchEngine
 from nlirg.errors import InputError
+from nlirg.export import export_merged, export_model
 from nlirg.lora import add_lora
 from nlirg.models import load_model
 
@@ -62,7 +63,64 @@ def test_a_diverged_model_is_not_saved(tiny_model_dir, tiny_tokenizer, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_lora_target_that_is_not_there_is_named(tiny_model_dir):
-    model = load_model(str(tiny_model_dir), torch.float32)
-    with pytest.raises(InputError, match=r"c_attn not found.*its linear layers are.*q_proj"):
-        add_lora(model, LoraConfig.model_construct(target_modules=("q_proj", "c_attn")), "base")
+def adapter_on(base_dir, tokenizer, folder, dtype=torch.float32, **lora):
+    """Export an adapter with every weight moved; returns base and adapter as peft runs them."""
+    torch.manual_seed(1)
+    config = LoraConfig(rank=3, **lora)
+    model = add_lora(load_model(str(base_dir), dtype), config, str(base_dir))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    export_model(model, tokenizer, folder)
+    return model.eval()
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_a_merged_model_predicts_as_base_and_adapter_do(
+    tiny_model_dir, tiny_tokenizer, tmp_path, rslora
+):
+    model = adapter_on(tiny_model_dir, tiny_tokenizer, tmp_path / "adapter", rslora=rslora)
+    export_merged(str(tiny_model_dir), tmp_path / "adapter", tmp_path / "merged")
+    base = load_model(str(tiny_model_dir), torch.float32)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")
+    assert (base(IDS).logits - model(IDS).logits).abs().max() > 0.1
+    torch.testing.assert_close(merged(IDS).logits, model(IDS).logits, rtol=0, atol=1e-4)
+    names = load_file(tmp_path / "merged" / "model.safetensors").keys()
+    assert names == load_file(tiny_model_dir / "model.safetensors").keys()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert tokenizer.chat_template == tiny_tokenizer.chat_template
+    assert not (tmp_path / "merged" / "adapter_config.json").exists()
+
+
+def test_merging_a_half_precision_base_rounds_once(tiny_model_dir, tiny_tokenizer, tmp_path):
+    """The merged weight is the bf16 number nearest to the float32 sum of base and product."""
+    bf16 = torch.bfloat16
+    base = load_model(str(tiny_model_dir), bf16)
+    base.save_pretrained(tmp_path / "base")
+    tiny_tokenizer.save_pretrained(tmp_path / "base")
+    adapter_on(tmp_path / "base", tiny_tokenizer, tmp_path / "adapter", bf16, alpha=6.0)
+    export_merged(str(tmp_path / "base"), tmp_path / "adapter", tmp_path / "merged")
+    merged = load_file(tmp_path / "merged" / "model.safetensors")
+    assert {tensor.dtype for tensor in merged.values()} == {bf16}
+    before = load_file(tmp_path / "base" / "model.safetensors")
+    low = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    for layer in ("model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"):
+        a, b = (low[f"base_model.model.{layer}.lora_{x}.weight"].float() for x in "AB")
+        expected = (before[f"{layer}.weight"].float() + 2.0 * (b @ a)).to(bf16)
+        assert torch.equal(merged[f"{layer}.weight"], expected)
+    for name in ("model.embed_tokens.weight", "model.norm.weight"):
+        assert torch.equal(merged[name], before[name])
+
+
+def test_a_merge_that_overflows_leaves_what_was_there(tiny_model_dir, tiny_tokenizer, tmp_path):
+    adapter_on(tiny_model_dir, tiny_tokenizer, tmp_path / "adapter")
+    export_merged(str(tiny_model_dir), tmp_path / "adapter", tmp_path / "merged")
+    good = load_file(tmp_path / "merged" / "model.safetensors")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    save_file({name: torch.full_like(t, 1e30) for name, t in load_file(file).items()}, file)
+    with pytest.raises(InputError, match=r"q_proj comes out with NaN or infinity"):
+        export_merged(str(tiny_model_dir), tmp_path / "adapter", tmp_path / "merged")
+    kept = load_file(tmp_path / "merged" / "model.safetensors")
+    assert all(torch.equal(value, kept[name]) for name, value in good.items())
+    assert {path.name for path in tmp_path.iterdir()} == {"adapter", "merged"}
