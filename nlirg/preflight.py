@@ -20,7 +20,7 @@ from nlirg.weights import nlirg_weights, zone_shares
 from nlirg.windows import IGNORE
 
 TRUNCATED_WARN = 0.05  # share of samples that the length limit cuts or leaves out
-END_MISSING_WARN = 0.05  # share of uncut samples that do not end on an end token
+END_MISSING_WARN = 0.1  # share of samples that do not end on an end token
 LOST_TEXT_FAIL = 0.5  # share of samples that do not survive the round trip
 SAME_ANSWER_WARN = 0.05  # share of the commonest answer
 SAME_ANSWER_ROWS = 3  # fewer equal answers than this are chance
@@ -92,9 +92,14 @@ class Probe:
 
     @property
     def trained(self) -> np.ndarray:
-        """The trained tokens, int64 [n]; the first token of a sample is predicted by nothing."""
-        following = self.labels[1:]
-        return following[following != IGNORE]
+        """The trained tokens, int64 [n]."""
+        return trained_tokens(self.labels)
+
+
+def trained_tokens(labels: np.ndarray) -> np.ndarray:
+    """The trained tokens of labels [T]; the first token of a sample is predicted by nothing."""
+    following = labels[1:]
+    return following[following != IGNORE]
 
 
 def check_rows(probes: Sequence[Probe], faults: Sequence[Fault], read: str) -> Check:
@@ -155,7 +160,7 @@ def check_truncation(probes: Sequence[Probe], limit: int) -> Check:
     if share <= TRUNCATED_WARN:
         return Check("truncation", "ok", measured)
     longest = max(probe.full_length for probe in probes)
-    advice = f"raise encode.max_length (the longest sample has {longest}); cut answers do not end"
+    advice = f"raise encode.max_length (the longest sample has {longest} tokens)"
     return Check("truncation", "warn", measured, advice)
 
 
@@ -188,11 +193,14 @@ def check_end_of_turn(
         measured += f"; the model's settings do not stop at {', '.join(unheeded)}"
         advice = "add it to eos_token_id in the base model's generation_config.json"
         return Check("end of turn", "warn", measured, advice)
-    uncut = sum(probe.full_length <= limit for probe in kept)
-    if sum(ends.values()) < (1 - END_MISSING_WARN) * uncut:
+    missing = len(kept) - sum(ends.values())
+    if missing <= END_MISSING_WARN * len(kept):
+        return Check("end of turn", "ok", measured)
+    cut = sum(probe.full_length > limit for probe in kept)
+    advice = "cut answers do not teach the model to stop: raise encode.max_length"
+    if missing > cut:
         advice = "the chat template does not end every answer alike: look at it"
-        return Check("end of turn", "warn", measured, advice)
-    return Check("end of turn", "ok", measured)
+    return Check("end of turn", "warn", measured, advice)
 
 
 def check_round_trip(probes: Sequence[Probe]) -> Check:
@@ -200,10 +208,10 @@ def check_round_trip(probes: Sequence[Probe]) -> Check:
     lost = [probe for probe in probes if probe.lost]
     share = len(lost) / max(len(probes), 1)
     if not lost:
-        measured = "decoded text, answers and generation prompts equal the template's"
-        return Check("template", "ok", f"{len(probes)} samples: {measured}")
+        measured = f"{len(probes)} samples unchanged by encoding and decoding"
+        return Check("round trip", "ok", measured)
     return Check(
-        "template",
+        "round trip",
         "fail" if share > LOST_TEXT_FAIL else "warn",
         f"{len(lost)} of {len(probes)} samples changed; {lost[0].place}: {lost[0].lost}",
         "look at this row: tokenizer and chat template do not belong together, or drop characters",
@@ -223,16 +231,21 @@ def check_vocabulary(probes: Sequence[Probe], unknown_id: int | None) -> Check:
     return Check("vocabulary", "warn", measured, advice)
 
 
-def check_duplicates(probes: Sequence[Probe]) -> Check:
-    """Share of the commonest answer: a model learns to say what most rows say."""
+def check_duplicates(probes: Sequence[Probe], what: str) -> Check:
+    """Share of the commonest answer: a model learns to say what most rows say.
+
+    Args:
+        probes: usable rows.
+        what: how to call more than one answer.
+    """
     answers = Counter(probe.answer.strip() for probe in probes)
     (answer, count), *_ = answers.most_common(1)
     measured = (
-        f"{len(answers)} different answers in {len(probes)} samples; the commonest, "
+        f"{len(answers)} different {what} in {len(probes)} samples; the commonest, "
         f"{_shortened(answer)!r}, stands in {_percent(count / len(probes))}"
     )
     if len(answers) == 1 and len(probes) >= CONSTANT_ROWS:
-        advice = "every row has the same answer: there is nothing to learn but to repeat it"
+        advice = f"all {what} are equal: there is nothing to learn but to repeat one"
         return Check("duplicates", "fail", measured, advice)
     if count < SAME_ANSWER_ROWS or count / len(probes) <= SAME_ANSWER_WARN:
         return Check("duplicates", "ok", measured)
@@ -253,7 +266,7 @@ def check_zones(loss: np.ndarray, samples: int, config: NlirgWeighting) -> Check
     return Check(
         "base model's loss",
         "ok",
-        f"{told}; mean {loss.mean():.2f} nats, mean NLIRG weight {weight:.2f} "
+        f"{told}; mean {loss.mean():.2f} nats, mean NLIRG weight {weight:.2g} "
         f"({len(loss)} tokens of {samples} samples)",
     )
 
@@ -273,7 +286,7 @@ def check_suitability(loss: np.ndarray, config: NlirgWeighting, users: Sequence[
     if hard > HARD_SHARE:
         reason = f"{_percent(hard)} of tokens are high or discarded, and it damps these: it would "
         reason += "learn slowly or not at all"
-        advice = "check the chat template and the language; if both are right, start with uniform"
+        advice = "does the model know the template and the language? If so, start with uniform"
     elif shares["low"] > EASY_SHARE:
         reason = f"{_percent(shares['low'])} of tokens are low: the model knows them already, and "
         reason += "would train slowly on the rest"
@@ -289,8 +302,8 @@ def check_suitability(loss: np.ndarray, config: NlirgWeighting, users: Sequence[
 
 
 def check_end_loss(
-    losses: Sequence[np.ndarray],
-    tokens: Sequence[np.ndarray],
+    loss: np.ndarray,
+    tokens: np.ndarray,
     end_ids: Collection[int],
     config: NlirgWeighting,
     users: Sequence[str],
@@ -298,20 +311,19 @@ def check_end_loss(
     """Whether NLIRG would teach the model to stop: the weight of the end tokens themselves.
 
     Args:
-        losses: float [n_i] losses of each sample's trained tokens, nats.
-        tokens: int [n_i] those tokens.
+        loss: float [n] losses of trained tokens, nats.
+        tokens: int [n] those tokens.
         end_ids: tokens that end an answer.
         config: NLIRG's breakpoints.
         users: arms of the recipe that train with NLIRG.
     """
-    loss, token = np.concatenate([*losses]), np.concatenate([*tokens])
-    ends = loss[np.isin(token, list(end_ids))]
+    ends = loss[np.isin(tokens, list(end_ids))]
     if not len(ends):
         return Check("end token's loss", "warn", "no end token among the scored tokens", MAKE_ROOM)
     weights = _weights(ends, config)
     ignored = float((weights < END_WEIGHT).mean())
     measured = (
-        f"median {np.median(ends):.2f} nats, mean NLIRG weight {weights.mean():.2f}; "
+        f"median {np.median(ends):.2f} nats, mean NLIRG weight {weights.mean():.2g}; "
         f"{_percent(ignored)} of {len(ends)} end tokens weigh < {END_WEIGHT}"
     )
     if ignored <= END_SHARE:
@@ -343,10 +355,10 @@ def _weights(loss: np.ndarray, config: NlirgWeighting) -> np.ndarray:
 def _percent(share: float) -> str:
     """A share as a percentage that never rounds something to nothing, or a part to all."""
     if 0 < share < 0.001:
-        return "< 0.1 %"
+        return "<0.1%"
     if 0.999 < share < 1:
-        return "> 99.9 %"
-    return f"{100 * share:.1f} %".replace(".0 %", " %")
+        return ">99.9%"
+    return f"{100 * share:.1f}%".replace(".0%", "%")
 
 
 def _spread(values: Sequence[int]) -> str:

@@ -234,35 +234,35 @@ def check_precision(arms: Mapping[str, TrainConfig], device: str, bf16: bool) ->
     return Check("precision", "ok", measured)
 
 
-def check_plan(config: TrainConfig, n_trained: np.ndarray, rows: int, exact: bool) -> Check:
+def check_plan(
+    config: TrainConfig, n_trained: np.ndarray, usable: int, holdout: int, exact: bool
+) -> Check:
     """Optimizer steps and trained tokens of an arm, extrapolated from the sample.
 
     Args:
         config: settings of the arm.
         n_trained: [n] trained tokens of the sample's usable rows.
-        rows: rows that the run will train on.
+        usable: rows of the corpus that can be used.
+        holdout: how many of them are kept from training.
         exact: whether the sample is the whole corpus.
     """
+    rows, about = usable - holdout, "" if exact and not holdout else "about "
     if rows < 1 or not n_trained.sum():
-        advice = "lower holdout, or add rows to the corpus"
-        return Check("plan", "fail", "no row is left to train on", advice)
+        measured = f"no row is left to train on: {about}{usable} can be used, holdout is {holdout}"
+        return Check("plan", "fail", measured, "lower holdout, or add rows to the corpus")
     planned = np.resize(n_trained, min(rows, SCHEDULED_ROWS))
     windows = WindowRule(config.token_batch, config.reference_compat).count(planned)
     schedule = Schedule(windows, np.arange(len(planned)), config.batch_size)
     scale = rows / len(planned)
     steps = schedule.total_steps * scale / config.gradient_accumulation_steps
     tokens = float(planned.sum()) * scale
-    total = min(
-        steps * config.epochs,
-        config.max_steps or math.inf,
-        (config.max_tokens or math.inf) * steps / tokens,
-    )
-    about = "" if exact else "about "
+    limits = (config.max_steps or math.inf, (config.max_tokens or math.inf) * steps / tokens)
+    total = min(steps * config.epochs, *limits)
     return Check(
         "plan",
         "ok",
         f"{about}{math.ceil(steps):,} optimizer steps and {tokens:,.0f} trained tokens per epoch "
-        f"({tokens / steps:.1f} tokens a step); {about}{math.ceil(total):,} steps in the run",
+        f"({tokens / steps:.1f} tokens a step); {math.ceil(total):,} steps in the run",
     )
 
 

@@ -25,8 +25,7 @@ from nlirg.config import EncodeConfig, NlirgWeighting, TrainConfig
 from nlirg.corpus import SUFFIXES, TEXT, list_shards
 from nlirg.errors import InputError
 from nlirg.packing import best_fit, piece_lengths
-from nlirg.preflight import Check, Probe
-from nlirg.windows import IGNORE
+from nlirg.preflight import Check, Probe, trained_tokens
 from pipelines.recipe import Recipe
 from pipelines.sample import Corpus, draw, encode_sample
 
@@ -34,43 +33,12 @@ SAMPLE_ROWS = 200
 CPU_WORK = 1e12  # parameters times tokens that a CPU scores within a minute
 MIN_SCORED = 8  # samples; fewer say nothing
 SHARE_OF_MEMORY = 0.6  # that the weights may take of this machine's
+LOSS = "base model's loss"
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
-@dataclass(frozen=True)
-class Losses:
-    """What the base model makes of some samples: losses [n_i] (nats) and tokens [n_i] of each."""
-
-    losses: list[np.ndarray]
-    tokens: list[np.ndarray]
-
-
-def base_losses(recipe: Recipe, probes: Sequence[Probe], parameters: int) -> Losses:
-    """Losses of the trained tokens under the base model, of as many samples as is quick.
-
-    Raises:
-        InputError: if this machine is too small for the model, or the model is not usable.
-    """
-    limit = _limit(recipe.encode)
-    usable = [probe for probe in probes if len(probe.trained)]
-    usable = random.Random(recipe.seed).sample(usable, len(usable))
-    affordable = _affordable(parameters, recipe.score.precision, [len(p.input_ids) for p in usable])
-    if affordable < min(MIN_SCORED, len(usable)):
-        raise InputError(f"not measured: {parameters / 1e9:.1f} B parameters are too many here")
-    from transformers.utils import logging
-
-    from nlirg.scorer import Scorer
-
-    logging.disable_progress_bar()
-    samples = [(p.input_ids[:limit], p.labels[:limit]) for p in usable[:affordable]]
-    names = [probe.place for probe in usable[:affordable]]
-    scored = Scorer(recipe.model, recipe.score.precision).score(samples, names)
-    tokens = [labels[1:][labels[1:] != IGNORE] for _, labels in samples]
-    return Losses([loss for loss, _ in scored], tokens)
-
-
 def _affordable(parameters: int, precision: str, lengths: Sequence[int]) -> int:
-    """How many of the samples this machine scores in less than a minute."""
+    """How many of the samples this machine scores within about a minute."""
     import torch
 
     if torch.accelerator.is_available():
@@ -91,8 +59,12 @@ def examine(recipe: Recipe) -> list[Check]:
     Raises:
         InputError: if the corpus or the model cannot be read at all.
     """
+    from transformers.utils import logging
+
     from nlirg.models import check_model, load_tokenizer, model_directory
 
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # it warns of the long samples that are counted here
     suffixes = (*SUFFIXES, TEXT) if recipe.encode.task == "cpt" else SUFFIXES
     shards = list_shards(recipe.data, suffixes=suffixes)
     check_model(recipe.model)
@@ -155,7 +127,7 @@ def _corpus_checks(
         *checks,
         preflight.check_round_trip(probes),
         preflight.check_vocabulary(probes, tokenizer.unk_token_id),
-        preflight.check_duplicates(probes),
+        preflight.check_duplicates(probes, "answers" if config.task == "sft" else "documents"),
     ]
 
 
@@ -183,24 +155,43 @@ def _loss_checks(
     ends: End,
     arms: Mapping[str, TrainConfig],
 ) -> list[Check]:
-    weighting, users = _nlirg(arms)
-    try:
-        found = base_losses(recipe, probes, parameters)
-    except InputError as error:
+    """What the base model makes of the trained tokens, of as many samples as is quick."""
+    limit, precision = _limit(recipe.encode), recipe.score.precision
+    usable = [probe for probe in probes if len(probe.trained)]
+    usable = random.Random(recipe.seed).sample(usable, len(usable))
+    lengths = [min(len(probe.input_ids), limit) for probe in usable]
+    count = _affordable(parameters, precision, lengths)
+    if count < min(MIN_SCORED, len(usable)):
+        measured = f"not measured: {parameters / 1e9:.1f} billion parameters are too many here"
         advice = "run it where the base model fits, to see whether NLIRG suits the corpus"
-        return [Check("base model's loss", "warn", str(error), advice)]
-    if not found.losses:
+        return [Check(LOSS, "warn", measured, advice)]
+    samples = [(probe.input_ids[:limit], probe.labels[:limit]) for probe in usable[:count]]
+    if not samples:
         return []
-    loss = np.concatenate(found.losses)
+    try:
+        losses = _score(recipe, samples, [probe.place for probe in usable])
+    except InputError as error:
+        return [Check(LOSS, "fail", str(error), "use a base model whose weights are whole")]
+    weighting, users = _nlirg(arms)
+    loss = np.concatenate(losses)
     checks = [
-        preflight.check_zones(loss, len(found.losses), weighting),
+        preflight.check_zones(loss, len(samples), weighting),
         preflight.check_suitability(loss, weighting, users),
     ]
     if recipe.encode.task == "sft":
-        checks.append(
-            preflight.check_end_loss(found.losses, found.tokens, ends.turn, weighting, users)
-        )
+        tokens = np.concatenate([trained_tokens(labels) for _, labels in samples])
+        checks.append(preflight.check_end_loss(loss, tokens, ends.turn, weighting, users))
     return checks
+
+
+def _score(
+    recipe: Recipe, samples: Sequence[tuple[np.ndarray, np.ndarray]], names: Sequence[str]
+) -> list[np.ndarray]:
+    """Losses [n_i] of each sample's trained tokens."""
+    from nlirg.scorer import Scorer
+
+    scored = Scorer(recipe.model, recipe.score.precision).score(samples, names)
+    return [loss for loss, _ in scored]
 
 
 def _nlirg(arms: Mapping[str, TrainConfig]) -> tuple[NlirgWeighting, list[str]]:
@@ -218,15 +209,18 @@ def _plans(recipe: Recipe, corpus: Corpus, arms: Mapping[str, TrainConfig]) -> l
     sample = corpus.sample
     scale = sample.total / len(sample.rows)
     n_trained = [len(p.trained) for p in corpus.probes if len(p.trained)]
-    usable = round(len(n_trained) * scale) - recipe.holdout
+    usable, holdout = round(len(n_trained) * scale), recipe.holdout
     if recipe.encode.task == "cpt":
+        if holdout:
+            measured = f"holdout is {holdout}, and plain text asks nothing"
+            return [Check("plan", "fail", measured, "set holdout to 0, and evaluate.domain")]
         n_trained = _packed([len(p.input_ids) for p in corpus.probes], recipe.encode.pack_length)
         usable = round(len(n_trained) * scale)
-    exact = sample.exact and len(sample.rows) == sample.total and not recipe.holdout
+    exact = sample.exact and len(sample.rows) == sample.total
     plans: dict[Check, list[str]] = {}
     for name, config in arms.items():
         counts = np.array(n_trained, np.int64)
-        plan = preflight_model.check_plan(config, counts, usable, exact)
+        plan = preflight_model.check_plan(config, counts, usable, holdout, exact)
         plans.setdefault(plan, []).append(name)
     return [
         replace(plan, measured=f"{', '.join(names)}: {plan.measured}")

@@ -156,7 +156,10 @@ def _lost_in_chat(
     *context, answer = record.messages
     if context[-1]["role"] == "assistant":
         return ""  # the answer goes on with an answer: nothing generates from there
-    text, prompt = encode_prompt(tokenizer, context, options, tools=record.tools)
+    try:
+        text, prompt = encode_prompt(tokenizer, context, options, tools=record.tools)
+    except BadRowError as error:
+        return f"no generation prompt: {error}"
     if list(ids[: len(prompt)]) != prompt:
         return "generation would see another prompt than training"
     if changed := first_change(text, _decoded(tokenizer, prompt)):
