@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nlirg.windows import IGNORE, SlotWindow, Window, window_spans
+from nlirg.windows import IGNORE, SlotWindow, Window, WindowRule
+
+Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -18,116 +21,260 @@ class EncodedCorpus:
     """Tokenized samples, read by index.
 
     Attributes:
-        rows: one mapping per sample with `input_ids` and `labels` (equal lengths); a list, or a
-            memory-mapped dataset in numpy format.
+        rows: one mapping per sample with `input_ids` and `labels` (equal lengths), and where they
+            are known `base_loss` (of each trained token) and `segments` (lengths of the documents
+            packed into the row); a list, or a memory-mapped dataset in numpy format.
         n_trained: [samples] trained tokens of each sample.
+        task_types: names of the kinds of samples.
+        tasks: [samples] index into `task_types`.
     """
 
     rows: Sequence[Mapping[str, Any]]
-    n_trained: np.ndarray
+    n_trained: Array
+    task_types: tuple[str, ...] = ("",)
+    tasks: Array = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.n_trained)
 
-    def windows_per_sample(self, token_batch: int | Literal["all"]) -> np.ndarray:
-        """Number of windows of each sample, int64 [samples]; equals `len(window_spans(...))`."""
-        if isinstance(token_batch, int):
-            return -(-self.n_trained.astype(np.int64) // token_batch)
-        return (self.n_trained > 0).astype(np.int64)
+    def sample(self, index: int) -> Sample:
+        """Read one sample."""
+        row = self.rows[index]
+        ids, labels = np.asarray(row["input_ids"]), np.asarray(row["labels"])
+        base = row.get("base_loss")
+        segments = row.get("segments")
+        return Sample(
+            ids,
+            labels,
+            np.empty(0, np.float32) if base is None else np.asarray(base, np.float32),
+            np.array([len(ids)]) if segments is None or not len(segments) else np.asarray(segments),
+            int(self.tasks[index]) if len(self.tasks) else 0,
+        )
 
 
 @dataclass(frozen=True)
-class WindowBatch:
-    """The windows that one rank trains in one step, left-padded.
+class Sample:
+    """One encoded sample.
 
-    B rows of T tokens. Every row ends right before the last token of its window, which is a
-    target and never an input; so the window's logits are the row's last ones, for any causal
-    model, and `logits_to_keep` of them are all that is computed.
+    Attributes:
+        ids: [T] token ids.
+        labels: [T] the same where a token is trained, `IGNORE` elsewhere.
+        base_loss: [n_trained] losses under the base model; empty if unknown.
+        segments: lengths of the documents in it; their sum is T.
+        task: index of its task type.
+    """
+
+    ids: Array
+    labels: Array
+    base_loss: Array
+    segments: Array
+    task: int
+
+    @cached_property
+    def positions(self) -> Array:
+        """[T] position of each token in its document."""
+        return np.concatenate([np.arange(length) for length in self.segments])
+
+    @cached_property
+    def trained_before(self) -> Array:
+        """[T + 1] number of trained tokens before each position."""
+        return np.concatenate([[0], np.cumsum(self.labels != IGNORE)])
+
+
+@dataclass(frozen=True)
+class Row:
+    """One window with what it is computed from: tokens `begin`..`window.stop - 1` of a sample.
+
+    The window's last token is a target and never an input.
+
+    Attributes:
+        sample: the sample it is a window of.
+        window: the positions that are trained.
+        origin: first position the window can see, the start of its document.
+        begin: first position that is computed; what lies between comes from a cache.
+        slot: the slot that trains it.
+        visit: when the slot took the sample up, in windows trained before; tells one epoch's
+            visit from the next.
+        identity: number of the window, unique within the run.
+    """
+
+    sample: Sample
+    window: Window
+    origin: int = 0
+    begin: int = 0
+    slot: int = 0
+    visit: int = 0
+    identity: int = 0
+
+    @property
+    def length(self) -> int:
+        """Number of input tokens."""
+        return self.window.stop - 1 - self.begin
+
+    def whole(self) -> Row:
+        """The same window computed from everything it can see."""
+        return replace(self, begin=self.origin)
+
+    def starting(self, begin: int) -> Row:
+        """The same window computed from a later position on."""
+        return replace(self, begin=begin)
+
+    def before(self, begin: int, stop: int) -> Row:
+        """Only the inputs `begin`..`stop` of the same sample."""
+        return replace(self, begin=begin, window=Window(stop, stop + 1))
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Windows that one forward trains, right-padded: B rows of T tokens.
+
+    Nothing after a row's end can reach back into it (causality), so padding needs no mask.
 
     Attributes:
         input_ids: int64 [B, T].
-        attention_mask: int64 [B, T], or None where no row is padded.
-        position_ids: int64 [B, T], counted from each row's first real token.
-        logits_to_keep: K, the longest span from a window's first to its last trained token.
+        position_ids: int64 [B, T] that restart at each document, which the model's attention then
+            keeps apart; None where every row is one document from its start.
         rows: int64 [n] row of each trained token.
-        columns: int64 [n] index into the K kept positions whose logits predict that token.
+        columns: int64 [n] column whose logits predict that token.
         targets: int64 [n] token ids.
+        base_loss: float32 [n] losses under the base model, NaN where unknown.
+        windows: int64 [n] window of each token, unique within the run.
+        tasks: int64 [n] task type of each token; stays on the CPU.
+        tokens: input tokens without padding.
     """
 
     input_ids: Tensor
-    attention_mask: Tensor | None
-    position_ids: Tensor
-    logits_to_keep: int
+    position_ids: Tensor | None
     rows: Tensor
     columns: Tensor
     targets: Tensor
+    base_loss: Tensor
+    windows: Tensor
+    tasks: Tensor
+    tokens: int
 
-    def to(self, device: torch.device) -> WindowBatch:
+    @property
+    def padded_tokens(self) -> int:
+        """Input tokens with padding."""
+        return self.input_ids.numel()
+
+    def inputs(self) -> dict[str, Tensor]:
+        """Arguments of the model."""
+        given = {"input_ids": self.input_ids, "position_ids": self.position_ids}
+        return {name: tensor for name, tensor in given.items() if tensor is not None}
+
+    def to(self, device: torch.device) -> TokenBatch:
         """Copy the tensors to a device."""
         if self.input_ids.device == device:
             return self
-        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True) for name, value in tensors.items()
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and name != "tasks"
         }
         return replace(self, **moved)
 
 
-def window_batch(parts: Sequence[tuple[np.ndarray, np.ndarray, Window]]) -> WindowBatch:
-    """Lay windows side by side, each with the whole prefix that it can see.
+def token_batch(rows: Sequence[Row]) -> TokenBatch:
+    """Lay windows side by side, each with the prefix that it can see.
 
-    Args:
-        parts: (input_ids [T_i], labels [T_i], window) of each row. Without any, the batch is one
-            token that trains nothing: a rank with nothing to do must still take part in the
-            collectives of a sharded forward and backward.
+    Without any, the batch is one token that trains nothing: a rank with nothing to do must still
+    take part in the collectives of a sharded forward and backward.
     """
-    lengths = [window.stop - 1 for _, _, window in parts] or [1]
-    keep = max((window.stop - window.start for _, _, window in parts), default=1)
-    width = max(lengths)
-    input_ids = np.zeros((len(lengths), width), dtype=np.int64)
-    rows, columns, targets = [], [], []
-    for row, (ids, labels, window) in enumerate(parts):
-        input_ids[row, width - window.stop + 1 :] = ids[: window.stop - 1]
-        span = labels[window.start : window.stop]
-        trained = np.flatnonzero(span != IGNORE)
-        rows.append(np.full(len(trained), row))
-        columns.append(trained + keep - len(span))
-        targets.append(span[trained])
-    position = np.arange(width) - (width - np.array(lengths))[:, None]
-    padded = min(lengths) < width
-    return WindowBatch(
+    lengths = [row.length for row in rows] or [1]
+    input_ids = np.zeros((len(lengths), max(lengths)), dtype=np.int64)
+    positions = np.zeros_like(input_ids)
+    parts = [_trained(row) for row in rows]
+    for index, row in enumerate(rows):
+        span = slice(row.begin, row.window.stop - 1)
+        input_ids[index, : row.length] = row.sample.ids[span]
+        positions[index, : row.length] = row.sample.positions[span]
+    one_document = all((row == np.arange(n)).all() for row, n in _spans(positions, lengths))
+    return TokenBatch(
         input_ids=torch.from_numpy(input_ids),
-        attention_mask=torch.from_numpy((position >= 0).astype(np.int64)) if padded else None,
-        position_ids=torch.from_numpy(position.clip(min=0)),
-        logits_to_keep=keep,
-        rows=_index(rows),
-        columns=_index(columns),
-        targets=_index(targets),
+        position_ids=None if one_document else torch.from_numpy(positions),
+        rows=_joined([np.full(len(p), i) for i, p in enumerate(parts)]),
+        columns=_joined([p - row.begin - 1 for row, p in zip(rows, parts, strict=True)]),
+        targets=_joined([row.sample.labels[p] for row, p in zip(rows, parts, strict=True)]),
+        base_loss=_joined([_base(row, p) for row, p in zip(rows, parts, strict=True)], np.float32),
+        windows=_joined([np.full(len(p), r.identity) for r, p in zip(rows, parts, strict=True)]),
+        tasks=_joined([np.full(len(p), r.sample.task) for r, p in zip(rows, parts, strict=True)]),
+        tokens=sum(row.length for row in rows),
     )
 
 
-def _index(pieces: list[np.ndarray]) -> Tensor:
+def _spans(positions: Array, lengths: list[int]) -> list[tuple[Array, int]]:
+    return [(row[:length], length) for row, length in zip(positions, lengths, strict=True)]
+
+
+def _trained(row: Row) -> Array:
+    """Positions of the window's trained tokens in its sample."""
+    start, stop = row.window
+    return np.flatnonzero(row.sample.labels[start:stop] != IGNORE) + start
+
+
+def _base(row: Row, positions: Array) -> Array:
+    known = row.sample.base_loss
+    if not len(known):
+        return np.full(len(positions), np.nan, np.float32)
+    return known[row.sample.trained_before[positions]]
+
+
+def _joined(pieces: list[Array], dtype: Any = np.int64) -> Tensor:
     joined = np.concatenate(pieces) if pieces else np.empty(0)
-    return torch.from_numpy(joined.astype(np.int64))
+    return torch.from_numpy(joined.astype(dtype))
+
+
+def by_length(rows: Sequence[Row], overhead: int) -> list[list[Row]]:
+    """Split rows into groups of similar length, to compute fewer padding tokens.
+
+    Rows are sorted, and cut where that minimises the sum over groups of (rows * longest +
+    `overhead`); by dynamic programming, so the split is the best one.
+
+    Args:
+        rows: of one micro-batch.
+        overhead: what one more forward costs, in tokens.
+    """
+    ordered = sorted(rows, key=lambda row: row.length)
+    best: list[tuple[int, int]] = [(0, 0)]  # cost of the first k rows, and where their last cut is
+    for stop in range(1, len(ordered) + 1):
+        width = ordered[stop - 1].length
+        best.append(
+            min((best[cut][0] + (stop - cut) * width + overhead, cut) for cut in range(stop))
+        )
+    groups: list[list[Row]] = []
+    stop = len(ordered)
+    while stop:
+        cut = best[stop][1]
+        groups.append(ordered[cut:stop])
+        stop = cut
+    return groups[::-1]
 
 
 class WindowReader:
     """Reads the windows of a step; every slot keeps its sample until it takes the next one."""
 
-    def __init__(self, corpus: EncodedCorpus, token_batch: int | Literal["all"]) -> None:
-        self._corpus, self._token_batch = corpus, token_batch
-        self._open: dict[int, tuple[int, np.ndarray, np.ndarray, list[Window]]] = {}
+    def __init__(self, corpus: EncodedCorpus, rule: WindowRule) -> None:
+        self._corpus, self._rule = corpus, rule
+        self._open: dict[int, tuple[int, Sample, list[Window]]] = {}
 
-    def batch(self, active: Sequence[SlotWindow]) -> WindowBatch:
-        """Build the batch of these slots' windows."""
-        return window_batch([self._part(entry) for entry in active])
+    def row(self, entry: SlotWindow, step: int, slots: int) -> Row:
+        """What a slot trains, with the document that the window lies in.
 
-    def _part(self, entry: SlotWindow) -> tuple[np.ndarray, np.ndarray, Window]:
+        Args:
+            entry: slot, sample and window.
+            step: step of the schedule it belongs to.
+            slots: number of slots.
+        """
         held = self._open.get(entry.slot)
         if held is None or held[0] != entry.sample:
-            row = self._corpus.rows[entry.sample]
-            ids, labels = np.asarray(row["input_ids"]), np.asarray(row["labels"])
-            held = (entry.sample, ids, labels, window_spans(labels, self._token_batch))
+            sample = self._corpus.sample(entry.sample)
+            held = (entry.sample, sample, self._rule.windows(sample.labels))
             self._open[entry.slot] = held
-        _, ids, labels, windows = held
-        return ids, labels, windows[entry.window]
+        _, sample, windows = held
+        window = windows[entry.window]
+        # The token before the window's first predicts it; its document is all that can be seen.
+        first = window.start - 1
+        origin = first - int(sample.positions[first])
+        visit, identity = step - entry.window, step * slots + entry.slot
+        return Row(sample, window, origin, origin, entry.slot, visit, identity)

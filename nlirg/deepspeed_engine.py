@@ -1,11 +1,14 @@
-"""The training engine on DeepSpeed: ZeRO 0 to 3, fp32 or bf16 with fp32 master weights."""
+"""The training engine on DeepSpeed: ZeRO 0 to 3, half precision with fp32 master weights."""
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +19,23 @@ from deepspeed.accelerator import get_accelerator
 from torch import Tensor, nn
 from transformers.integrations import HfDeepSpeedConfig
 
-from nlirg.batching import WindowBatch
 from nlirg.config import TrainConfig
-from nlirg.engine import adamw, clip_gradients, run_model, set_learning_rate, set_seed
+from nlirg.deepspeed_settings import deepspeed_settings
+from nlirg.engine import (
+    adamw,
+    clip_gradients,
+    evaluating,
+    sampled_gradients,
+    set_learning_rate,
+    set_seed,
+)
+from nlirg.errors import InputError
 from nlirg.export import export_model
+from nlirg.head import TappedModel
 from nlirg.lora import add_lora
 from nlirg.models import load_model, load_tokenizer
 
-# Elements of one gradient bucket; DeepSpeed's default of 5e8 would reserve 2 GB for any model.
-BUCKET_ELEMENTS = 50_000_000
-
-
-def deepspeed_config(train: TrainConfig, world_size: int) -> dict[str, Any]:
-    """DeepSpeed's settings for a run.
-
-    One step is one backward on every rank; how many windows and tokens a rank holds is the
-    loop's business, so the micro-batch is 1 here whatever `train.batch_size` is.
-    """
-    return {
-        "train_batch_size": world_size,
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        # Without ZeRO DeepSpeed clips without telling the norm; the engine then does both.
-        "gradient_clipping": (train.max_grad_norm or 0.0) if train.zero_stage else 0.0,
-        "bf16": {"enabled": train.precision == "bf16"},
-        "zero_optimization": {
-            "stage": train.zero_stage,
-            "reduce_bucket_size": BUCKET_ELEMENTS,
-            "overlap_comm": not _on_cpu(),
-        },
-        "steps_per_print": None,
-    }
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def _on_cpu() -> bool:
@@ -63,71 +52,131 @@ def _prepare_runtime() -> None:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a run's model comes from.
+
+    Attributes:
+        path: directory of the base model, the same on every rank, or a hub id.
+        name: the base model that an adapter records: its path as the user gave it, or its hub id.
+        deepspeed: a user's own DeepSpeed settings, laid under the recipe's.
+    """
+
+    path: str
+    name: str
+    deepspeed: dict[str, Any] | None = None
+
+
 class DeepSpeedEngine:
     """Implements `nlirg.engine.Engine` in a process whose `torch.distributed` is initialized.
 
     Args:
-        model_path: directory of the base model, the same on every rank.
-        model_name: path or hub id of the base model, recorded in an adapter.
+        source: base model and DeepSpeed settings.
         train: settings of the run.
         seed: of the adapters' initial values.
 
     Raises:
-        InputError: if the model cannot be loaded or a LoRA target is not in it.
+        InputError: if the model cannot be loaded, the device cannot do what the settings ask, or
+            a LoRA target is not in the model.
     """
 
-    def __init__(self, model_path: str, model_name: str, train: TrainConfig, seed: int) -> None:
+    def __init__(self, source: ModelSource, train: TrainConfig, seed: int) -> None:
         _prepare_runtime()
         set_seed(seed)
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        settings = deepspeed_config(train, self.world_size)
-        self._tokenizer = load_tokenizer(model_path)
-        model = _load(model_path, train, settings)
-        if train.lora is not None:
-            model = add_lora(model, train.lora, model_name)
-        self._lora = train.lora is not None
-        self._zero_stage, self._max_norm = train.zero_stage, train.max_grad_norm
+        settings = deepspeed_settings(train, self.world_size, _on_cpu(), source.deepspeed)
+        self._train = train
+        self._tokenizer = load_tokenizer(source.path)
+        # Before the model: while a sharding configuration lives, every model is sharded.
+        self.teacher = _load_teacher(train, self._tokenizer)
+        module = _load(source, train, settings)
+        self.model_config = module.config
+        self.model = TappedModel(module, self._forward)
         self._engine, *_ = deepspeed.initialize(
-            model=model, optimizer=adamw(model.parameters(), train), config=settings
+            model=module, optimizer=adamw(module.parameters(), train), config=settings
         )
         self._engine.train()
         self.device = self._engine.device
+        self.lockstep = train.zero_stage == 3 and self.world_size > 1
+        self.model.probe(self.device)
 
-    def logits(self, batch: WindowBatch) -> Tensor:
-        """See `Engine.logits`."""
-        return run_model(self._engine, batch)
+    def _forward(self, **inputs: Any) -> Any:
+        return self._engine(**inputs)
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, last: bool = True) -> None:
         """See `Engine.backward`."""
+        self._engine.set_gradient_accumulation_boundary(last)
         self._engine.backward(loss)
 
-    def step(self, lr: float) -> float:
+    def step(self, lr: float, factor: float = 1.0) -> float:
         """See `Engine.step`."""
-        if self._zero_stage == 0:
-            norm = clip_gradients(self._engine.module.parameters(), self._max_norm)
+        if self._train.zero_stage == 0:
+            # Without ZeRO DeepSpeed clips without telling the norm.
+            parameters = list(self._engine.module.parameters())
+            norm = clip_gradients(parameters, self._train.max_grad_norm, factor)
             if not math.isfinite(norm):
                 self._engine.zero_grad()
                 return norm
         set_learning_rate(self._engine.optimizer, lr)
-        self._engine.step()
-        return norm if self._zero_stage == 0 else float(self._engine.get_global_grad_norm())
+        with self._scaled(factor):
+            self._engine.step()
+        if self._train.zero_stage:
+            norm = float(self._engine.get_global_grad_norm())
+        return norm
+
+    @contextmanager
+    def _scaled(self, factor: float) -> Iterator[None]:
+        """Have ZeRO multiply the gradients where it takes the loss scale out of them anyway."""
+        if self._train.zero_stage == 0:
+            yield
+            return
+        scaler = self._engine.optimizer.loss_scaler
+        scaler.cur_scale /= factor
+        try:
+            yield
+        finally:
+            scaler.cur_scale *= factor  # a dynamic scale may have moved meanwhile
+
+    def gradients(self, loss: Tensor) -> list[Tensor] | None:
+        """See `Engine.gradients`."""
+        if self._train.zero_stage == 3:
+            return None
+        return sampled_gradients(loss, list(self._engine.module.parameters()))
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """See `Engine.evaluating`."""
+        return evaluating(self._engine)
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """See `Engine.all_reduce_sum`."""
-        if self.world_size > 1:
-            dist.all_reduce(tensor)
+        dist.all_reduce(tensor)
         return tensor
 
     def save_state(self, directory: Path) -> None:
         """See `Engine.save_state`."""
         self._engine.save_checkpoint(
-            str(directory), tag="state", exclude_frozen_parameters=self._lora
+            str(directory), tag="state", exclude_frozen_parameters=self._train.lora is not None
         )
+        if self.rank == 0:
+            (directory / "world.json").write_text(json.dumps(self._world()))
+
+    def _world(self) -> dict[str, int]:
+        return {"num_workers": self.world_size, "zero_stage": self._train.zero_stage}
 
     def load_state(self, directory: Path) -> None:
         """See `Engine.load_state`."""
-        self._engine.load_checkpoint(str(directory), tag="state", load_module_strict=not self._lora)
+        wrote = json.loads((directory / "world.json").read_text())
+        if self._train.zero_stage and wrote != self._world():
+            raise InputError(
+                f"the last checkpoint holds the ZeRO shards of {wrote['num_workers']} workers, "
+                f"which {self.world_size} cannot read: set train.num_workers="
+                f"{wrote['num_workers']}, or delete the arm's folder to start again (at "
+                "zero_stage 0 the number of workers may change)"
+            )
+        self._engine.load_checkpoint(
+            str(directory), tag="state", load_module_strict=self._train.lora is None
+        )
 
     def export(self, directory: Path) -> None:
         """See `Engine.export`."""
@@ -136,11 +185,37 @@ class DeepSpeedEngine:
         )
 
 
-def _load(path: str, train: TrainConfig, settings: dict[str, Any]) -> Any:
+def _load(source: ModelSource, train: TrainConfig, settings: dict[str, Any]) -> Any:
     """Load the base model; at stage 3 every rank keeps its share of each weight as it is read."""
     # transformers shards while such an object lives.
     _sharding = HfDeepSpeedConfig(settings) if train.zero_stage == 3 else None
-    return load_model(path, torch.bfloat16 if train.precision == "bf16" else torch.float32)
+    model: Any = load_model(source.path, DTYPES[train.precision])
+    if train.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    return model if train.lora is None else add_lora(model, train.lora, source.name)
+
+
+def _load_teacher(train: TrainConfig, tokenizer: Any) -> TappedModel | None:
+    """Load the teacher, whole and frozen, on this rank's device or on the worker's second one."""
+    wanted = train.distillation
+    if wanted is None:
+        return None
+    if load_tokenizer(wanted.teacher).get_vocab() != tokenizer.get_vocab():
+        raise InputError(
+            f"train.distillation.teacher {wanted.teacher}: its vocabulary differs from the "
+            "model's, so its distributions are over other tokens"
+        )
+    accelerator = get_accelerator()
+    if wanted.own_device and accelerator.device_count() < 2:
+        raise InputError(
+            "train.distillation.own_device: the worker sees one device; the teacher needs a second"
+        )
+    device = accelerator.device_name(accelerator.current_device() + int(wanted.own_device))
+    model: Any = load_model(wanted.teacher, DTYPES[wanted.precision]).to(device).eval()
+    teacher = TappedModel(model.requires_grad_(False), model)
+    teacher.probe(torch.device(device))
+    return teacher
 
 
 def _gathered(parameter: nn.Parameter) -> AbstractContextManager[Any]:

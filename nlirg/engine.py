@@ -4,41 +4,77 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
-from nlirg.batching import WindowBatch
 from nlirg.config import TrainConfig
 from nlirg.export import export_model
+from nlirg.head import TappedModel
+
+# Weights whose gradients are compared when a short gradient context is checked.
+SAMPLED_ELEMENTS = 32_000_000
 
 
 class Engine(Protocol):
-    """Forward, backward and optimizer step of one rank; collectives over all ranks.
+    """Model, backward and optimizer step of one rank; collectives over all ranks.
 
     Every rank calls the same methods in the same order.
+
+    Attributes:
+        rank: of this process.
+        world_size: number of ranks.
+        device: where the model is.
+        model: the model being trained.
+        model_config: its configuration.
+        teacher: a frozen model on this rank, or None.
+        lockstep: whether every forward is a collective, so that ranks must do equally many.
     """
 
     rank: int
     world_size: int
     device: torch.device
+    model: TappedModel
+    model_config: PretrainedConfig
+    teacher: TappedModel | None
+    lockstep: bool
 
-    def logits(self, batch: WindowBatch) -> Tensor:
-        """Logits [B, batch.logits_to_keep, V] of the last positions of every row."""
+    def backward(self, loss: Tensor, last: bool = True) -> None:
+        """Back-propagate a scalar and add to the gradients of the step.
 
-    def backward(self, loss: Tensor) -> None:
-        """Back-propagate a scalar; the gradient is the MEAN of the ranks' gradients."""
+        Args:
+            loss: the gradient is the MEAN over ranks of its gradients.
+            last: whether this is the step's last call.
+        """
 
-    def step(self, lr: float) -> float:
-        """Clip, update with this learning rate, and clear the gradients.
+    def step(self, lr: float, factor: float = 1.0) -> float:
+        """Scale the gradients, clip them, update the model, and clear them.
+
+        Args:
+            lr: learning rate.
+            factor: that the gradients are multiplied by, finite and > 0.
 
         Returns:
-            The global gradient norm before clipping. If it is not finite, nothing was updated.
+            The global gradient norm after scaling and before clipping. If it is not finite,
+            nothing was updated.
         """
+
+    def gradients(self, loss: Tensor) -> list[Tensor] | None:
+        """This rank's gradients of a scalar with respect to some of the trained weights.
+
+        Returns:
+            One tensor per weight of a fixed sample of them, on the same graph whether or not a
+            `backward` is under way; None where weights are sharded.
+        """
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """A context in which dropout is off."""
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """Sum over ranks; may change the argument."""
@@ -47,7 +83,11 @@ class Engine(Protocol):
         """Write this rank's part of weights and optimizer state."""
 
     def load_state(self, directory: Path) -> None:
-        """Read what `save_state` wrote at the same world size."""
+        """Read what `save_state` wrote.
+
+        Raises:
+            InputError: if another number of ranks wrote it and it cannot be moved.
+        """
 
     def export(self, directory: Path) -> None:
         """Write the model (or the adapter alone) as `transformers` and `peft` load it.
@@ -72,23 +112,41 @@ def adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.opti
     )
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None) -> float:
-    """Scale the gradients down to `max_norm`, if given; return their norm before that."""
+def clip_gradients(
+    parameters: Iterable[nn.Parameter], max_norm: float | None, factor: float = 1.0
+) -> float:
+    """Multiply the gradients by `factor`, then scale them down to `max_norm`, if given.
+
+    Returns:
+        Their norm between the two.
+    """
+    known = [parameter for parameter in parameters if parameter.grad is not None]
+    if factor != 1.0:
+        for parameter in known:
+            parameter.grad.mul_(factor)  # type: ignore[union-attr]
     limit = math.inf if max_norm is None else max_norm
-    return float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+    return float(torch.nn.utils.clip_grad_norm_(known, limit))
 
 
-def run_model(model: Any, batch: WindowBatch) -> Tensor:
-    """Forward of a causal language model on a window batch; logits [B, K, V]."""
-    output = model(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        position_ids=batch.position_ids,
-        logits_to_keep=batch.logits_to_keep,
-        use_cache=False,
+def sampled_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Gradients with respect to evenly spread weights, at most `SAMPLED_ELEMENTS` of them."""
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    stride = max(1, -(-sum(p.numel() for p in trainable) // SAMPLED_ELEMENTS))
+    # The graph is kept: the caller goes on to train with the same loss.
+    found = torch.autograd.grad(
+        loss, trainable[::stride], retain_graph=True, allow_unused=True, materialize_grads=True
     )
-    logits: Tensor = output.logits
-    return logits
+    return list(found)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """A context in which a model's dropout is off."""
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
 
 
 class TorchEngine:
@@ -96,30 +154,41 @@ class TorchEngine:
 
     rank = 0
     world_size = 1
+    lockstep = False
 
-    def __init__(self, model: Any, tokenizer: Any, config: TrainConfig) -> None:
-        self.model, self._tokenizer = model.train(), tokenizer
+    def __init__(
+        self, model: Any, tokenizer: Any, config: TrainConfig, teacher: Any = None
+    ) -> None:
+        self._module, self._tokenizer = model.train(), tokenizer
+        self.model = TappedModel(model, model)
         self.device = next(model.parameters()).device
+        self.model.probe(self.device)
+        self.model_config = model.config
+        self.teacher = None if teacher is None else TappedModel(teacher, teacher.eval())
         self._max_norm = config.max_grad_norm
         self._optimizer = adamw(model.parameters(), config)
         self._trainable = [p for p in model.parameters() if p.requires_grad]
 
-    def logits(self, batch: WindowBatch) -> Tensor:
-        """See `Engine.logits`."""
-        return run_model(self.model, batch)
-
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, last: bool = True) -> None:
         """See `Engine.backward`."""
         loss.backward()
 
-    def step(self, lr: float) -> float:
+    def step(self, lr: float, factor: float = 1.0) -> float:
         """See `Engine.step`."""
-        norm = clip_gradients(self._trainable, self._max_norm)
+        norm = clip_gradients(self._trainable, self._max_norm, factor)
         if math.isfinite(norm):
             set_learning_rate(self._optimizer, lr)
             self._optimizer.step()
         self._optimizer.zero_grad()
         return norm
+
+    def gradients(self, loss: Tensor) -> list[Tensor] | None:
+        """See `Engine.gradients`."""
+        return sampled_gradients(loss, self._trainable)
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """See `Engine.evaluating`."""
+        return evaluating(self._module)
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """See `Engine.all_reduce_sum`."""
@@ -127,19 +196,19 @@ class TorchEngine:
 
     def save_state(self, directory: Path) -> None:
         """See `Engine.save_state`."""
-        weights = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        weights = {name: p for name, p in self._module.named_parameters() if p.requires_grad}
         state = {"weights": weights, "optimizer": self._optimizer.state_dict()}
         torch.save(state, directory / "state.pt")
 
     def load_state(self, directory: Path) -> None:
         """See `Engine.load_state`."""
         state = torch.load(directory / "state.pt", map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["weights"], strict=False)
+        self._module.load_state_dict(state["weights"], strict=False)
         self._optimizer.load_state_dict(state["optimizer"])
 
     def export(self, directory: Path) -> None:
         """See `Engine.export`."""
-        export_model(self.model, self._tokenizer, directory)
+        export_model(self._module, self._tokenizer, directory)
 
 
 def set_learning_rate(optimizer: Any, lr: float) -> None:

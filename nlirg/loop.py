@@ -9,15 +9,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from nlirg.batching import EncodedCorpus, WindowReader
+from nlirg.batching import EncodedCorpus, Row, WindowReader
 from nlirg.config import TrainConfig
 from nlirg.engine import Engine
 from nlirg.errors import InputError
-from nlirg.loss import WindowLoss, normalizer, window_loss
-from nlirg.schedule import learning_rate, sample_order, step_seed
-from nlirg.tally import Tally
-from nlirg.windows import Schedule
+from nlirg.gradient_check import GradientCheck
+from nlirg.loss import normalizer
+from nlirg.objective import Objective, WindowsLoss
+from nlirg.schedule import Plan, learning_rate, step_seed
+from nlirg.tally import StepRecord, Tally
+from nlirg.validation import Validator
+
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,34 @@ class Progress:
         skipped_steps: steps that changed nothing: every token discarded, or the gradient not
             finite.
         seconds: time spent in them.
+        best_loss: lowest validation loss so far, nats per token; None before the first.
+        best_step: the step it was measured after.
+        stale: validations since then.
     """
 
     step: int = 0
     trained_tokens: int = 0
     skipped_steps: int = 0
     seconds: float = 0.0
+    best_loss: float | None = None
+    best_step: int = 0
+    stale: int = 0
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What the loop calls on every rank, in the same order.
+
+    Attributes:
+        log: one record every `log_every` steps, at every validation and checkpoint, and at the
+            end.
+        checkpoint: whenever one is due, except at the end.
+        best: after a validation better than all before.
+    """
+
+    log: Callable[[Record], None]
+    checkpoint: Callable[[Progress], None]
+    best: Callable[[Progress], None]
 
 
 class Trainer:
@@ -46,13 +73,14 @@ class Trainer:
 
     Args:
         engine: this rank's engine; its state must match `progress`.
-        corpus: the same on every rank.
+        corpus: what is trained, the same on every rank.
         config: settings of the run.
         seed: of sample order and dropout.
         progress: where to continue.
+        held_out: what is validated on; required by `config.validation`.
 
     Raises:
-        InputError: if the corpus has no trained token.
+        InputError: if the corpus has no trained token, or the model cannot do what `config` asks.
     """
 
     def __init__(
@@ -62,31 +90,29 @@ class Trainer:
         config: TrainConfig,
         seed: int,
         progress: Progress | None = None,
+        held_out: EncodedCorpus | None = None,
     ) -> None:
         self._engine, self._config, self._seed = engine, config, seed
         self.progress = progress or Progress()
-        order = sample_order(len(corpus), config.epochs, seed)
-        windows = corpus.windows_per_sample(config.token_batch)
-        self._schedule = Schedule(windows, order, config.batch_size)
-        if not self._schedule.total_steps:
+        self._plan = Plan(corpus.n_trained, config, seed)
+        if not self._plan.total_steps:
             raise InputError(
                 "no trained token in the encoded corpus: every answer was empty, quarantined, or "
                 "cut off by encode.max_length"
             )
-        whole = self._schedule.total_steps
-        self.total_steps = min(whole, config.max_steps or whole)
-        self._reader = WindowReader(corpus, config.token_batch)
-        self._tally = Tally()
+        self.objective = Objective(engine, config)
+        self._reader = WindowReader(corpus, self._plan.rule)
+        self._tally = Tally(corpus.task_types)
+        self._check = GradientCheck(engine, self.objective)
+        self._validator = None if held_out is None else Validator(self.objective, engine, held_out)
 
-    def run(
-        self, log: Callable[[dict[str, Any]], None], checkpoint: Callable[[Progress], None]
-    ) -> Progress:
-        """Train to the end.
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self._plan.total_steps
 
-        Args:
-            log: called on every rank with one record every `log_every` steps, at every
-                checkpoint, and at the end.
-            checkpoint: called on every rank every `checkpoint_every` steps, except at the end.
+    def run(self, callbacks: Callbacks) -> Progress:
+        """Train to the end, or until validation has not improved for `patience` times.
 
         Returns:
             The final progress.
@@ -94,40 +120,116 @@ class Trainer:
         Raises:
             InputError: if not one step could change the model.
         """
-        while self.progress.step < self.total_steps:
+        while self.progress.step < self.total_steps and not self._exhausted():
             self._step()
-            saves = self._due(self._config.checkpoint_every)
-            last = self.progress.step == self.total_steps
-            if last or saves or self._due(self._config.log_every):
-                log(self._record())
-            if saves and not last:
-                checkpoint(self.progress)
-        if self.progress.skipped_steps == self.total_steps:
+            self._after_step(callbacks)
+        if self.progress.skipped_steps == self.progress.step:
             raise InputError(
-                f"none of the {self.total_steps} steps could change the model: every token's "
-                "loss was discarded or not finite; check train.model and the corpus"
+                f"none of the {self.progress.step} steps could change the model: every token's "
+                "loss was discarded, or the gradient was not finite; check model and corpus"
             )
         return self.progress
 
-    def _due(self, every: int) -> bool:
-        return self.progress.step % every == 0
+    def _exhausted(self) -> bool:
+        validation = self._config.validation
+        patience = validation.patience if validation else None
+        return patience is not None and self.progress.stale >= patience
+
+    def _after_step(self, callbacks: Callbacks) -> None:
+        """Validate, log and save, each where it is due."""
+        step, last = self.progress.step, self.progress.step == self.total_steps
+        loss, better = self._validate(last), False
+        if loss is not None:
+            better = self.progress.best_loss is None or loss < self.progress.best_loss
+            self.progress = (
+                replace(self.progress, best_loss=loss, best_step=step, stale=0)
+                if better
+                else replace(self.progress, stale=self.progress.stale + 1)
+            )
+        last = last or self._exhausted()
+        saves = self._plan.saves(step)
+        if last or saves or loss is not None or step % self._config.log_every == 0:
+            callbacks.log(self._record(loss))
+        if better:
+            callbacks.best(self.progress)
+        if saves and not last:
+            callbacks.checkpoint(self.progress)
+
+    def _validate(self, last: bool) -> float | None:
+        validation = self._config.validation
+        if self._validator is None or validation is None:
+            return None
+        due = last or self.progress.step % validation.every == 0
+        return self._validator.loss() if due else None
 
     def _step(self) -> None:
-        """Train one window of each of this rank's slots."""
+        """Train the windows of this rank's slots, in one or more micro-batches."""
         started = time.perf_counter()
         done, engine = self.progress, self._engine
         torch.manual_seed(step_seed(self._seed, done.step, engine.rank))
-        loss = self._forward(done.step)
-        n = normalizer(self._config.normalizer, loss.weights, loss.loss)
-        total = float(engine.all_reduce_sum(n))
-        norm = math.nan
-        if total > 0:
-            # The engine averages over ranks, the objective is a sum over them.
-            engine.backward(loss.weighted_sum * (engine.world_size / total))
-            norm = engine.step(learning_rate(done.step, self.total_steps, self._config))
-        applied = math.isfinite(norm)
-        seconds = time.perf_counter() - started
-        self._tally.add(loss, total, norm if applied else None, seconds)
+        # Gradients are scaled by the number of tokens, which is known; N may depend on losses.
+        scale = engine.world_size / self._plan.tokens(done.step)
+        *early, final = self._plan.micro_batches(done.step, self._rows, engine.world_size)
+        parts = [self._check.loss(done.step, rows, scale) for rows in early]
+        for part in parts:
+            engine.backward(part.tokens.objective, last=False)
+        parts.append(self._check.loss(done.step, final, scale))
+        n, live = self._sums(parts)
+        norm, factor = math.nan, 0.0
+        if live:
+            factor = self._plan.tokens(done.step) / n
+            engine.backward(parts[-1].tokens.objective)
+            rate = learning_rate(done.step, self.total_steps, self._config)
+            norm = engine.step(rate, factor)
+        self._account(parts, norm, factor, time.perf_counter() - started)
+
+    def _rows(self, step: int) -> list[Row]:
+        """This rank's windows in one step of the schedule."""
+        engine, slots = self._engine, self._config.batch_size
+        return [
+            self._reader.row(entry, step, slots)
+            for entry in self._plan.schedule.at(step)
+            if entry.slot % engine.world_size == engine.rank
+        ]
+
+    def _sums(self, parts: list[WindowsLoss]) -> tuple[float, float]:
+        """The step's normalizer, and its tokens of positive weight, over all ranks."""
+        name = self._config.normalizer
+        zero = torch.zeros(2, dtype=torch.float64, device=self._engine.device)
+        local: Tensor = sum(
+            (
+                torch.stack(
+                    [
+                        normalizer(name, part.tokens.weights, part.tokens.loss),
+                        (part.tokens.weights > 0).sum().float(),
+                    ]
+                ).double()
+                for part in parts
+            ),
+            start=zero,
+        )
+        n, live = self._engine.all_reduce_sum(local).tolist()
+        return n, live
+
+    def _account(
+        self, parts: list[WindowsLoss], norm: float, factor: float, seconds: float
+    ) -> None:
+        """Move the progress on, and keep what the next log record needs."""
+        done, applied = self.progress, math.isfinite(norm)
+        objective = torch.stack([part.tokens.objective.detach() for part in parts]).sum()
+        self._tally.add(
+            StepRecord(
+                loss=torch.cat([part.tokens.loss for part in parts]),
+                weights=torch.cat([part.tokens.weights for part in parts]),
+                tasks=torch.cat([part.tasks for part in parts]),
+                objective=objective * (factor / self._engine.world_size),
+                trained=applied,
+                grad_norm=norm if applied else None,
+                processed_tokens=sum(part.processed for part in parts),
+                padded_tokens=sum(part.padded for part in parts),
+                seconds=seconds,
+            )
+        )
         self.progress = replace(
             done,
             step=done.step + 1,
@@ -135,34 +237,26 @@ class Trainer:
             seconds=done.seconds + seconds,
         )
 
-    def _forward(self, step: int) -> WindowLoss:
-        """Loss of this rank's trained tokens of a step."""
-        engine = self._engine
-        active = self._schedule.at(step)
-        mine = [entry for entry in active if entry.slot % engine.world_size == engine.rank]
-        batch = self._reader.batch(mine).to(engine.device)
-        logits = engine.logits(batch)
-        loss = window_loss(logits[batch.rows, batch.columns], batch.targets, self._config.weighting)
-        if mine:
-            return loss
-        # Tie the objective to the forward, so that the backward's collectives happen here too.
-        return loss._replace(weighted_sum=logits.float().sum() * 0)
-
-    def _record(self) -> dict[str, Any]:
+    def _record(self, validation_loss: float | None) -> Record:
         """Summarize the steps since the last record, over all ranks."""
         summary = self._tally.flush(self._engine)
-        tokens = summary.pop("tokens")
-        seconds = summary.pop("seconds")
+        tokens, seconds = summary.pop("tokens"), summary.pop("seconds")
+        processed = summary.pop("processed_tokens")
         trained = self.progress.trained_tokens + tokens
         self.progress = replace(self.progress, trained_tokens=trained)
         step = self.progress.step
-        return {
+        record = {
             "step": step,
             "total_steps": self.total_steps,
-            "epoch": step * self._config.epochs / self._schedule.total_steps,
+            "epoch": self._plan.epoch(step),
             **summary,
             "lr": learning_rate(step - 1, self.total_steps, self._config),
             "trained_tokens": trained,
             "tokens_per_s": tokens / seconds,
+            "processed_tokens_per_s": processed / seconds,
             "skipped_steps": self.progress.skipped_steps,
         }
+        if validation_loss is not None:
+            record["validation_loss"] = validation_loss
+        cosine = self._check.cosine()
+        return record if cosine is None else record | {"gradient_cosine": cosine}

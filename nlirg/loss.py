@@ -1,32 +1,262 @@
-"""Token loss, entropy, and the weighted loss of one window."""
+"""Token loss, entropy, and the weighted loss of the trained tokens of a batch."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nlirg.config import Weighting
-from nlirg.weights import token_weights
+from nlirg.weights import TokenStats, token_weights, top_entropy
 
 Normalizer = Literal["tokens", "nonzero", "weights"]
 
+# Logits held at a time, in elements. On a GPU fewer, larger chunks: each of them adds to the whole
+# weight gradient; on a CPU a chunk should stay near the caches.
+CHUNK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 28}
 
-class WindowLoss(NamedTuple):
-    """The loss of n trained tokens of one window.
+
+class TokenLoss(NamedTuple):
+    """The loss of n trained tokens.
 
     Attributes:
-        weighted_sum: sum of weight * loss, float32 scalar, differentiable with respect to the
-            logits. The step's loss is its sum over windows / the step's normalizer.
+        objective: scale * sum of weight * loss, float32 scalar, differentiable. With scale 1 the
+            step's loss is its sum over batches, slots and ranks / the step's normalizer.
         loss: unweighted token losses in nats, float32 [n], detached.
         weights: token weights, float32 [n], detached.
     """
 
-    weighted_sum: Tensor
+    objective: Tensor
     loss: Tensor
     weights: Tensor
+
+
+class Head(NamedTuple):
+    """What makes logits [n, V] of inputs: `inputs @ weight.T + bias`.
+
+    Attributes:
+        inputs: [n, H] hidden states; or logits [n, V], if there is no weight.
+        weight: [V, H] of the output head, or None.
+        bias: [V] or None.
+    """
+
+    inputs: Tensor
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+
+    def logits(self, rows: slice) -> Tensor:
+        """Logits of some rows, float32; a new tensor."""
+        inputs = self.inputs[rows]
+        if self.weight is None:
+            return inputs.to(torch.float32, copy=True)
+        return F.linear(inputs.to(self.weight.dtype), self.weight, self.bias).float()
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of logits of a row."""
+        return (self.inputs.shape[-1] if self.weight is None else len(self.weight)) or 1
+
+
+@dataclass(frozen=True)
+class TokenTargets:
+    """What n trained tokens are to become, and what their weights may depend on.
+
+    Attributes:
+        ids: int64 [n] token ids.
+        weighting: settings of the weighting.
+        base_loss: float32 [n] losses under the base model, for weightings that ask for them.
+        windows: int64 [n] window of each token, for weightings that ask for it.
+        teacher: the teacher's head at the same tokens, without gradient; None without one.
+        label_share: c, the label's share beside the teacher's (1 without a teacher).
+        scale: that the objective is multiplied by. Known beforehand it costs nothing; at backward
+            it would be one more pass over the gradient of the head's weight.
+    """
+
+    ids: Tensor
+    weighting: Weighting
+    base_loss: Tensor | None = None
+    windows: Tensor | None = None
+    teacher: Head | None = None
+    label_share: float = 1.0
+    scale: float = 1.0
+
+    def weights(self, loss: Tensor, logits: Tensor | None, rows: slice) -> Tensor:
+        """Weights of some rows from their losses [m] and logits [m, V]."""
+        entropy = None
+        if self.weighting.name == "eaft" and logits is not None:
+            entropy = top_entropy(logits)
+        base = None if self.base_loss is None else self.base_loss[rows]
+        windows = None if self.windows is None else self.windows[rows]
+        return token_weights(TokenStats(loss, entropy, base, windows), self.weighting)
+
+
+def token_loss(head: Head, targets: TokenTargets) -> TokenLoss:
+    """Weighted loss of trained tokens, without ever holding the logits of all of them.
+
+    Logits are made in chunks of rows. With a chunk at hand its losses, its weights and the
+    gradient of its weighted loss are computed in place, and only the gradient with respect to
+    `head.inputs` and `head.weight` is kept, until backward scales it (the idea of Liger Kernel's
+    fused linear cross-entropy, arXiv 2410.10989, with token weights that depend on the losses). A
+    head that needs no gradient costs none.
+
+    Weights are constants of the step: they are taken from the losses without gradient. A token
+    that is discarded (over the deadline, NaN, infinite) adds exactly 0 to loss and gradient.
+
+    With a teacher a token's objective is (1 - c) CE(teacher) + c CE(label), weighted by the
+    weight of the label's loss.
+
+    Args:
+        head: logits of the n tokens, or what they are made of.
+        targets: labels, weighting, and a teacher if there is one.
+    """
+    loss = torch.empty(len(targets.ids), dtype=torch.float32, device=head.inputs.device)
+    weights = torch.empty_like(loss)
+    if not torch.is_grad_enabled():
+        head = Head(*(None if t is None else t.detach() for t in head))  # type: ignore[arg-type]
+    objective: Tensor = _TokenLoss.apply(*head, targets, loss, weights)
+    return TokenLoss(objective, loss, weights)
+
+
+class _TokenLoss(torch.autograd.Function):
+    """Computes the gradient in the forward, where the logits are."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        targets: TokenTargets,
+        loss: Tensor,
+        weights: Tensor,
+    ) -> Tensor:
+        head = Head(inputs, weight, bias)
+        gradients = _Gradients(head, ctx.needs_input_grad[:3])
+        # A shuffle needs the losses of its whole window before the first weight is known.
+        given = _shuffled_weights(head, targets) if targets.weighting.name == "random" else None
+        total = torch.zeros((), dtype=torch.float32, device=inputs.device)
+        for rows in _chunks(len(targets.ids), head.vocabulary, inputs.device.type):
+            logits = head.logits(rows)
+            normal, loss[rows] = _cross_entropy(logits, targets.ids[rows])
+            known = targets.weights(loss[rows], logits, rows) if given is None else given[rows]
+            weights[rows] = known
+            total += _objective(logits, normal, loss[rows], known, targets, rows)
+            if gradients:
+                by_logits = _logit_gradient(logits, normal, known, targets, rows)
+                gradients.add(rows, by_logits, kept=known > 0)
+        ctx.gradients = gradients
+        return total.mul_(targets.scale)
+
+    @staticmethod
+    def backward(ctx: Any, *scales: Tensor) -> tuple[Tensor | None, ...]:
+        return (*ctx.gradients.scaled(scales[0]), None, None, None)
+
+
+class _Gradients:
+    """Gradients of the weighted sum with respect to a head's inputs, weight and bias."""
+
+    def __init__(self, head: Head, needed: tuple[bool, bool, bool]) -> None:
+        self._head, self._needed = head, needed
+        self._inputs = torch.empty_like(head.inputs) if needed[0] else None
+        self._weight: Tensor | None = None
+        self._bias: Tensor | None = None
+
+    def __bool__(self) -> bool:
+        """Whether any gradient is wanted."""
+        return any(self._needed)
+
+    def add(self, rows: slice, gradient: Tensor, kept: Tensor) -> None:
+        """Take in the gradient [m, V] by the logits of some rows; it is 0 where not `kept` [m]."""
+        inputs, weight, _ = self._head
+        if weight is not None:
+            gradient = gradient.to(weight.dtype)
+        if self._inputs is not None:
+            self._inputs[rows] = gradient if weight is None else gradient @ weight
+        if self._needed[1]:
+            # A discarded token's hidden state may be NaN, and 0 * NaN is NaN.
+            inside = torch.where(kept[:, None], inputs[rows].to(gradient.dtype), 0.0)
+            self._weight = _accumulated(self._weight, gradient, inside)
+        if self._needed[2]:
+            summed = gradient.sum(0)
+            self._bias = summed if self._bias is None else self._bias + summed
+
+    def scaled(self, scale: Tensor) -> list[Tensor | None]:
+        """The gradients times the scalar that backward arrives with."""
+        found = [self._inputs, self._weight, self._bias]
+        for index, wanted in enumerate(self._needed):
+            # A rank without tokens takes part in reducing the gradient all the same.
+            if wanted and found[index] is None:
+                found[index] = torch.zeros_like(self._head[index])  # type: ignore[arg-type]
+        # Reading a scalar back would wait for a GPU; there the pass costs nothing.
+        if scale.device.type == "cpu" and scale.item() == 1:
+            return found
+        return [None if gradient is None else gradient.mul_(scale) for gradient in found]
+
+
+def _accumulated(total: Tensor | None, gradient: Tensor, inputs: Tensor) -> Tensor:
+    """Add gradient.T @ inputs; sums of several half-precision products are kept in float32."""
+    if total is None:
+        return gradient.T @ inputs
+    if total.dtype == torch.float32 == gradient.dtype:
+        return total.addmm_(gradient.T, inputs)
+    return total.float().add_(gradient.T @ inputs)
+
+
+def _chunks(rows: int, vocabulary: int, device: str) -> Iterator[slice]:
+    size = max(1, CHUNK_ELEMENTS.get(device, CHUNK_ELEMENTS["cuda"]) // vocabulary)
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
+
+
+def _cross_entropy(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Log of the normaliser [m] and loss [m] of each row."""
+    normal = logits.logsumexp(-1)
+    return normal, normal - logits.gather(-1, ids[:, None]).squeeze(-1)
+
+
+def _objective(
+    logits: Tensor,
+    normal: Tensor,
+    loss: Tensor,
+    weights: Tensor,
+    targets: TokenTargets,
+    rows: slice,
+) -> Tensor:
+    """Sum of weight * objective of some rows; 0 for those of weight 0, whatever their loss."""
+    objective = loss
+    if targets.teacher is not None:
+        teacher = targets.teacher.logits(rows).softmax(-1).to(logits.device)
+        ce = normal - (teacher * logits).sum(-1)
+        objective = (1 - targets.label_share) * ce + targets.label_share * loss
+    return torch.where(weights > 0, weights * objective, 0.0).sum()
+
+
+def _logit_gradient(
+    logits: Tensor, normal: Tensor, weights: Tensor, targets: TokenTargets, rows: slice
+) -> Tensor:
+    """Gradient of the weighted sum with respect to the logits, written over them."""
+    gradient = logits.sub_(normal[:, None]).exp_()
+    if targets.teacher is not None:
+        teacher = targets.teacher.logits(rows).softmax(-1).to(logits.device)
+        gradient -= teacher.mul_(1 - targets.label_share)
+    share = torch.full_like(normal, -targets.label_share)
+    gradient.scatter_add_(-1, targets.ids[rows, None], share[:, None])
+    gradient.mul_(weights[:, None] * targets.scale)
+    return gradient.masked_fill_((weights == 0)[:, None], 0.0)
+
+
+def _shuffled_weights(head: Head, targets: TokenTargets) -> Tensor:
+    """Weights from the losses of all tokens, which takes one more pass over the logits."""
+    losses = [
+        _cross_entropy(head.logits(rows), targets.ids[rows])[1]
+        for rows in _chunks(len(targets.ids), head.vocabulary, head.inputs.device.type)
+    ]
+    whole = slice(0, len(targets.ids))
+    return targets.weights(torch.cat([head.inputs.new_empty(0).float(), *losses]), None, whole)
 
 
 @torch.no_grad()
@@ -55,34 +285,10 @@ def token_loss_entropy(logits: Tensor, targets: Tensor, chunk: int = 1024) -> tu
     return loss, entropy
 
 
-def window_loss(logits: Tensor, targets: Tensor, weighting: Weighting) -> WindowLoss:
-    """Weighted loss of one window's trained tokens.
-
-    Weights are taken from the losses without gradient, and only rows of positive weight are
-    differentiated: a token that is discarded (over the deadline, NaN, infinite) adds nothing to
-    the loss and exactly 0 to the gradient, where 0 * NaN would be NaN.
-
-    Args:
-        logits: [n, V], any float type; row t predicts targets[t].
-        targets: [n], int64 token ids.
-        weighting: settings of the weighting.
-
-    Returns:
-        The weighted sum with its token losses and weights.
-    """
-    with torch.no_grad():
-        loss = F.cross_entropy(logits.float(), targets, reduction="none")
-        weights = token_weights(loss, weighting)
-        kept = weights.nonzero().squeeze(-1)
-    live = F.cross_entropy(logits[kept].float(), targets[kept], reduction="none")
-    return WindowLoss((weights[kept] * live).sum(), loss, weights)
-
-
 def normalizer(name: Normalizer, weights: Tensor, loss: Tensor) -> Tensor:
-    """This window's part of N, by which the sum of weighted losses of a step is divided.
+    """This batch's part of N, by which the sum of weighted losses of a step is divided.
 
-    Parts of all windows, slots and ranks of the step add up to its N; N is 0 when every token of
-    the step was discarded, and the caller must then divide by 1.
+    Parts of all batches, slots and ranks of the step add up to its N.
 
     Args:
         name: `tokens` (all trained tokens), `nonzero` (tokens whose weighted loss is not 0, as

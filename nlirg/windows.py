@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -30,23 +31,59 @@ class SlotWindow(NamedTuple):
     window: int
 
 
-def window_spans(labels: np.ndarray, token_batch: int | Literal["all"]) -> list[Window]:
-    """Cut a sample's trained tokens, in order, into windows of `token_batch` tokens.
+@dataclass(frozen=True)
+class WindowRule:
+    """How a sample's trained tokens, in order, are cut into windows.
 
-    The last window is shorter; no trained token is dropped. A window that crosses an untrained
-    gap (the next user turn) spans it. Position 0 is never trained: nothing predicts it.
+    Windows have `token_batch` tokens; the last is shorter, and no trained token is dropped. The
+    reference implementation trains the first token_batch - 1 tokens of every window, and nothing
+    of a remainder that does not fill one. It counts one token more than we do, the newline that
+    its chat template puts after the end-of-turn; that token is never trained there either.
+    `reference_compat` reproduces this.
 
-    Args:
-        labels: [T] token ids, `IGNORE` where a token is not trained.
+    Attributes:
         token_batch: trained tokens per window, or `all` for one window per sample.
-
-    Returns:
-        Windows in order; none if no token is trained.
+        reference_compat: cut as the reference does.
     """
-    trained = np.flatnonzero(np.asarray(labels)[1:] != IGNORE) + 1
-    size = token_batch if isinstance(token_batch, int) else max(len(trained), 1)
-    pieces = [trained[start : start + size] for start in range(0, len(trained), size)]
-    return [Window(int(piece[0]), int(piece[-1]) + 1) for piece in pieces]
+
+    token_batch: int | Literal["all"]
+    reference_compat: bool = False
+
+    def count(self, n_trained: np.ndarray) -> np.ndarray:
+        """Number of windows of samples with so many trained tokens, int64 of the same shape."""
+        trained = np.asarray(n_trained, dtype=np.int64)
+        if not isinstance(self.token_batch, int):
+            return (trained > 0).astype(np.int64)
+        if self.reference_compat:
+            return np.where(trained > 0, np.maximum((trained + 1) // self.token_batch, 1), 0)
+        return -(-trained // self.token_batch)
+
+    def tokens(self, n_trained: np.ndarray, window: np.ndarray) -> np.ndarray:
+        """Number of tokens that window number `window` of such samples trains; int64."""
+        trained = np.asarray(n_trained, dtype=np.int64)
+        if not isinstance(self.token_batch, int):
+            return trained
+        size = self.token_batch - int(self.reference_compat)
+        return np.clip(trained - window * self.token_batch, 0, size)
+
+    def windows(self, labels: np.ndarray) -> list[Window]:
+        """Windows of one sample in order; none if no token is trained.
+
+        A window that crosses an untrained gap (the next user turn) spans it. Position 0 is never
+        trained: nothing predicts it.
+
+        Args:
+            labels: [T] token ids, `IGNORE` where a token is not trained.
+        """
+        trained = np.flatnonzero(np.asarray(labels)[1:] != IGNORE) + 1
+        numbers = np.arange(int(self.count(np.array(len(trained)))))
+        step = self.token_batch if isinstance(self.token_batch, int) else max(len(trained), 1)
+        sizes = self.tokens(np.array(len(trained)), numbers)
+        pieces = [
+            trained[number * step : number * step + size]
+            for number, size in zip(numbers, np.broadcast_to(sizes, numbers.shape), strict=True)
+        ]
+        return [Window(int(piece[0]), int(piece[-1]) + 1) for piece in pieces]
 
 
 class Schedule:
@@ -84,6 +121,22 @@ class Schedule:
             for begins, samples in zip(self._starts, self._samples, strict=True)
         ]
         self.total_steps = max((int(ends[-1]) for ends in self._ends if len(ends)), default=0)
+
+    def tokens(self, rule: WindowRule, n_trained: np.ndarray) -> np.ndarray:
+        """Trained tokens of every step over all slots, int64 [total_steps].
+
+        Args:
+            rule: that the windows were counted by.
+            n_trained: trained tokens of every sample, by sample index.
+        """
+        total = np.zeros(self.total_steps, dtype=np.int64)
+        for samples, starts, ends in zip(self._samples, self._starts, self._ends, strict=True):
+            windows = ends - starts
+            # A slot's visits follow one another without a gap, from step 0.
+            number = np.arange(int(windows.sum())) - np.repeat(starts, windows)
+            trained = np.repeat(np.asarray(n_trained)[samples], windows)
+            total[: len(number)] += rule.tokens(trained, number)
+        return total
 
     def at(self, step: int) -> list[SlotWindow]:
         """Return what the slots train in a step, in the order of slots; O(log n) per slot.

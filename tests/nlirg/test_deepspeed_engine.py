@@ -6,10 +6,11 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
 
+from nlirg import objective
 from nlirg.batching import EncodedCorpus
 from nlirg.config import LoraConfig, TrainConfig
 from nlirg.engine import TorchEngine, set_seed
-from nlirg.loop import Trainer
+from nlirg.loop import Callbacks, Trainer
 from nlirg.lora import add_lora
 from nlirg.models import load_model, load_tokenizer
 from nlirg.windows import IGNORE
@@ -48,9 +49,9 @@ def corpus():
 
 
 def deepspeed_engine(path, config):
-    from nlirg.deepspeed_engine import DeepSpeedEngine
+    from nlirg.deepspeed_engine import DeepSpeedEngine, ModelSource
 
-    return DeepSpeedEngine(str(path), "base", config, seed=7)
+    return DeepSpeedEngine(ModelSource(str(path), "base"), config, seed=7)
 
 
 def torch_engine(path, config):
@@ -63,7 +64,8 @@ def torch_engine(path, config):
 
 def run(engine, config, progress=None, checkpoint=lambda progress: None):
     records = []
-    Trainer(engine, corpus(), config, 7, progress).run(records.append, checkpoint)
+    callbacks = Callbacks(records.append, checkpoint, lambda progress: None)
+    Trainer(engine, corpus(), config, 7, progress).run(callbacks)
     return records
 
 
@@ -127,23 +129,27 @@ def test_bf16_keeps_updates_smaller_than_a_bf16_step(tiny_model_dir, tmp_path, s
 
 
 @pytest.mark.parametrize("stage", [0, 1, 3])
-def test_a_skipped_step_changes_nothing_and_training_goes_on(tiny_model_dir, tmp_path, stage):
+def test_a_skipped_step_changes_nothing_and_training_goes_on(
+    tiny_model_dir, tmp_path, monkeypatch, stage
+):
     config = CONFIG.model_copy(update={"zero_stage": stage, "max_steps": 3, "log_every": 1})
     engine = deepspeed_engine(tiny_model_dir, config)
-    forward, calls = engine.logits, []
+    calls = []
 
-    def poisoned(batch):
-        calls.append(batch)
-        return forward(batch) * (torch.nan if len(calls) in (1, 2) else 1.0)
+    def poisoned(module, args, hidden):
+        calls.append(len(calls))
+        return hidden * (torch.nan if len(calls) in (1, 2) else 1.0)
 
-    engine.logits = poisoned
+    monkeypatch.setitem(objective.FORWARD_OVERHEAD, "cpu", 1_000_000)  # one forward a step
+    engine._engine.module.model.norm.register_forward_hook(poisoned)
     before = exported(engine, tmp_path / "before")
     seen = []
 
     def log(record):
         seen.append((record["skipped_steps"], exported(engine, tmp_path / str(len(calls)))))
 
-    Trainer(engine, corpus(), config, 7).run(log, lambda progress: None)
+    callbacks = Callbacks(log, lambda progress: None, lambda progress: None)
+    Trainer(engine, corpus(), config, 7).run(callbacks)
     assert [skipped for skipped, _ in seen] == [1, 2, 2]
     assert all(torch.equal(value, before[name]) for name, value in seen[1][1].items())
     assert any(not torch.equal(value, before[name]) for name, value in seen[2][1].items())

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from nlirg import objective
 from nlirg.batching import EncodedCorpus
 from nlirg.config import LoraConfig, NlirgWeighting, TrainConfig
-from nlirg.engine import TorchEngine
+from nlirg.engine import TorchEngine, clip_gradients
 from nlirg.errors import InputError
-from nlirg.loop import Progress, Trainer
+from nlirg.loop import Callbacks, Progress, Trainer
 from nlirg.lora import add_lora
 from nlirg.models import load_model
 from nlirg.weights import nlirg_weights
@@ -46,22 +47,27 @@ def engine(path, config=CONFIG, kind=TorchEngine):
 
 
 def weights(engine):
-    return {name: p.detach().clone() for name, p in engine.model.named_parameters()}
+    return {name: p.detach().clone() for name, p in engine._module.named_parameters()}
 
 
 def run(engine, config=CONFIG, progress=None, checkpoint=lambda progress: None, data=None):
     records = []
     trainer = Trainer(engine, data or corpus(), config, 7, progress)
-    trainer.run(records.append, checkpoint)
+    trainer.run(callbacks(records.append, checkpoint))
     return records, trainer
+
+
+def callbacks(log=lambda record: None, checkpoint=lambda progress: None, best=lambda p: None):
+    return Callbacks(log, checkpoint, best)
 
 
 class FixedGradient(TorchEngine):
     """Keeps the first step's gradient instead of updating."""
 
-    def step(self, lr):
-        self.gradient = {n: p.grad.clone() for n, p in self.model.named_parameters()}
-        self.model.zero_grad()
+    def step(self, lr, factor=1.0):
+        clip_gradients(self._trainable, None, factor)
+        self.gradient = {n: p.grad.clone() for n, p in self._module.named_parameters()}
+        self._module.zero_grad()
         return 1.0
 
 
@@ -70,7 +76,7 @@ def whole_sequence_gradient(path, data, config):
     model = load_model(str(path), torch.float32)
     trainer = Trainer(FixedGradient(model, None, config), data, config, 7)
     weighted, counted = 0.0, 0
-    for entry in trainer._schedule.at(0):
+    for entry in trainer._plan.schedule.at(0):
         row = data.rows[entry.sample]
         positions = np.flatnonzero(row["labels"] != IGNORE)
         first = entry.window * config.token_batch
@@ -108,10 +114,10 @@ class ThreadRank(TorchEngine):
         self.shared.wait()
         return total
 
-    def step(self, lr):
+    def step(self, lr, factor=1.0):
         for parameter in self._trainable:
             parameter.grad = self.all_reduce_sum(parameter.grad) / self.world_size
-        return super().step(lr)
+        return super().step(lr, factor)
 
 
 def run_ranks(path, world_size, config):
@@ -145,7 +151,7 @@ def test_two_runs_are_bit_identical_and_the_seed_matters(tiny_model_dir):
     run(first, config)
     torch.manual_seed(99)  # the surroundings' random state must not matter
     run(second, config)
-    Trainer(other, corpus(), config, 8).run(lambda record: None, lambda progress: None)
+    Trainer(other, corpus(), config, 8).run(callbacks())
     changed = False
     for name, value in weights(first).items():
         assert torch.equal(value, weights(second)[name]), name
@@ -174,8 +180,9 @@ def test_a_resumed_run_ends_bit_identical(tiny_model_dir, tmp_path, lora):
         for name, value in weights(whole).items():
             assert torch.equal(value, weights(resumed)[name]), name
         expected = [record for record in records if record["step"] > progress.step]
+        measured = dict.fromkeys(("tokens_per_s", "processed_tokens_per_s", "memory_gb"))
         for mine, theirs in zip(later, expected, strict=True):
-            assert mine | {"tokens_per_s": 0} == theirs | {"tokens_per_s": 0}
+            assert mine | measured == theirs | measured
         assert replace(again.progress, seconds=0) == replace(trainer.progress, seconds=0)
 
 
@@ -197,22 +204,32 @@ def test_training_lowers_the_loss(tiny_model_dir):
     assert records[-1]["loss"] < records[0]["loss"] - 1
 
 
+@pytest.fixture
+def one_forward_a_step(monkeypatch):
+    monkeypatch.setitem(objective.FORWARD_OVERHEAD, "cpu", 1_000_000)
+
+
 class Poisoned(TorchEngine):
-    """Gives NaN logits in chosen forwards, in all rows or in the first alone."""
+    """Gives NaN hidden states in chosen forwards, in all rows or in the first alone."""
 
     calls, poison, everywhere = 0, (), True
 
-    def logits(self, batch):
-        logits = super().logits(batch)
+    def __init__(self, model, tokenizer, config):
+        super().__init__(model, tokenizer, config)
+        model.model.norm.register_forward_hook(self._poisoned)
+
+    def _poisoned(self, module, args, hidden):
         self.calls += 1
         if self.calls - 1 not in self.poison:
-            return logits
-        poisoned = torch.zeros_like(logits)
+            return hidden
+        poisoned = torch.zeros_like(hidden)
         poisoned[: None if self.everywhere else 1] = torch.nan
-        return logits + poisoned
+        return hidden + poisoned
 
 
-def test_a_step_of_nan_losses_alone_changes_nothing_and_is_counted(tiny_model_dir):
+def test_a_step_of_nan_losses_alone_changes_nothing_and_is_counted(
+    tiny_model_dir, one_forward_a_step
+):
     config = CONFIG.model_copy(update={"max_steps": 1})
     poisoned = engine(tiny_model_dir, config, Poisoned)
     poisoned.poison = (0,)
@@ -232,14 +249,14 @@ def test_a_step_of_nan_losses_alone_changes_nothing_and_is_counted(tiny_model_di
     assert all(value.isfinite().all() for value in weights(poisoned).values())
 
 
-def test_one_nan_row_leaves_the_others_training(tiny_model_dir):
+def test_one_nan_row_leaves_the_others_training(tiny_model_dir, one_forward_a_step):
     config = CONFIG.model_copy(update={"max_steps": 3, "log_every": 1})
     poisoned = engine(tiny_model_dir, config, Poisoned)
     poisoned.poison, poisoned.everywhere = (1,), False
     before = weights(poisoned)
     records, trainer = run(poisoned, config)
     assert trainer.progress.skipped_steps == 0
-    assert records[1]["discarded"] == pytest.approx(1 / 4, abs=0.1)
+    assert 0 < records[1]["discarded"] < 0.5
     after = weights(poisoned)
     assert all(value.isfinite().all() for value in after.values())
     assert any(not torch.equal(value, before[name]) for name, value in after.items())
@@ -248,7 +265,7 @@ def test_one_nan_row_leaves_the_others_training(tiny_model_dir):
 def test_a_gradient_that_is_not_finite_is_not_applied(tiny_model_dir):
     kept = engine(tiny_model_dir)
     before = weights(kept)
-    parameter = next(kept.model.parameters())
+    parameter = next(kept._module.parameters())
     parameter.grad = torch.full_like(parameter, torch.inf)
     assert not np.isfinite(kept.step(1e-3))
     assert all(torch.equal(value, weights(kept)[name]) for name, value in before.items())

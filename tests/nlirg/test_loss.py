@@ -9,19 +9,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nlirg.config import NlirgWeighting, UniformWeighting
-from nlirg.loss import normalizer, token_loss_entropy, window_loss
+from nlirg import loss as loss_module
+from nlirg.config import (
+    DftWeighting,
+    EaftWeighting,
+    FocalWeighting,
+    NlirgWeighting,
+    RandomWeighting,
+    StmWeighting,
+    UniformWeighting,
+)
+from nlirg.loss import Head, TokenTargets, normalizer, token_loss, token_loss_entropy
 
 REFERENCE = json.loads((Path(__file__).parent / "reference_vectors.json").read_text())
 EXAMPLE = REFERENCE["sft_loss_example"]
 NLIRG, UNIFORM = NlirgWeighting(), UniformWeighting()
 
 
-def example_logits() -> Tensor:
+def example_logits(offset: float = 0.0) -> Tensor:
     """The reference example's logits [12, 11]: row t scores label t."""
     t = torch.arange(12, dtype=torch.float64)[:, None]
     v = torch.arange(11, dtype=torch.float64)
-    return 4 * torch.sin(0.7 * (t + 1) + 1.3 * (v + 1)) + 0.1 * v
+    return 4 * torch.sin(0.7 * (t + 1) + 1.3 * (v + 1) + offset) + 0.1 * v
+
+
+def window_loss(logits: Tensor, targets: Tensor, weighting):
+    return token_loss(Head(logits), TokenTargets(targets, weighting))
 
 
 def random_case(rows: int = 7, vocab: int = 13) -> tuple[Tensor, Tensor]:
@@ -34,7 +47,7 @@ def step_loss(logits: Tensor, rows: slice, weighting) -> Tensor:
     """The loss of a step that trains one window, under the reference's normalizer."""
     targets = torch.tensor(EXAMPLE["labels"])[rows]
     result = window_loss(logits[rows], targets, weighting)
-    return result.weighted_sum / normalizer("nonzero", result.weights, result.loss)
+    return result.objective / normalizer("nonzero", result.weights, result.loss)
 
 
 @pytest.mark.parametrize(("key", "weighting"), [("nlirg_true", NLIRG), ("nlirg_false", UNIFORM)])
@@ -93,11 +106,11 @@ def test_a_poisoned_row_changes_nothing_for_the_others(weighting, poison) -> Non
     clean, dirty = logits.requires_grad_(), poisoned.requires_grad_()
     expected = window_loss(clean[others], targets[others], weighting)
     result = window_loss(dirty, targets, weighting)
-    expected.weighted_sum.backward()
-    result.weighted_sum.backward()
+    expected.objective.backward()
+    result.objective.backward()
     assert clean.grad is not None
     assert dirty.grad is not None
-    torch.testing.assert_close(result.weighted_sum, expected.weighted_sum)
+    torch.testing.assert_close(result.objective, expected.objective)
     torch.testing.assert_close(dirty.grad, clean.grad)
     assert not dirty.grad[3].any()
 
@@ -105,8 +118,8 @@ def test_a_poisoned_row_changes_nothing_for_the_others(weighting, poison) -> Non
 def test_a_window_of_poison_alone_has_a_zero_gradient() -> None:
     logits = torch.full((2, 5), math.nan, requires_grad=True)
     result = window_loss(logits, torch.tensor([0, 1]), NLIRG)
-    result.weighted_sum.backward()
-    assert result.weighted_sum.item() == 0
+    result.objective.backward()
+    assert result.objective.item() == 0
     assert logits.grad is not None
     assert not logits.grad.any()
 
@@ -115,7 +128,7 @@ def test_weights_carry_no_gradient() -> None:
     logits, targets = random_case()
     logits.requires_grad_()
     result = window_loss(logits, targets, NLIRG)
-    (gradient,) = torch.autograd.grad(result.weighted_sum, logits)
+    (gradient,) = torch.autograd.grad(result.objective, logits)
     one_hot = torch.nn.functional.one_hot(targets, logits.shape[-1])
     expected = result.weights[:, None] * (logits.softmax(-1) - one_hot)
     torch.testing.assert_close(gradient, expected)
@@ -125,8 +138,140 @@ def test_low_precision_logits_are_upcast() -> None:
     logits, targets = random_case()
     low = logits.bfloat16()
     result = window_loss(low, targets, NLIRG)
-    assert result.weighted_sum.dtype == torch.float32
+    assert result.objective.dtype == torch.float32
     torch.testing.assert_close(result.loss, window_loss(low.float(), targets, NLIRG).loss)
+
+
+def test_continued_pretraining_equals_the_reference() -> None:
+    """It trains all targets, padding and document borders too, and divides by their number."""
+    case = REFERENCE["cpt_loss_example"]
+    logits, ids = example_logits()[:7], torch.tensor(case["ids"][1:])
+    for key, weighting in (("nlirg_true", NLIRG), ("nlirg_false", UNIFORM)):
+        result = window_loss(logits, ids, weighting)
+        n = normalizer("tokens", result.weights, result.loss)
+        assert (result.objective / n).item() == pytest.approx(case[key]["training_loss"], 1e-6)
+        assert result.loss.mean().item() == pytest.approx(case[key]["logged_loss"], 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("key", "weighting", "share"),
+    [
+        ("nlirg_true_weighted_loss", NLIRG, 0.5),
+        ("nlirg_false_loss", UNIFORM, 0.5),
+        ("nlirg_true_c_0.25", NLIRG, 0.25),
+    ],
+)
+def test_distillation_equals_the_reference(key, weighting, share) -> None:
+    teacher = example_logits(offset=0.4)[4:10]
+    targets = TokenTargets(
+        torch.tensor(EXAMPLE["labels"])[4:10], weighting, teacher=Head(teacher), label_share=share
+    )
+    result = token_loss(Head(example_logits()[4:10]), targets)
+    loss = result.objective / normalizer("nonzero", result.weights, result.loss)
+    assert loss.item() == pytest.approx(EXAMPLE["distillation"][key], 1e-6)
+
+
+def head_case(rows=23, width=8, vocab=37, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(rows, width, generator=generator).to(dtype).requires_grad_()
+    weight = torch.randn(vocab, width, generator=generator).to(dtype).requires_grad_()
+    bias = torch.randn(vocab, generator=generator).to(dtype).requires_grad_()
+    targets = torch.randint(0, vocab, (rows,), generator=generator)
+    teacher = Head(torch.randn(rows, vocab, generator=generator))
+    return Head(inputs, weight, bias), targets, teacher
+
+
+def gradients_of(objective, head):
+    return torch.autograd.grad(objective, [tensor for tensor in head if tensor is not None])
+
+
+WEIGHTINGS = [
+    NLIRG,
+    UNIFORM,
+    DftWeighting(),
+    EaftWeighting(),
+    FocalWeighting(),
+    StmWeighting(),
+    RandomWeighting(),
+]
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS, ids=lambda w: w.name)
+@pytest.mark.parametrize("chunk_rows", [1, 5, 100])
+@pytest.mark.parametrize("distilled", [False, True])
+def test_the_fused_loss_equals_autograd_over_whole_logits(
+    monkeypatch, weighting, chunk_rows, distilled
+) -> None:
+    head, ids, teacher = head_case()
+    monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", chunk_rows * 37)
+    targets = TokenTargets(
+        ids,
+        weighting,
+        base_loss=torch.linspace(0, 3, len(ids)),
+        windows=torch.arange(len(ids)) // 6,
+        teacher=teacher if distilled else None,
+        label_share=0.3 if distilled else 1.0,
+        scale=0.7,
+    )
+    result = token_loss(head, targets)
+    logits = head.inputs @ head.weight.T + head.bias
+    log_p = logits.log_softmax(-1)
+    loss = -log_p.gather(-1, ids[:, None]).squeeze(-1)
+    weights = targets.weights(loss.detach(), logits, slice(0, len(ids)))
+    objective = loss
+    if distilled:
+        objective = -0.7 * (teacher.inputs.softmax(-1) * log_p).sum(-1) + 0.3 * loss
+    expected = 0.7 * (weights * objective).sum()
+    torch.testing.assert_close(result.loss, loss.detach())
+    torch.testing.assert_close(result.weights, weights)
+    torch.testing.assert_close(result.objective, expected.detach())
+    found = gradients_of(3 * result.objective, head)
+    for mine, theirs in zip(found, gradients_of(3 * expected, head), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_hidden_state_of_nan_puts_none_into_the_heads_gradient(monkeypatch) -> None:
+    head, ids, _ = head_case()
+    monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", 5 * 37)
+    others = [row for row in range(len(ids)) if row != 7]
+    clean = Head(head.inputs[others], head.weight, head.bias)
+    expected = gradients_of(token_loss(clean, TokenTargets(ids[others], NLIRG)).objective, head)
+    poisoned = head.inputs.detach().clone()
+    poisoned[7] = math.nan
+    dirty = Head(poisoned.requires_grad_(), head.weight, head.bias)
+    found = gradients_of(token_loss(dirty, TokenTargets(ids, NLIRG)).objective, dirty)
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_a_frozen_head_gets_no_gradient_and_none_is_computed(monkeypatch) -> None:
+    head, ids, _ = head_case()
+    frozen = Head(head.inputs, head.weight.detach(), head.bias.detach())
+    monkeypatch.setattr(loss_module, "_accumulated", None)  # would fail if called
+    token_loss(frozen, TokenTargets(ids, NLIRG)).objective.backward()
+    assert head.inputs.grad is not None
+    assert head.weight.grad is None
+
+
+def test_without_tokens_the_gradient_is_zero_and_whole() -> None:
+    head, ids, _ = head_case()
+    empty = Head(head.inputs[:0], head.weight, head.bias)
+    result = token_loss(empty, TokenTargets(ids[:0], NLIRG))
+    assert result.objective.item() == 0
+    for gradient, tensor in zip(gradients_of(result.objective, head), head, strict=True):
+        assert gradient.shape == tensor.shape
+        assert not gradient.any()
+
+
+def test_half_precision_gradients_of_many_chunks_are_summed_in_float32(monkeypatch) -> None:
+    head, ids, _ = head_case(rows=600, dtype=torch.bfloat16)
+    monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", 37)
+    found = gradients_of(token_loss(head, TokenTargets(ids, UNIFORM)).objective, head)[1]
+    wide = Head(*(tensor.detach().float().requires_grad_() for tensor in head))
+    expected = gradients_of(token_loss(wide, TokenTargets(ids, UNIFORM)).objective, wide)[1]
+    assert found.dtype == torch.bfloat16
+    error = (found.float() - expected).norm() / expected.norm()
+    assert error < 4e-3  # one rounding of inputs and result, not six hundred
 
 
 def test_loss_and_entropy_equal_their_definitions() -> None:

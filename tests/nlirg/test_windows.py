@@ -1,12 +1,21 @@
+import json
 from collections import defaultdict
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlirg.windows import IGNORE, Schedule, SlotWindow, Window, window_spans
+from nlirg.windows import IGNORE, Schedule, SlotWindow, Window, WindowRule
+
+REFERENCE = json.loads((Path(__file__).parent / "reference_vectors.json").read_text())
+
+
+def window_spans(labels, token_batch):
+    return WindowRule(token_batch).windows(labels)
+
 
 labels_of_turns = st.lists(st.booleans(), min_size=1, max_size=60).map(
     lambda trained: np.where(trained, 7, IGNORE)
@@ -122,3 +131,35 @@ def test_a_step_needs_no_history(windows, batch_size, step) -> None:
 def test_no_samples_no_steps() -> None:
     assert Schedule([], [], 4).total_steps == 0
     assert Schedule([0, 0], [0, 1], 4).total_steps == 0
+
+
+def test_reference_compat_trains_the_references_tokens() -> None:
+    cases = REFERENCE["token_windows"]["cases"]
+    assert len(cases) == 30
+    for case in cases:
+        # Its responses end on the newline behind the end-of-turn, which we do not train.
+        labels = np.array([IGNORE] * 3 + [7] * (case["response_tokens"] - 1))
+        rule = WindowRule(case["token_size"], reference_compat=True)
+        trained, numbers = np.array(case["response_tokens"] - 1), np.arange(case["windows"])
+        assert rule.count(trained) == case["windows"]
+        assert rule.tokens(trained, numbers).sum() == case["tokens_in_loss"]
+        ranges = case["loss_ranges_half_open"]
+        if "..." not in ranges and case["token_size"] > 1:
+            spans = [[start - 3, stop - 3] for start, stop in rule.windows(labels)]
+            assert spans == ranges
+
+
+@given(
+    trained=st.lists(st.integers(0, 30), min_size=1, max_size=9),
+    token_batch=st.one_of(st.integers(1, 9), st.just("all")),
+    batch_size=st.integers(1, 4),
+)
+def test_tokens_of_every_step_equal_those_of_its_windows(trained, token_batch, batch_size) -> None:
+    rule, n_trained = WindowRule(token_batch), np.array(trained)
+    schedule = Schedule(rule.count(n_trained), np.arange(len(trained)), batch_size)
+    tokens = schedule.tokens(rule, n_trained)
+    for step in range(schedule.total_steps):
+        windows = schedule.at(step)
+        counted = [rule.tokens(n_trained[w.sample], np.array(w.window)) for w in windows]
+        assert tokens[step] == sum(counted) > 0
+    assert tokens.sum() == n_trained.sum()

@@ -1,0 +1,70 @@
+"""Loss on samples that are not trained."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from nlirg.batching import EncodedCorpus, Row
+from nlirg.engine import Engine
+from nlirg.errors import InputError
+from nlirg.objective import Objective
+from nlirg.windows import WindowRule
+
+TOKENS_PER_FORWARD = 8192
+
+
+def held_out_ids(ids: Sequence[str], count: int) -> frozenset[str]:
+    """The `count` ids of smallest hash: adding rows to a corpus moves few of them across.
+
+    Raises:
+        InputError: if nothing would be left to train.
+    """
+    if count >= len(ids):
+        raise InputError(
+            f"train.validation.rows is {count}, and the encoded corpus has {len(ids)} rows: "
+            "lower it"
+        )
+    return frozenset(sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
+
+
+class Validator:
+    """Measures the mean token loss of a held-out corpus under the model as it is.
+
+    Args:
+        objective: computes losses.
+        engine: its rank's share of the corpus is measured here.
+        corpus: the same on every rank.
+    """
+
+    def __init__(self, objective: Objective, engine: Engine, corpus: EncodedCorpus) -> None:
+        self._objective, self._engine, self._corpus = objective, engine, corpus
+        # Samples of similar length share a forward; every rank does equally many.
+        order = np.argsort([len(row["input_ids"]) for row in corpus.rows], kind="stable")
+        longest = max(len(corpus.rows[int(order[-1])]["input_ids"]), 1)
+        size = max(1, TOKENS_PER_FORWARD // longest) * engine.world_size
+        self._batches = [order[start : start + size] for start in range(0, len(order), size)]
+
+    def loss(self) -> float:
+        """Mean of the unweighted token losses in nats; infinite ones make it infinite."""
+        engine = self._engine
+        sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
+        with engine.evaluating(), torch.no_grad():
+            for batch in self._batches:
+                mine = batch[engine.rank :: engine.world_size]
+                losses = self._objective.token_losses(self._rows(mine))
+                sums[0] += losses.double().sum()
+                sums[1] += len(losses)
+        total, count = engine.all_reduce_sum(sums).tolist()
+        mean = total / max(count, 1)
+        return mean if np.isfinite(mean) else float("inf")
+
+    def _rows(self, samples: np.ndarray) -> list[Row]:
+        rows = []
+        for index in samples.tolist():
+            sample = self._corpus.sample(index)
+            rows += [Row(sample, window) for window in WindowRule("all").windows(sample.labels)]
+        return rows
