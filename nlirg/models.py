@@ -91,7 +91,24 @@ def load_model(
     if loading["missing_keys"]:
         names = sorted(loading["missing_keys"])
         raise InputError(f"model {path}: {len(names)} weights are missing, e.g. {names[0]}")
+    _restore_rotary(model)
     return model
+
+
+def _restore_rotary(model: Any) -> None:
+    """Give rotary frequencies back in float32 where they were built in half precision.
+
+    DeepSpeed's sharded construction (ZeRO 3) does so; positions would then be off by more and more,
+    and the model that is trained would not be the one that loads from its export.
+    """
+    for module in model.modules():
+        if "RotaryEmbedding" not in type(module).__name__:
+            continue
+        halves = [name for name, b in module.named_buffers(recurse=False) if b.element_size() == 2]
+        for name in halves:
+            setattr(module, name, getattr(module, name).float())
+        if halves:
+            model._init_weights(module)
 
 
 def attention_implementation(attention: str, dtype: torch.dtype | Literal["auto"]) -> str | None:

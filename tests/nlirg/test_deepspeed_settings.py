@@ -6,11 +6,13 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from transformers.integrations import HfDeepSpeedConfig
 
 from cluster.deepspeed.presets import read_deepspeed_json
 from nlirg.config import TrainConfig
 from nlirg.deepspeed_settings import BUCKET_ELEMENTS, deepspeed_settings
 from nlirg.errors import InputError
+from nlirg.models import load_model
 
 TRAIN = TrainConfig(precision="bf16", zero_stage=2, batch_size=8, num_workers=2, learning_rate=1e-4)
 
@@ -286,3 +288,25 @@ def test_deepspeed_accepts_a_file_that_leaves_everything_to_the_trainer() -> Non
     train = TrainConfig(precision="fp32", zero_stage=3, learning_rate=1e-2, max_grad_norm=1.0)
     mine = trained_by_deepspeed(train, ALL_AUTO)
     torch.testing.assert_close(mine, trained_by_torch(train), rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures("_one_rank")
+def test_a_model_sharded_as_it_is_read_predicts_as_the_whole_one(tiny_model_dir) -> None:
+    """DeepSpeed builds it in bf16, rotary frequencies included, which must stay float32."""
+    import deepspeed
+
+    train = TrainConfig(precision="bf16", zero_stage=3)
+    settings = deepspeed_settings(train, 1, True)
+    sharding = HfDeepSpeedConfig(settings)  # transformers shards while it lives
+    sharded = load_model(str(tiny_model_dir), torch.bfloat16)
+    del sharding
+    optimizer = torch.optim.AdamW(sharded.parameters())
+    engine, *_ = deepspeed.initialize(model=sharded, optimizer=optimizer, config=settings)
+    whole = load_model(str(tiny_model_dir), torch.bfloat16)
+    ids = torch.arange(5, 300)[None]
+    assert torch.equal(engine(input_ids=ids).logits, whole(input_ids=ids).logits)
+    for (name, mine), (_, theirs) in zip(
+        sharded.named_buffers(), whole.named_buffers(), strict=True
+    ):
+        assert mine.dtype == torch.float32
+        assert torch.equal(mine, theirs), name
