@@ -157,6 +157,8 @@ class _Chat:
         self.special = special_tokens(tokenizer)
         _refuse_special(self.special, messages, tools)
         self.messages, self.tools = _for_template(tokenizer, messages, tools)
+        if any("tool_calls" in message for message in self.messages) and self._joins_arguments():
+            self.messages = [_with_written_arguments(message) for message in self.messages]
 
     def trained(self) -> list[_Segment]:
         """Every answer trained.
@@ -224,18 +226,31 @@ class _Chat:
             raise BadRowError("chat template drops a function call")
         return _Segment(answer[:end], trained=True)
 
+    def _joins_arguments(self) -> bool:
+        """Whether the template joins a call's arguments to text (DeepSeek's), so needs text."""
+        try:
+            self._apply(len(self.messages), prompt=False)
+        except TypeError:
+            return True
+        except TemplateError:
+            return False  # rendering will tell
+        return False
+
     def _render(self, turns: int, *, prompt: bool) -> str:
         """The template's text of the first turns, with or without a generation prompt."""
         try:
-            text = self.tokenizer.apply_chat_template(
-                [dict(message) for message in self.messages[:turns]],
-                tools=[dict(tool) for tool in self.tools] or None,
-                tokenize=False,
-                add_generation_prompt=prompt,
-                **self.options,
-            )
+            return self._apply(turns, prompt=prompt)
         except (TemplateError, TypeError) as error:
             raise BadRowError(f"chat template refuses the messages: {error}") from None
+
+    def _apply(self, turns: int, *, prompt: bool) -> str:
+        text = self.tokenizer.apply_chat_template(
+            [dict(message) for message in self.messages[:turns]],
+            tools=[dict(tool) for tool in self.tools] or None,
+            tokenize=False,
+            add_generation_prompt=prompt,
+            **self.options,
+        )
         return str(text)
 
 
@@ -265,6 +280,17 @@ def _spelled_out(message: Mapping[str, Any]) -> Mapping[str, Any]:
     calls = _json_lines([call["function"] for call in message["tool_calls"]])
     content = message["content"] + "\n" + calls if message["content"].strip() else calls
     return {"role": message["role"], "content": content}
+
+
+def _with_written_arguments(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "tool_calls" not in message:
+        return message
+    calls = [
+        call | {"function": call["function"] | {"arguments": _json_lines([arguments])}}
+        for call in message["tool_calls"]
+        for arguments in [call["function"]["arguments"]]
+    ]
+    return {**message, "tool_calls": calls}
 
 
 def _json_lines(values: Sequence[Any]) -> str:

@@ -76,8 +76,9 @@ def parse_row(value: Any, source: str, line: int) -> Record:
         BadRowError: if the row cannot be trained on; the reason names the key.
     """
     row = _object(value)
-    record = Record(_identity(row, source, line), _messages(row), _task_type(row), _tools(row))
-    _check_turns(record.messages)
+    messages = _linked(_messages(row))
+    record = Record(_identity(row, source, line), messages, _task_type(row), _tools(row))
+    _check_turns(messages)
     _check_text(record)
     return record
 
@@ -200,6 +201,24 @@ def _calls(number: int, given: Any) -> list[dict[str, Any]]:
         called = {"name": function["name"], "arguments": arguments}
         calls.append({**link, "type": "function", "function": called})
     return calls
+
+
+def _linked(messages: Messages) -> Messages:
+    """Number the calls that have no id, and let tools' turns answer them in order.
+
+    Some templates print the ids, and refuse fewer than nine characters.
+    """
+    count = 0
+    unanswered: list[str] = []
+    for message in messages:
+        for call in message.get("tool_calls", ()):
+            call.setdefault("id", f"call{count:05d}")
+            unanswered.append(call["id"])
+            count += 1
+        if message["role"] == "tool" and unanswered:
+            answered = message.setdefault("tool_call_id", unanswered[0])
+            unanswered = [call for call in unanswered if call != answered]
+    return messages
 
 
 def _tools(row: Mapping[str, Any]) -> list[dict[str, Any]]:

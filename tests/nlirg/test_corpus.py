@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nlirg.corpus import RawRow, list_shards, read_shard
+from nlirg.corpus import TEXT, RawRow, list_shards, read_shard
 from nlirg.errors import InputError
 
 values = st.recursive(
@@ -53,6 +53,21 @@ def test_an_array_and_its_lines_hold_the_same_rows(tmp_path, content):
     expected = [(i, value, "") for i, value in enumerate(content, start=1)]
     assert [row[1:] for row in rows(array)] == expected
     assert [row[1:] for row in rows(jsonl)] == expected
+
+
+def test_every_line_of_text_is_a_row_as_it_stands(tmp_path) -> None:
+    path = write(tmp_path / "x.txt", "[one\r\n\n  \n two  \n三")
+    assert [(row.line, row.value) for row in rows(path, shard_bytes=1)] == [
+        (1, {"text": "[one"}),
+        (4, {"text": " two  "}),
+        (5, {"text": "三"}),
+    ]
+
+
+def test_text_that_is_not_utf8_is_an_error_row(tmp_path) -> None:
+    bad, good = rows(write(tmp_path / "x.txt", b"\xff\ngood"))
+    assert "not UTF-8 at byte 1" in bad.error
+    assert good.value == {"text": "good"}
 
 
 def test_numbers_of_arrays_are_plain_floats(tmp_path) -> None:
@@ -116,11 +131,12 @@ def test_paths_may_be_files_directories_and_globs(tmp_path) -> None:
         write(tmp_path / name, '{"a": 1}')
     (tmp_path / "odd[1].jsonl").write_text('{"a": 1}')
 
-    def names(*paths: str) -> list[str]:
-        shards = list_shards([str(tmp_path / path) for path in paths])
+    def names(*paths: str, **options) -> list[str]:
+        shards = list_shards([str(tmp_path / path) for path in paths], **options)
         return [str(Path(shard.path).relative_to(tmp_path)) for shard in shards]
 
     assert names("b.jsonl", "a.json") == ["b.jsonl", "a.json"]
+    assert names(".", suffixes=(TEXT,)) == ["notes.txt"]
     assert names("sub.json") == ["sub.json/d.jsonl"]
     assert names("?.json*") == ["a.json", "b.jsonl"]
     assert names("**/d.jsonl") == ["sub.json/d.jsonl"]

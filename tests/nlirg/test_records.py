@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlirg.errors import BadRowError
-from nlirg.records import Record, parse_row
+from nlirg.records import Record, parse_document, parse_row
 
 ALPACA = {"instruction": "Add.", "input": "1 2", "output": "3"}
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]
@@ -14,8 +14,8 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=3),
     max_leaves=5,
 )
-KEYS = ["messages", "instruction", "input", "output", "system", "history", "prompt", "completion",
-        "task_type", "id"]  # fmt: skip
+KEYS = ["messages", "conversations", "tools", "instruction", "input", "output", "system",
+        "history", "prompt", "completion", "task_type", "id"]  # fmt: skip
 
 
 def parse(value, source="/data/a.jsonl", line=1) -> Record:
@@ -59,6 +59,118 @@ def test_messages_keep_role_and_content_alone() -> None:
     assert record.messages == TURNS
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": TURNS},
+        {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yes"}]},
+        {"instruction": "hi", "output": "yes"},
+        {"prompt": "hi", "completion": "yes"},
+    ],
+)
+def test_every_format_says_the_same_and_keeps_the_rows_system(row) -> None:
+    assert parse(row).messages == TURNS
+    system = {"role": "system", "content": "Be brief."}
+    assert parse(row | {"system": "Be brief."}).messages == [system, *TURNS]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("Be brief.", "Be brief.\n\nBe kind."), ("Be kind. ", "Be kind.")]
+)
+def test_neither_of_two_system_texts_is_lost(given, kept) -> None:
+    turns = [{"role": "system", "content": "Be kind."}, *TURNS]
+    record = parse({"messages": turns, "system": given})
+    assert conversation(record)[0] == ("system", kept)
+    assert record.messages[1:] == TURNS
+
+
+WEATHER = {"name": "weather", "parameters": {"type": "object"}}
+CALLED = [
+    {"role": "user", "content": "Rain?"},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {
+                "id": "call00000",
+                "type": "function",
+                "function": {"name": "weather", "arguments": {"city": "Wien"}},
+            }
+        ],
+    },
+    {"role": "tool", "content": '{"rain": true}', "tool_call_id": "call00000"},
+    {"role": "assistant", "content": "Yes."},
+]
+
+
+@pytest.mark.parametrize("tools", [[WEATHER], json.dumps([WEATHER]), WEATHER])
+def test_sharegpt_calls_are_the_assistants_and_observations_the_tools(tools) -> None:
+    call = json.dumps({"name": "weather", "arguments": {"city": "Wien"}})
+    said = [("human", "Rain?"), ("function_call", call), ("observation", '{"rain": true}')]
+    turns = [{"from": name, "value": text} for name, text in [*said, ("gpt", "Yes.")]]
+    record = parse({"conversations": turns, "tools": tools})
+    assert record.messages == CALLED
+    assert record.tools == [{"type": "function", "function": WEATHER}]
+
+
+def test_openai_calls_keep_their_ids_and_get_their_arguments_parsed() -> None:
+    function = {"name": "weather", "arguments": '{"city": "Wien"}'}
+    calls = [{"id": "x1", "type": "function", "function": function}]
+    turns = [
+        CALLED[0],
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "content": "", "tool_call_id": "x1", "name": "weather"},
+        CALLED[3],
+    ]
+    tools = [{"type": "function", "function": WEATHER}]
+    record = parse({"messages": turns, "tools": tools})
+    (call,) = record.messages[1]["tool_calls"]
+    assert (call["id"], call["function"]["arguments"]) == ("x1", {"city": "Wien"})
+    assert record.messages[2] == turns[2]
+    assert record.tools == tools
+
+
+def test_parallel_calls_are_answered_in_their_order() -> None:
+    call = {"name": "weather", "arguments": {}}
+    observations = [{"from": "observation", "value": text} for text in "ab"]
+    turns = [
+        {"from": "human", "value": "Rain?"},
+        {"from": "function_call", "value": json.dumps([call, call])},
+        *observations,
+        {"from": "gpt", "value": "Yes."},
+    ]
+    messages = parse({"conversations": turns}).messages
+    ids = [call["id"] for call in messages[1]["tool_calls"]]
+    assert len(set(ids)) == 2
+    assert [message["tool_call_id"] for message in messages[2:4]] == ids
+
+
+@pytest.mark.parametrize("tools", [None, "", " ", "[]", []])
+def test_no_tools(tools) -> None:
+    assert parse(ALPACA | {"tools": tools}).tools == []
+
+
+def test_a_document_is_text_or_content_as_it_stands() -> None:
+    document = parse_document({"text": " a\n", "content": "b", "id": 3}, "a.jsonl", 1)
+    assert (document.id, document.text, document.task_type) == ("3", " a\n", "")
+    assert parse_document({"content": "b", "task_type": "wiki"}, "a.jsonl", 1).text == "b"
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("text", "row is text, not an object"),
+        (ALPACA, "neither text nor content"),
+        ({"text": 3}, "text is a number, not text"),
+        ({"content": " \n"}, "content is empty"),
+        ({"text": "\ud800"}, "surrogate"),
+    ],
+)
+def test_rows_that_are_no_documents_say_why(row, reason) -> None:
+    with pytest.raises(BadRowError, match=reason):
+        parse_document(row, "a.jsonl", 1)
+
+
 def test_the_rows_own_id_is_kept_as_text() -> None:
     assert [parse(ALPACA | {"id": given}).id for given in ("x", 0, 1.5)] == ["x", "0", "1.5"]
 
@@ -88,7 +200,29 @@ def test_task_type(given, expected) -> None:
     [
         ([1], "row is a list, not an object"),
         (None, "row is null, not an object"),
-        ({"text": "x"}, "row has none of the keys"),
+        ({"text": "x"}, "plain text is encode.task: cpt"),
+        ({"conversations": [{"from": "narrator", "value": "x"}]}, "from 'narrator' is not one of"),
+        ({"conversations": [{"from": "human", "value": 1}]}, "value is a number, not text"),
+        (
+            {"conversations": [{"from": "function_call", "value": "rain?"}]},
+            "message 1: function_call: not JSON",
+        ),
+        ({"conversations": [{"from": "function_call", "value": "[1]"}]}, "an object with name"),
+        (
+            {
+                "conversations": [
+                    {"from": "function_call", "value": '{"name": "f", "arguments": 1}'}
+                ]
+            },
+            "arguments of 'f' are a number",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "", "tool_calls": [1]}]},
+            "in a turn of the user",
+        ),
+        (ALPACA | {"tools": "{"}, "tools: not JSON"),
+        (ALPACA | {"tools": "[" * 100_000}, "tools: not JSON"),
+        (ALPACA | {"tools": [{"function": {}}]}, "tools is not a list of functions"),
         (ALPACA | {"output": " \n"}, "answer is empty"),
         ({"instruction": "Add."}, "answer is empty"),
         ({"output": "3"}, "no instruction"),

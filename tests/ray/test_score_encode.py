@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from nlirg.errors import InputError
 from nlirg.models import load_model
-from pipelines.encode import encode
+from pipelines.encode import PackGroup, _groups, encode
 from pipelines.recipe import load_recipe
 from pipelines.score import score
 from pipelines.store import open_run
@@ -28,6 +29,38 @@ GOOD = [
         "task_type": "ab"[i % 2],
     }
     for i in range(24)
+]
+CALL = {"name": "get_news", "arguments": {"topics": ["sports"], "location": "New York"}}
+# Every row of a format of its own, so that none can stand for the rest.
+MIXED = [
+    {
+        "id": "sharegpt",
+        "system": "You know the news.",
+        "tools": json.dumps([{"name": "get_news", "parameters": {"type": "object"}}]),
+        "conversations": [
+            {"from": "human", "value": "What is new?"},
+            {"from": "function_call", "value": json.dumps(CALL)},
+            {"from": "observation", "value": '{"news": "The Yankees won"}'},
+            {"from": "gpt", "value": "The Yankees won."},
+        ],
+    },
+    {
+        "id": "alpaca",
+        "system": "Be kind.",
+        "instruction": "one more",
+        "output": "three",
+        "history": [["one question", "one answer"]],
+    },
+    {
+        "id": "openai",
+        "messages": [
+            {"role": "user", "content": "What is new?"},
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "x", "function": CALL}]},
+            {"role": "tool", "content": "the Mets lost", "tool_call_id": "x"},
+            {"role": "assistant", "content": "They lost."},
+        ],
+    },
+    {"id": "completion", "prompt": "one", "completion": "two"},
 ]
 BAD = [
     '{"instruction": "no answer", "output": ""}',
@@ -58,6 +91,20 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return pads.dataset(files).to_table().to_pylist()
 
 
+def plain_losses(model: torch.nn.Module, row: dict[str, Any]) -> list[float]:
+    """Loss of every trained token of an encoded row, each segment read alone."""
+    found, start = [], 0
+    for length in row["segments"]:
+        ids = torch.tensor([row["input_ids"][start : start + length]])
+        labels = torch.tensor(row["labels"][start : start + length])[1:]
+        with torch.no_grad():
+            log_p = model(ids).logits[0, :-1].double().log_softmax(-1)
+        trained = labels != -100
+        found += (-log_p[trained].gather(-1, labels[trained, None]).squeeze(-1)).tolist()
+        start += length
+    return found
+
+
 @pytest.fixture(scope="module")
 def scored(ray_cluster: None, tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory):
     tmp_path = tmp_path_factory.mktemp("scored")
@@ -79,6 +126,8 @@ def test_every_row_is_scored_or_quarantined_with_its_line(scored) -> None:
     assert sum(summary["quarantined"].values()) == len(BAD)
     assert any("longer" in reason or "room" in reason for reason in summary["quarantined"])
     assert all(row["source"].endswith("corpus.jsonl") for row in bad)
+    assert (bad[3]["overlong"], bool(bad[3]["id"]), bad[0]["overlong"]) == (True, True, False)
+    assert (summary["skipped"], summary["truncated"]) == (1, 0)
 
 
 def test_scores_equal_a_plain_forward_of_the_model(scored, tiny_model_dir: Path) -> None:
@@ -86,6 +135,9 @@ def test_scores_equal_a_plain_forward_of_the_model(scored, tiny_model_dir: Path)
     model = load_model(str(tiny_model_dir), torch.float32).eval()
     encoded = {row["id"]: row for row in rows_of(run.encoded.path)}
     total = count = 0.0
+    for row in encoded.values():
+        assert row["segments"] == [len(row["input_ids"])]
+        assert row["base_loss"] == pytest.approx(plain_losses(model, row), abs=1e-4)
     for row in rows_of(run.scores.path):
         if row["id"] not in encoded:
             continue  # held out
@@ -115,6 +167,7 @@ def test_holdout_rows_are_not_trained_and_are_kept_for_the_evaluation(scored) ->
     assert {row["id"] for row in held} | {row["id"] for row in trained} == {r["id"] for r in GOOD}
     assert summary["rows"] == len(trained) == len(GOOD) - 4
     assert summary["trained_tokens"] == sum(row["n_trained"] for row in trained)
+    assert (summary["truncated"], summary["skipped"]) == (0, 1)
     for row in trained:
         labels = np.array(row["labels"])
         ids = np.array(row["input_ids"])
@@ -131,6 +184,138 @@ def test_training_reads_the_rows_in_the_order_of_the_corpus(scored, tmp_path: Pa
     expected = [by_id[row["id"]] for row in GOOD if row["id"] in by_id]
     assert [row["input_ids"].tolist() for row in corpus.rows] == expected
     assert corpus.n_trained.sum() == run.encoded.summary()["trained_tokens"]
+
+
+@pytest.fixture(scope="module")
+def mixed(ray_cluster: None, tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory):
+    tmp_path = tmp_path_factory.mktemp("mixed")
+    long = {"id": "long", "prompt": "one", "completion": "two " * 300}
+    lines = [json.dumps(row) for row in [*MIXED, long]]
+    encoding = {"max_length": 400, "overlong": "skip", "loss_on": "last"}
+    recipe = recipe_for(tmp_path, tiny_model_dir, lines, encode=encoding, holdout=2)
+    run = open_run(recipe)
+    return run, score(recipe, run), encode(recipe, run)
+
+
+def test_rows_of_every_format_keep_all_their_turns(mixed, tiny_tokenizer) -> None:
+    run, summary, _ = mixed
+    texts = {row["id"]: tiny_tokenizer.decode(row["input_ids"]) for row in rows_of(run.scores.path)}
+    assert summary["rows"] == len(MIXED) == len(texts)
+    for name, said in {
+        "sharegpt": ["You know the news.", '"get_news"', '{"news": "The Yankees won"}'],
+        "alpaca": ["Be kind.", "one question", "one answer", "one more"],
+        "openai": ["What is new?", '"sports"', "the Mets lost", "They lost."],
+        "completion": ["one", "two"],
+    }.items():
+        assert all(part in texts[name] for part in said)
+
+
+def test_one_sample_that_is_too_long_is_set_aside_by_its_id(mixed) -> None:
+    run, summary, encoded = mixed
+    (bad,) = [json.loads(line) for line in run.quarantine.read_text().splitlines()]
+    assert (bad["id"], bad["line"]) == ("long", 5)
+    assert "the limit is 400" in bad["reason"]
+    assert summary["skipped"] == encoded["skipped"] == 1
+
+
+def test_only_last_answers_are_trained_and_conversations_with_calls_are_not_held_out(
+    mixed, tiny_tokenizer
+) -> None:
+    run, _, _ = mixed
+    held = {json.loads(line)["id"] for line in run.holdout.read_text().splitlines()}
+    assert held == {"alpaca", "completion"}
+    for row in rows_of(run.encoded.path):
+        trained = [label for label in row["labels"] if label != -100]
+        expected = {"sharegpt": "The Yankees won.", "openai": "They lost."}[row["id"]]
+        assert tiny_tokenizer.decode(trained) == expected + "<|im_end|>"
+
+
+PACK = 64
+
+
+@pytest.fixture(scope="module")
+def packed(ray_cluster: None, tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory):
+    tmp_path = tmp_path_factory.mktemp("packed")
+    lines = [json.dumps({"text": f"text {i} " * (1 + i % 3), "id": f"t{i}"}) for i in range(20)]
+    lines += [json.dumps({"content": "the answer is long " * 20}), '{"text": ""}']
+    (tmp_path / "more.txt").write_text("one document a line\n\nand another\n")
+    recipe = recipe_for(
+        tmp_path,
+        tiny_model_dir,
+        lines,
+        data=[str(tmp_path / "corpus.jsonl"), str(tmp_path / "more.txt")],
+        encode={"task": "cpt", "pack_length": PACK},
+    )
+    run = open_run(recipe)
+    return recipe, run, score(recipe, run), encode(recipe, run)
+
+
+def test_every_token_of_every_document_is_in_one_pack(packed, tiny_tokenizer) -> None:
+    _, run, summary, encoded = packed
+    documents = rows_of(run.scores.path)
+    rows = rows_of(run.encoded.path)
+    assert summary["rows"] == len(documents) == 23 == encoded["documents"]
+    assert sum(summary["quarantined"].values()) == 1
+    assert {"one document a line", "and another"} < {row["text"] for row in documents}
+    pieces = []
+    for row in rows:
+        assert sum(row["segments"]) == len(row["input_ids"]) <= PACK
+        borders = np.cumsum(row["segments"])[:-1]
+        pieces += [part.tolist() for part in np.split(np.array(row["input_ids"]), borders)]
+    expected = []
+    for document in documents:
+        ids = document["input_ids"]
+        assert tiny_tokenizer.decode(ids) == document["text"] + "<|im_end|>"
+        expected += [ids[start : start + PACK] for start in range(0, len(ids), PACK)]
+    assert sorted(pieces) == sorted(expected)
+    tokens = sum(len(row["input_ids"]) for row in rows)
+    assert (encoded["packs"], encoded["tokens"]) == (len(rows), tokens)
+    assert encoded["utilisation"] == pytest.approx(tokens / (len(rows) * PACK))
+
+
+def test_the_base_losses_of_a_pack_are_those_of_its_documents_alone(
+    packed, tiny_model_dir: Path
+) -> None:
+    _, run, _, encoded = packed
+    model = load_model(str(tiny_model_dir), torch.float32).eval()
+    for row in rows_of(run.encoded.path):
+        labels = np.array(row["labels"])
+        starts = np.cumsum([0, *row["segments"][:-1]])
+        assert np.flatnonzero(labels == -100).tolist() == starts.tolist()
+        assert row["n_trained"] == len(row["base_loss"])
+        assert row["base_loss"] == pytest.approx(plain_losses(model, row), abs=1e-4)
+    assert encoded["trained_tokens"] == encoded["tokens"] - sum(
+        len(row["segments"]) for row in rows_of(run.encoded.path)
+    )
+
+
+def test_packs_are_the_same_however_the_scores_lie_in_files(packed, tmp_path: Path) -> None:
+    _, run, _, _ = packed
+    table = pads.dataset([str(f) for f in run.scores.path.glob("*.parquet")]).to_table()
+    shuffled = table.take(np.random.default_rng(0).permutation(table.num_rows))
+    for number, start in enumerate(range(0, table.num_rows, 5)):
+        pq.write_table(shuffled.slice(start, 5), tmp_path / f"{number}.parquet")
+    groups = [_groups(folder, 8, 1 << 20) for folder in (run.scores.path, tmp_path)]
+    assert [[(g["first"], g["last"]) for g in found] for found in groups] == [
+        [(g["first"], g["last"]) for g in groups[0]]
+    ] * 2
+    assert len(groups[0]) == 3
+    first, second = (
+        [
+            PackGroup(PACK)({key: np.array([value]) for key, value in group.items()}).to_pylist()
+            for group in found
+        ]
+        for found in groups
+    )
+    assert first == second
+    positions = [row["position"] for rows in first for row in rows]
+    assert positions == sorted(set(positions))
+
+
+def test_plain_text_cannot_be_held_out(packed) -> None:
+    recipe, run, _, _ = packed
+    with pytest.raises(InputError, match="set holdout to 0"):
+        encode(recipe.model_copy(update={"holdout": 3}), run)
 
 
 def test_a_second_call_reads_what_is_there(scored) -> None:
