@@ -240,10 +240,10 @@ def check_duplicates(probes: Sequence[Probe], what: str) -> Check:
     """
     answers = Counter(probe.answer.strip() for probe in probes)
     (answer, count), *_ = answers.most_common(1)
-    measured = (
-        f"{len(answers)} different {what} in {len(probes)} samples; the commonest, "
-        f"{_shortened(answer)!r}, stands in {_percent(count / len(probes))}"
-    )
+    measured = f"{len(answers)} different {what} in {len(probes)} samples"
+    if count > 1:
+        share = _percent(count / len(probes))
+        measured += f"; the commonest, {_shortened(answer)!r}, stands in {share}"
     if len(answers) == 1 and len(probes) >= CONSTANT_ROWS:
         advice = f"all {what} are equal: there is nothing to learn but to repeat one"
         return Check("duplicates", "fail", measured, advice)
@@ -267,7 +267,7 @@ def check_zones(loss: np.ndarray, samples: int, config: NlirgWeighting) -> Check
         "base model's loss",
         "ok",
         f"{told}; mean {loss.mean():.2f} nats, mean NLIRG weight {weight:.2g} "
-        f"({len(loss)} tokens of {samples} samples)",
+        f"({len(loss):,} tokens of {samples} samples)",
     )
 
 

@@ -255,7 +255,7 @@ def table(checks: Sequence[Check]) -> Group:
     rows = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     rows.add_column("", no_wrap=True)
     rows.add_column("check", no_wrap=True)
-    rows.add_column("found")
+    rows.add_column("found", overflow="fold")  # a path must not lose its end
     for check in checks:
         found = Text(check.measured)
         if check.advice:
