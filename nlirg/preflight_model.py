@@ -243,13 +243,15 @@ def check_plan(
         config: settings of the arm.
         n_trained: [n] trained tokens of the sample's usable rows.
         usable: rows of the corpus that can be used.
-        holdout: how many of them are kept from training.
+        holdout: how many of them are kept from training, beside those for validation.
         exact: whether the sample is the whole corpus.
     """
-    rows, about = usable - holdout, "" if exact and not holdout else "about "
+    kept = holdout + (config.validation.rows if config.validation else 0)
+    rows, about = usable - kept, "" if exact and not kept else "about "
     if rows < 1 or not n_trained.sum():
-        measured = f"no row is left to train on: {about}{usable} can be used, holdout is {holdout}"
-        return Check("plan", "fail", measured, "lower holdout, or add rows to the corpus")
+        measured = f"no row is left to train on: {about}{usable} can be used, and {kept} are kept "
+        advice = "lower holdout or train.validation.rows, or add rows to the corpus"
+        return Check("plan", "fail", f"{measured}from training", advice)
     planned = np.resize(n_trained, min(rows, SCHEDULED_ROWS))
     windows = WindowRule(config.token_batch, config.reference_compat).count(planned)
     schedule = Schedule(windows, np.arange(len(planned)), config.batch_size)

@@ -209,10 +209,10 @@ def _plans(recipe: Recipe, corpus: Corpus, arms: Mapping[str, TrainConfig]) -> l
     sample = corpus.sample
     scale = sample.total / len(sample.rows)
     n_trained = [len(p.trained) for p in corpus.probes if len(p.trained)]
-    usable, holdout = round(len(n_trained) * scale), recipe.holdout
+    usable = round(len(n_trained) * scale)
     if recipe.encode.task == "cpt":
-        if holdout:
-            measured = f"holdout is {holdout}, and plain text asks nothing"
+        if recipe.holdout:
+            measured = f"holdout is {recipe.holdout}, and plain text asks nothing"
             return [Check("plan", "fail", measured, "set holdout to 0, and evaluate.domain")]
         n_trained = _packed([len(p.input_ids) for p in corpus.probes], recipe.encode.pack_length)
         usable = round(len(n_trained) * scale)
@@ -220,7 +220,7 @@ def _plans(recipe: Recipe, corpus: Corpus, arms: Mapping[str, TrainConfig]) -> l
     plans: dict[Check, list[str]] = {}
     for name, config in arms.items():
         counts = np.array(n_trained, np.int64)
-        plan = preflight_model.check_plan(config, counts, usable, holdout, exact)
+        plan = preflight_model.check_plan(config, counts, usable, recipe.holdout, exact)
         plans.setdefault(plan, []).append(name)
     return [
         replace(plan, measured=f"{', '.join(names)}: {plan.measured}")

@@ -184,6 +184,6 @@ def test_the_plan_of_a_large_corpus_is_extrapolated() -> None:
 def test_a_holdout_that_takes_everything_fails() -> None:
     check = preflight_model.check_plan(config(), np.full(5, 9), 90, holdout=100, exact=False)
     assert check.status == "fail"
-    assert "90 can be used, holdout is 100" in check.measured
+    assert "90 can be used, and 100 are kept" in check.measured
     none = preflight_model.check_plan(config(), np.empty(0, np.int64), 0, holdout=0, exact=True)
     assert none.status == "fail"

@@ -1,6 +1,8 @@
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,7 @@ def test_a_sound_corpus_passes_every_check_of_it(write) -> None:
         ),
         (ROWS, ["train.lora.target_modules=[c_attn]"], "LoRA targets", "fail"),
         (ROWS, ["holdout=40"], "plan", "fail"),
+        (ROWS, ["holdout=20", "train.validation={rows: 20}"], "plan", "fail"),
     ],
 )
 def test_planted_faults_are_found(write, rows, overrides, name, status) -> None:
@@ -196,6 +199,15 @@ def test_the_table_shows_everything_in_any_width(width: int) -> None:
 )
 def test_the_verdict_counts(statuses, said) -> None:
     assert said in doctor.verdict([Check("x", status, "") for status in statuses]).plain
+
+
+def test_nothing_of_it_needs_ray_or_vllm() -> None:
+    code = (
+        "import sys, pipelines.doctor, eval.generate, nlirg.scorer; "
+        "print([n for n in ('ray', 'vllm', 'deepspeed') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip().endswith("[]"), done.stderr
 
 
 def test_the_demo_fails_nothing() -> None:
