@@ -365,4 +365,4 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
 
 def _tokenize(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     # The template has written the special tokens itself.
-    return list(tokenizer.encode(text, add_special_tokens=False))
+    return list(tokenizer.encode(text, add_special_tokens=False, verbose=False))

@@ -52,7 +52,7 @@ def encode_document(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """
     if found := special_tokens(tokenizer).search(text):
         raise BadRowError(f"text contains the special token {found[0]!r}")
-    ids = list(tokenizer.encode(text))
+    ids = list(tokenizer.encode(text, verbose=False))  # the length is cut later
     if not ids:
         raise BadRowError("text has no tokens")
     return ids if ids[-1] == tokenizer.eos_token_id else [*ids, tokenizer.eos_token_id]

@@ -213,28 +213,36 @@ def _holdout(scored: Stage, count: int, path: Path) -> frozenset[str]:
     if not count:
         return frozenset()
 
-    def rank(name: str) -> bytes:
-        return hashlib.sha256(name.encode()).digest()
-
-    # Some rows cannot be cases (an answer without words, say): others take their places.
-    candidates = heapq.nsmallest(2 * count, _ids(scored), key=rank)
-    table = pads.dataset(_files(scored.path)).to_table(
-        COLUMNS, filter=pads.field("id").isin(candidates)
-    )
-    rows = sorted(table.to_pylist(), key=lambda row: rank(row["id"]))
-    records = [
-        Record(
-            **{**row, "messages": json.loads(row["messages"]), "tools": json.loads(row["tools"])}
-        )
-        for row in rows
-    ]
-    chosen = list(itertools.islice(filter(_usable, records), count))
+    # Some rows cannot be cases (an answer without words, a function call): others replace them.
+    candidates = 2 * count
+    while True:
+        records = _first_by_hash(scored, candidates)
+        chosen = list(itertools.islice(filter(_usable, records), count))
+        if len(chosen) == count or len(records) < candidates:
+            break
+        candidates *= 4
     if len(chosen) < count:
         raise InputError(f"holdout is {count}, and only {len(chosen)} rows can be cases: lower it")
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out:
         for record in chosen:
             out.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
     return frozenset(record.id for record in chosen)
+
+
+def _first_by_hash(scored: Stage, count: int) -> list[Record]:
+    """The rows with the `count` smallest hashes of their ids, in that order."""
+
+    def rank(name: str) -> bytes:
+        return hashlib.sha256(name.encode()).digest()
+
+    names = heapq.nsmallest(count, _ids(scored), key=rank)
+    table = pads.dataset(_files(scored.path)).to_table(COLUMNS, filter=pads.field("id").isin(names))
+    return [
+        Record(
+            **{**row, "messages": json.loads(row["messages"]), "tools": json.loads(row["tools"])}
+        )
+        for row in sorted(table.to_pylist(), key=lambda row: rank(row["id"]))
+    ]
 
 
 def _usable(record: Record) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
@@ -12,9 +13,10 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from cluster.rundir import Stage
 from nlirg.errors import InputError
 from nlirg.models import load_model
-from pipelines.encode import PackGroup, _groups, encode
+from pipelines.encode import PackGroup, _groups, _holdout, encode
 from pipelines.recipe import load_recipe
 from pipelines.score import score
 from pipelines.store import open_run
@@ -189,7 +191,7 @@ def test_training_reads_the_rows_in_the_order_of_the_corpus(scored, tmp_path: Pa
 @pytest.fixture(scope="module")
 def mixed(ray_cluster: None, tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory):
     tmp_path = tmp_path_factory.mktemp("mixed")
-    long = {"id": "long", "prompt": "one", "completion": "two " * 300}
+    long = {"id": "long", "prompt": "one", "completion": "z?" * 300}
     lines = [json.dumps(row) for row in [*MIXED, long]]
     encoding = {"max_length": 400, "overlong": "skip", "loss_on": "last"}
     recipe = recipe_for(tmp_path, tiny_model_dir, lines, encode=encoding, holdout=2)
@@ -228,6 +230,24 @@ def test_only_last_answers_are_trained_and_conversations_with_calls_are_not_held
         trained = [label for label in row["labels"] if label != -100]
         expected = {"sharegpt": "The Yankees won.", "openai": "They lost."}[row["id"]]
         assert tiny_tokenizer.decode(trained) == expected + "<|im_end|>"
+
+
+def test_rows_that_can_be_held_out_are_found_behind_many_that_cannot(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+    rows = [
+        {
+            "id": f"r{number}",
+            "task_type": "",
+            "messages": json.dumps(turns),
+            "tools": "[]" if number in (3, 77) else '[{"function": {"name": "f"}}]',
+        }
+        for number in range(100)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "0.parquet")
+    path = tmp_path / "holdout.jsonl"
+    assert _holdout(Stage(tmp_path), 2, path) == {"r3", "r77"}
+    with pytest.raises(InputError, match="holdout is 3, and only 2 rows"):
+        _holdout(Stage(tmp_path), 3, path)
 
 
 PACK = 64
