@@ -55,8 +55,12 @@ def model_pool(actors: int | None, gpus_per_actor: int = 1) -> Pool:
     return Pool(actors or gpus // gpus_per_actor, num_cpus=1, num_gpus=gpus_per_actor)
 
 
-def worker_resources(num_workers: int) -> tuple[bool, dict[str, float]]:
+def worker_resources(num_workers: int, gpus_each: int = 1) -> tuple[bool, dict[str, float]]:
     """Return (use_gpu, resources per worker) of a training run.
+
+    Args:
+        num_workers: workers of the run.
+        gpus_each: GPUs of one worker where the cluster has any.
 
     Raises:
         InputError: if the cluster can never hold that many workers.
@@ -65,9 +69,12 @@ def worker_resources(num_workers: int) -> tuple[bool, dict[str, float]]:
 
     gpus = cluster_gpus()
     if gpus:
-        if num_workers > gpus:
-            raise InputError(f"train.num_workers is {num_workers} and the cluster has {gpus} GPUs")
-        return True, {"GPU": 1, "CPU": 1}
+        if num_workers * gpus_each > gpus:
+            raise InputError(
+                f"train.num_workers is {num_workers}, a worker takes {gpus_each} GPU(s), and the "
+                f"cluster has {gpus}"
+            )
+        return True, {"GPU": gpus_each, "CPU": 1}
     cpus = int(ray.cluster_resources().get("CPU", 1))
     if num_workers > cpus:
         raise InputError(f"train.num_workers is {num_workers} and the cluster has {cpus} CPUs")

@@ -111,6 +111,10 @@ class Row:
         """Number of input tokens."""
         return self.window.stop - 1 - self.begin
 
+    def from_start(self) -> bool:
+        """Whether the input is one document from its first token on."""
+        return int(self.sample.positions[self.window.stop - 2]) == self.length - 1
+
     def whole(self) -> Row:
         """The same window computed from everything it can see."""
         return replace(self, begin=self.origin)
@@ -175,49 +179,62 @@ class TokenBatch:
         return replace(self, **moved)
 
 
-def token_batch(rows: Sequence[Row]) -> TokenBatch:
+def token_batch(rows: Sequence[Row], flat: bool = False) -> TokenBatch:
     """Lay windows side by side, each with the prefix that it can see.
 
     Without any, the batch is one token that trains nothing: a rank with nothing to do must still
     take part in the collectives of a sharded forward and backward.
+
+    Args:
+        rows: the windows.
+        flat: put them one after the other in a single row without padding, told apart by their
+            positions. FlashAttention computes that without waste, and nothing else so well.
     """
     lengths = [row.length for row in rows] or [1]
-    input_ids = np.zeros((len(lengths), max(lengths)), dtype=np.int64)
-    positions = np.zeros_like(input_ids)
-    parts = [_trained(row) for row in rows]
-    for index, row in enumerate(rows):
-        span = slice(row.begin, row.window.stop - 1)
-        input_ids[index, : row.length] = row.sample.ids[span]
-        positions[index, : row.length] = row.sample.positions[span]
-    one_document = all((row == np.arange(n)).all() for row, n in _spans(positions, lengths))
+    places = [(line, 0) for line in range(len(rows))]
+    shape = (len(lengths), max(lengths))
+    if flat:
+        places = [(0, start) for start in np.cumsum([0, *lengths[:-1]]).tolist()]
+        shape = (1, sum(lengths))
+    input_ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    trained: list[tuple[Array, ...]] = []
+    for (line, start), row in zip(places, rows, strict=False):
+        span, place = slice(row.begin, row.window.stop - 1), slice(start, start + row.length)
+        input_ids[line, place] = row.sample.ids[span]
+        positions[line, place] = row.sample.positions[span]
+        trained.append(_trained(row, line, start))
+    columns = [list(column) for column in zip(*trained, strict=True)] or [[]] * 6
+    alone = all(row.from_start() for row in rows) and (len(rows) < 2 or not flat)
     return TokenBatch(
         input_ids=torch.from_numpy(input_ids),
-        position_ids=None if one_document else torch.from_numpy(positions),
-        rows=_joined([np.full(len(p), i) for i, p in enumerate(parts)]),
-        columns=_joined([p - row.begin - 1 for row, p in zip(rows, parts, strict=True)]),
-        targets=_joined([row.sample.labels[p] for row, p in zip(rows, parts, strict=True)]),
-        base_loss=_joined([_base(row, p) for row, p in zip(rows, parts, strict=True)], np.float32),
-        windows=_joined([np.full(len(p), r.identity) for r, p in zip(rows, parts, strict=True)]),
-        tasks=_joined([np.full(len(p), r.sample.task) for r, p in zip(rows, parts, strict=True)]),
+        position_ids=None if alone else torch.from_numpy(positions),
+        rows=_joined(columns[0]),
+        columns=_joined(columns[1]),
+        targets=_joined(columns[2]),
+        base_loss=_joined(columns[3], np.float32),
+        windows=_joined(columns[4]),
+        tasks=_joined(columns[5]),
         tokens=sum(row.length for row in rows),
     )
 
 
-def _spans(positions: Array, lengths: list[int]) -> list[tuple[Array, int]]:
-    return [(row[:length], length) for row, length in zip(positions, lengths, strict=True)]
-
-
-def _trained(row: Row) -> Array:
-    """Positions of the window's trained tokens in its sample."""
-    start, stop = row.window
-    return np.flatnonzero(row.sample.labels[start:stop] != IGNORE) + start
-
-
-def _base(row: Row, positions: Array) -> Array:
-    known = row.sample.base_loss
-    if not len(known):
-        return np.full(len(positions), np.nan, np.float32)
-    return known[row.sample.trained_before[positions]]
+def _trained(row: Row, line: int, start: int) -> tuple[Array, ...]:
+    """Row, column, target, base loss, window and task of each token that a window trains."""
+    first, stop = row.window
+    sample = row.sample
+    positions = np.flatnonzero(sample.labels[first:stop] != IGNORE) + first
+    base = np.full(len(positions), np.nan, np.float32)
+    if len(sample.base_loss):
+        base = sample.base_loss[sample.trained_before[positions]]
+    same = np.ones(len(positions), np.int64)
+    return (
+        line * same,
+        positions - row.begin - 1 + start,
+        sample.labels[positions],
+        base,
+        row.identity * same,
+        sample.task * same,
+    )
 
 
 def _joined(pieces: list[Array], dtype: Any = np.int64) -> Tensor:

@@ -8,7 +8,6 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,14 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
+from pydantic import ValidationError
 from torch import Tensor, nn
 from transformers.integrations import HfDeepSpeedConfig
 
 from nlirg.config import TrainConfig
 from nlirg.deepspeed_settings import deepspeed_settings
 from nlirg.engine import (
+    ModelSource,
     adamw,
     clip_gradients,
     evaluating,
@@ -33,7 +34,7 @@ from nlirg.errors import InputError
 from nlirg.export import export_model
 from nlirg.head import TappedModel
 from nlirg.lora import add_lora
-from nlirg.models import load_model, load_tokenizer
+from nlirg.models import check_precision, load_model, load_tokenizer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -52,21 +53,6 @@ def _prepare_runtime() -> None:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-@dataclass(frozen=True)
-class ModelSource:
-    """Where a run's model comes from.
-
-    Attributes:
-        path: directory of the base model, the same on every rank, or a hub id.
-        name: the base model that an adapter records: its path as the user gave it, or its hub id.
-        deepspeed: a user's own DeepSpeed settings, laid under the recipe's.
-    """
-
-    path: str
-    name: str
-    deepspeed: dict[str, Any] | None = None
-
-
 class DeepSpeedEngine:
     """Implements `nlirg.engine.Engine` in a process whose `torch.distributed` is initialized.
 
@@ -82,6 +68,7 @@ class DeepSpeedEngine:
 
     def __init__(self, source: ModelSource, train: TrainConfig, seed: int) -> None:
         _prepare_runtime()
+        check_precision(train.precision)
         set_seed(seed)
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
@@ -93,9 +80,14 @@ class DeepSpeedEngine:
         module = _load(source, train, settings)
         self.model_config = module.config
         self.model = TappedModel(module, self._forward)
-        self._engine, *_ = deepspeed.initialize(
-            model=module, optimizer=adamw(module.parameters(), train), config=settings
-        )
+        try:
+            self._engine, *_ = deepspeed.initialize(
+                model=module, optimizer=adamw(module.parameters(), train), config=settings
+            )
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            key = ".".join(map(str, wrong["loc"]))
+            raise InputError(f"train.deepspeed: {key}: {wrong['msg']}") from None
         self._engine.train()
         self.device = self._engine.device
         self.lockstep = train.zero_stage == 3 and self.world_size > 1
@@ -189,7 +181,7 @@ def _load(source: ModelSource, train: TrainConfig, settings: dict[str, Any]) -> 
     """Load the base model; at stage 3 every rank keeps its share of each weight as it is read."""
     # transformers shards while such an object lives.
     _sharding = HfDeepSpeedConfig(settings) if train.zero_stage == 3 else None
-    model: Any = load_model(source.path, DTYPES[train.precision])
+    model: Any = load_model(source.path, DTYPES[train.precision], train.attention)
     if train.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()

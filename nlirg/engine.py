@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,21 @@ from nlirg.head import TappedModel
 
 # Weights whose gradients are compared when a short gradient context is checked.
 SAMPLED_ELEMENTS = 32_000_000
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a run's model comes from.
+
+    Attributes:
+        path: directory of the base model, the same on every rank, or a hub id.
+        name: the base model that an adapter records: its path as the user gave it, or its hub id.
+        deepspeed: a user's own DeepSpeed settings, laid under the recipe's.
+    """
+
+    path: str
+    name: str
+    deepspeed: dict[str, Any] | None = None
 
 
 class Engine(Protocol):

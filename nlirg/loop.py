@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,12 +18,14 @@ from nlirg.engine import Engine
 from nlirg.errors import InputError
 from nlirg.gradient_check import GradientCheck
 from nlirg.loss import normalizer
-from nlirg.objective import Objective, WindowsLoss
+from nlirg.objective import Objective, WindowsLoss, check_packable
 from nlirg.schedule import Plan, learning_rate, step_seed
 from nlirg.tally import StepRecord, Tally
 from nlirg.validation import Validator
 
 Record = dict[str, Any]
+
+CHECKED_SAMPLES = 64
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,23 @@ class Trainer:
                 "no trained token in the encoded corpus: every answer was empty, quarantined, or "
                 "cut off by encode.max_length"
             )
+        _check_corpus(corpus, config, engine)
         self.objective = Objective(engine, config)
         self._reader = WindowReader(corpus, self._plan.rule)
         self._tally = Tally(corpus.task_types)
         self._check = GradientCheck(engine, self.objective)
         self._validator = None if held_out is None else Validator(self.objective, engine, held_out)
+
+    def save_context(self, directory: Path) -> None:
+        """Write this rank's cached prefixes, if there are any; with the engine's state."""
+        if self.objective.cache is not None:
+            self.objective.cache.save(directory / f"context-{self._engine.rank}.pt")
+
+    def load_context(self, directory: Path) -> None:
+        """Read what every rank's `save_context` wrote."""
+        if self.objective.cache is not None:
+            files = sorted(directory.glob("context-*.pt"))
+            self.objective.cache.load(files, self._engine.device)
 
     @property
     def total_steps(self) -> int:
@@ -260,3 +275,15 @@ class Trainer:
             record["validation_loss"] = validation_loss
         cosine = self._check.cosine()
         return record if cosine is None else record | {"gradient_cosine": cosine}
+
+
+def _check_corpus(corpus: EncodedCorpus, config: TrainConfig, engine: Engine) -> None:
+    """Refuse what the corpus' first samples show cannot be trained as asked."""
+    samples = [corpus.sample(index) for index in range(min(len(corpus), CHECKED_SAMPLES))]
+    if any(len(sample.segments) > 1 for sample in samples):
+        check_packable(engine.model_config)
+    if config.weighting.name == "stm" and not any(len(sample.base_loss) for sample in samples):
+        raise InputError(
+            "train.weighting stm needs the base model's losses, and the encoded corpus has none: "
+            "run score and encode again"
+        )

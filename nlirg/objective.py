@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from transformers import PretrainedConfig
 
 from nlirg.batching import Row, TokenBatch, by_length, token_batch
 from nlirg.cached_context import ContextCache, check_cacheable
 from nlirg.config import TrainConfig, UniformWeighting
+from nlirg.errors import InputError
 from nlirg.loss import TokenLoss, TokenTargets
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class Objective:
 
     def __init__(self, engine: Engine, config: TrainConfig) -> None:
         self._engine, self._config = engine, config
+        # Only FlashAttention takes rows of any length one after the other without a mask.
+        self._flat = engine.model_config._attn_implementation == "flash_attention_2"
         self.cache: ContextCache | None = None
         if isinstance(config.gradient_context, int):
             check_cacheable(engine.model_config)
@@ -74,20 +78,20 @@ class Objective:
     @torch.no_grad()
     def token_losses(self, rows: Sequence[Row]) -> Tensor:
         """Unweighted losses [n] of the windows' tokens, in nats, without gradient."""
-        batch = token_batch(rows).to(self._engine.device)
+        batch = token_batch(rows, self._flat).to(self._engine.device)
         targets = TokenTargets(batch.targets, UniformWeighting())
         return self._engine.model.loss(batch, targets).loss
 
     def _groups(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         # Ranks of a sharded model must do the same number of forwards.
-        if self._engine.lockstep or not rows:
+        if self._engine.lockstep or self._flat or not rows:
             yield rows
             return
         overhead = FORWARD_OVERHEAD.get(self._engine.device.type, GPU_FORWARD_OVERHEAD)
         yield from by_length(rows, overhead)
 
     def _full(self, rows: Sequence[Row], scale: float) -> WindowsLoss:
-        batch = token_batch(rows).to(self._engine.device)
+        batch = token_batch(rows, self._flat).to(self._engine.device)
         loss = self._engine.model.loss(batch, self._targets(batch, batch, scale))
         return _counted(loss, batch)
 
@@ -136,6 +140,20 @@ class Objective:
             targets,
             teacher=teacher.head(whole.to(teacher.device)),
             label_share=distillation.label_share,
+        )
+
+
+def check_packable(config: PretrainedConfig) -> None:
+    """Refuse packed documents for models with layers that carry a state across them.
+
+    Raises:
+        InputError: naming the kind of layer.
+    """
+    kinds = set(getattr(config.get_text_config(), "layer_types", None) or [])
+    if other := sorted(kinds - {"full_attention", "sliding_attention", "chunked_attention"}):
+        raise InputError(
+            f"encode.task cpt: the model has {', '.join(other)} layers, which would leak from one "
+            "packed document into the next"
         )
 
 

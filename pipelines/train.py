@@ -10,10 +10,13 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cluster.deepspeed.presets import read_deepspeed_json
 from cluster.plan import worker_resources
 from cluster.rundir import RunDirectory, Stage, fingerprint
 from cluster.session import connect
 from nlirg.config import TrainConfig
+from nlirg.deepspeed_settings import deepspeed_settings
+from nlirg.engine import ModelSource
 from nlirg.errors import InputError
 from nlirg.models import check_model
 from nlirg.tracking import last_record
@@ -47,7 +50,8 @@ def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
     """
     config, stage = recipe.arm(arm), run.arm(arm)
     run.encoded.summary()
-    mark = _fingerprint(recipe, config, run.encoded)
+    source = _source(recipe, config)
+    mark = _fingerprint(recipe, config, run.encoded, source)
     if (done := stage.finished(mark)) is not None:
         say(f"train {arm}", f"already done: {done['optimizer_steps']} steps")
         return done
@@ -55,8 +59,7 @@ def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
     stage.claim(mark)
     connect(recipe.cluster)
     job = TrainJob(
-        model=str(Path(recipe.model).resolve()) if Path(recipe.model).is_dir() else recipe.model,
-        model_name=recipe.model,
+        model=source,
         encoded=run.encoded.path,
         cache=run.path / "train" / ".cache",
         output=stage.path,
@@ -75,13 +78,22 @@ def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
     return summary
 
 
-def _fingerprint(recipe: Recipe, config: TrainConfig, encoded: Stage) -> str:
+def _source(recipe: Recipe, config: TrainConfig) -> ModelSource:
+    """Base model and DeepSpeed settings, checked before anything is started."""
+    path = Path(recipe.model)
+    user = None if config.deepspeed is None else read_deepspeed_json(config.deepspeed)
+    deepspeed_settings(config, config.num_workers, on_cpu=True, user=user)  # refuses or not
+    return ModelSource(str(path.resolve()) if path.is_dir() else recipe.model, recipe.model, user)
+
+
+def _fingerprint(recipe: Recipe, config: TrainConfig, encoded: Stage, source: ModelSource) -> str:
     """What decides the result of a training run."""
     return fingerprint(
         {
             "encoded": json.loads(encoded.marker.read_text(encoding="utf-8"))["fingerprint"],
             "model": identity(recipe.model),
             "train": config.meaning(),
+            "deepspeed": source.deepspeed,
             "seed": recipe.seed,
         }
     )
@@ -98,7 +110,8 @@ def _fit(job: TrainJob, start_timeout_s: float) -> dict[str, Any]:
 
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_timeout_s)
     config = job.train
-    use_gpu, resources = worker_resources(config.num_workers)
+    teacher_apart = config.distillation is not None and config.distillation.own_device
+    use_gpu, resources = worker_resources(config.num_workers, gpus_each=1 + teacher_apart)
     # Ray's type hints describe Train V1; at run time these names are V2's.
     run_config = ray.train.RunConfig(  # type: ignore[call-arg]
         name="checkpoints",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,10 +15,12 @@ import numpy as np
 
 from nlirg.batching import EncodedCorpus
 from nlirg.config import TrainConfig
-from nlirg.engine import Engine
+from nlirg.engine import Engine, ModelSource
 from nlirg.errors import InputError
-from nlirg.loop import Progress, Trainer
+from nlirg.export import export_merged
+from nlirg.loop import Callbacks, Progress, Trainer
 from nlirg.tracking import MetricsLog
+from nlirg.validation import held_out_ids
 
 T = TypeVar("T")
 
@@ -27,8 +30,7 @@ class TrainJob:
     """One training run, as its workers need it; every path is absolute and seen by all nodes.
 
     Attributes:
-        model: directory of the base model, or its hub id.
-        model_name: the base model that an adapter records: its absolute path, or its hub id.
+        model: base model, and the user's own DeepSpeed settings.
         encoded: folder of the tokenized corpus.
         cache: folder for its memory-mapped copy.
         output: folder of the run: metrics, TensorBoard, `model/`.
@@ -36,8 +38,7 @@ class TrainJob:
         seed: of everything random.
     """
 
-    model: str
-    model_name: str
+    model: ModelSource
     encoded: Path
     cache: Path
     output: Path
@@ -62,8 +63,13 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         engine, trainer = together(lambda: _set_up(job))
         started = trainer.progress.step
         with _metrics_log(job, engine, started) as log:
-            progress = together(lambda: trainer.run(log, lambda p: _checkpoint(engine, p)))
-        together(lambda: engine.export(job.output / "model"))
+            callbacks = Callbacks(
+                log,
+                checkpoint=lambda progress: _checkpoint(engine, trainer, progress),
+                best=lambda _: _keep_best(engine, job),
+            )
+            progress = together(lambda: trainer.run(callbacks))
+        together(lambda: _export(engine, job))
     except InputError as error:
         return {"error": str(error)}
     return asdict(progress) | {"resumed_from": started}
@@ -89,24 +95,41 @@ def together(action: Callable[[], T]) -> T:
     return result
 
 
-def read_encoded(folder: Path, cache: Path) -> EncodedCorpus:
-    """Memory-map the tokenized corpus, in the order of the rows in their files.
+def read_encoded(folder: Path, cache: Path, held_out: int = 0) -> tuple[EncodedCorpus, ...]:
+    """Memory-map the tokenized corpus, in the order of the rows' positions.
 
     Args:
         folder: `encoded/` of a run.
         cache: where the memory-mapped copy is made, once for all workers that see it.
+        held_out: rows to keep from training.
+
+    Returns:
+        What is trained; and what is held out, if anything is.
+
+    Raises:
+        InputError: if nothing would be left to train.
     """
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
     files = [str(path) for path in sorted(folder.glob("*.parquet"))]
-    columns = ["input_ids", "labels", "n_trained", "position"]
-    data = Dataset.from_parquet(files, cache_dir=str(cache), columns=columns)
-    arrays = data.with_format("numpy")
-    order = np.argsort(np.asarray(arrays["position"]))
-    trained = np.asarray(arrays["n_trained"])[order]
-    rows = data.select_columns(["input_ids", "labels"]).select(order).with_format("numpy")
-    return EncodedCorpus(rows, trained)
+    data = Dataset.from_parquet(files, cache_dir=str(cache))
+    order = np.argsort(np.asarray(data.with_format("numpy")["position"]))
+    if not held_out:
+        return (_corpus(data, order),)
+    ids = data["id"]
+    out = held_out_ids(ids, held_out)
+    inside = np.array([ids[int(index)] in out for index in order])
+    return _corpus(data, order[~inside]), _corpus(data, order[inside])
+
+
+def _corpus(data: Any, order: np.ndarray) -> EncodedCorpus:
+    """Some rows of the memory-mapped corpus, in this order."""
+    columns = data.select(order)
+    names, tasks = np.unique(np.asarray(columns["task_type"], dtype=str), return_inverse=True)
+    rows = columns.select_columns(["input_ids", "labels", "base_loss", "segments"])
+    trained = np.asarray(columns.with_format("numpy")["n_trained"])
+    return EncodedCorpus(rows.with_format("numpy"), trained, tuple(names.tolist()), tasks)
 
 
 def _set_up(job: TrainJob) -> tuple[Engine, Trainer]:
@@ -115,15 +138,19 @@ def _set_up(job: TrainJob) -> tuple[Engine, Trainer]:
 
     from nlirg.deepspeed_engine import DeepSpeedEngine
 
-    corpus = read_encoded(job.encoded, job.cache)
-    engine = DeepSpeedEngine(job.model, job.model_name, job.train, job.seed)
-    progress = Progress()
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as directory:
-            progress = Progress(**json.loads((Path(directory) / "progress.json").read_text()))
-            engine.load_state(Path(directory))
-    return engine, Trainer(engine, corpus, job.train, job.seed, progress)
+    validation = job.train.validation
+    corpus, *held_out = read_encoded(job.encoded, job.cache, validation.rows if validation else 0)
+    engine = DeepSpeedEngine(job.model, job.train, job.seed)
+    progress, checkpoint = Progress(), ray.train.get_checkpoint()
+    if checkpoint is None:
+        return engine, Trainer(engine, corpus, job.train, job.seed, progress, *held_out)
+    with checkpoint.as_directory() as folder:
+        directory = Path(folder)
+        progress = Progress(**json.loads((directory / "progress.json").read_text()))
+        engine.load_state(directory)
+        trainer = Trainer(engine, corpus, job.train, job.seed, progress, *held_out)
+        trainer.load_context(directory)
+    return engine, trainer
 
 
 @contextmanager
@@ -141,12 +168,13 @@ def _metrics_log(
         metrics.close()
 
 
-def _checkpoint(engine: Engine, progress: Progress) -> None:
+def _checkpoint(engine: Engine, trainer: Trainer, progress: Progress) -> None:
     """Save this rank's state and hand it to Ray Train, which merges the ranks' files."""
     import ray.train
 
     directory = Path(tempfile.mkdtemp(prefix="nlirg-checkpoint-"))
     engine.save_state(directory)
+    trainer.save_context(directory)
     if engine.rank == 0:
         (directory / "progress.json").write_text(json.dumps(asdict(progress)))
     ray.train.report(
@@ -155,3 +183,22 @@ def _checkpoint(engine: Engine, progress: Progress) -> None:
         checkpoint_dir_name=f"step-{progress.step:08d}",
         delete_local_checkpoint_after_upload=True,
     )
+
+
+def _keep_best(engine: Engine, job: TrainJob) -> None:
+    """Export the model as the best so far."""
+    if job.train.validation is not None and job.train.validation.keep == "best":
+        engine.export(job.output / "best")
+
+
+def _export(engine: Engine, job: TrainJob) -> None:
+    """Write the model the run is for: the best by validation, or the last."""
+    best, model = job.output / "best", job.output / "model"
+    validation, lora = job.train.validation, job.train.lora
+    if validation is None or validation.keep == "last":
+        engine.export(model)
+    elif engine.rank == 0 and best.is_dir():
+        shutil.rmtree(model, ignore_errors=True)
+        best.rename(model)
+    if engine.rank == 0 and lora is not None and lora.merge:
+        export_merged(job.model.path, model, job.output / "merged")

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from cluster.rundir import RunDirectory
 from nlirg.engine import TorchEngine, set_seed
 from nlirg.errors import InputError
-from nlirg.loop import Trainer
+from nlirg.loop import Callbacks, Trainer
 from nlirg.lora import add_lora
 from nlirg.models import load_model, load_tokenizer
 from nlirg.tracking import read_metrics
@@ -40,7 +40,8 @@ def encoded_run(path, samples=24):
         ids = rng.integers(3, 300, rng.integers(12, 40)).tolist()
         labels = [IGNORE] * 5 + ids[5:]
         rows.append({"id": str(sample), "input_ids": ids, "labels": labels})
-        rows[-1] |= {"n_trained": len(ids) - 5, "position": sample}
+        rows[-1] |= {"n_trained": len(ids) - 5, "position": sample, "task_type": "ab"[sample % 2]}
+        rows[-1] |= {"base_loss": [1.0] * (len(ids) - 5), "segments": [len(ids)]}
     run.encoded.path.mkdir(parents=True)
     for part in range(2):
         pq.write_table(
@@ -79,9 +80,10 @@ def reference(the_recipe, arm, run, folder):
     if config.lora is not None:
         model = add_lora(model, config.lora, the_recipe.model)
     engine = TorchEngine(model, load_tokenizer(the_recipe.model), config)
-    corpus = read_encoded(run.encoded.path, folder / "cache")
+    (corpus,) = read_encoded(run.encoded.path, folder / "cache")
     trainer = Trainer(engine, corpus, config, the_recipe.seed)
-    progress = trainer.run(lambda record: None, lambda done: None)
+    nothing = lambda _: None  # noqa: E731
+    progress = trainer.run(Callbacks(nothing, nothing, nothing))
     engine.export(folder / "model")
     return load_file(next((folder / "model").glob("*.safetensors"))), progress.trained_tokens
 
