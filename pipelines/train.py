@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.deepspeed.presets import read_deepspeed_json
+from cluster.environment import PACKAGES, environment
 from cluster.plan import worker_resources
 from cluster.rundir import RunDirectory, Stage, fingerprint
 from cluster.session import connect
@@ -18,6 +19,7 @@ from nlirg.config import TrainConfig
 from nlirg.deepspeed_settings import deepspeed_settings
 from nlirg.engine import ModelSource
 from nlirg.errors import InputError
+from nlirg.model_card import TrainingFacts, write_model_card
 from nlirg.models import check_model
 from nlirg.tracking import last_record
 from pipelines.progress import Progress, say
@@ -40,15 +42,16 @@ def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
 
     Returns:
         kind (lora or full; the result is in `model/`), optimizer_steps, skipped_steps,
-        trained_tokens, seconds (in steps), resumed_from (step), and the last logged loss,
-        weighted_loss, mean_weight and zone shares.
+        trained_tokens, seconds (in steps), resumed_from (step), best_loss (validation, nats; None
+        without) and best_step, and the last logged loss, weighted_loss, mean_weight and zone
+        shares.
 
     Raises:
         InputError: if the corpus is not encoded yet, the folder holds another run's files, the
             model or a LoRA target does not exist, nothing can be trained, or training failed
             more often than `max_failures`.
     """
-    config, stage = recipe.arm(arm), run.arm(arm)
+    config, stage = _located(recipe.arm(arm)), run.arm(arm)
     run.encoded.summary()
     source = _source(recipe, config)
     mark = _fingerprint(recipe, config, run.encoded, source)
@@ -74,8 +77,25 @@ def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
     if "error" in result:
         raise InputError(result["error"])
     summary = _summary(job, result)
+    _write_cards(recipe, arm, stage.path, summary)
     stage.succeed(mark, summary)
     return summary
+
+
+def _located(config: TrainConfig) -> TrainConfig:
+    """The same settings with absolute paths: workers have other folders."""
+
+    def here(path: str | None) -> str | None:
+        return str(Path(path).expanduser().resolve()) if path and Path(path).is_dir() else path
+
+    changes: dict[str, Any] = {}
+    if config.lora is not None:
+        adapter = here(config.lora.resume_from)
+        changes["lora"] = config.lora.model_copy(update={"resume_from": adapter})
+    if config.distillation is not None:
+        teacher = here(config.distillation.teacher)
+        changes["distillation"] = config.distillation.model_copy(update={"teacher": teacher})
+    return config.model_copy(update=changes)
 
 
 def _source(recipe: Recipe, config: TrainConfig) -> ModelSource:
@@ -156,8 +176,31 @@ def _summary(job: TrainJob, result: dict[str, Any]) -> dict[str, Any]:
         "trained_tokens": result["trained_tokens"],
         "seconds": result["seconds"],
         "resumed_from": result["resumed_from"],
+        "best_loss": result["best_loss"],
+        "best_step": result["best_step"],
         **{key: last[key] for key in FINAL_METRICS},
     }
+
+
+def _write_cards(recipe: Recipe, arm: str, folder: Path, summary: dict[str, Any]) -> None:
+    """Say beside every exported model what it is and how it came about."""
+    config = recipe.arm(arm)
+    layouts: dict[str, Any] = {"model": "adapter" if config.lora else "full", "merged": "merged"}
+    known = environment()
+    numbers = {key: summary[key] for key in (*FINAL_METRICS, "best_loss") if summary.get(key)}
+    for name, layout in layouts.items():
+        if (folder / name).is_dir():
+            facts = TrainingFacts(
+                base_model=recipe.model,
+                layout=layout,
+                train=config,
+                seed=recipe.seed,
+                steps=summary["optimizer_steps"],
+                trained_tokens=summary["trained_tokens"],
+                metrics=numbers,
+                versions={package: known[package] for package in PACKAGES if package in known},
+            )
+            write_model_card(folder / name, facts)
 
 
 def _followed(title: str, metrics: Path, work: Callable[[], T]) -> T:

@@ -182,7 +182,7 @@ def test_training_reads_the_rows_in_the_order_of_the_corpus(scored, tmp_path: Pa
 
     _, run, _, _ = scored
     by_id = {row["id"]: row["input_ids"] for row in rows_of(run.encoded.path)}
-    corpus = read_encoded(run.encoded.path, tmp_path)
+    (corpus,) = read_encoded(run.encoded.path, tmp_path)
     expected = [by_id[row["id"]] for row in GOOD if row["id"] in by_id]
     assert [row["input_ids"].tolist() for row in corpus.rows] == expected
     assert corpus.n_trained.sum() == run.encoded.summary()["trained_tokens"]
