@@ -59,19 +59,11 @@ def trials(recipe: Recipe) -> Recipe:
     plan = validate(raw, "tune.grid")
     if recipe.tune.max_tokens is not None:
         for name in plan.arms:
-            raw["arms"][name]["max_steps"] = _steps(plan.arm(name), recipe.tune.max_tokens)
+            budget = min(
+                recipe.tune.max_tokens, plan.arm(name).max_tokens or recipe.tune.max_tokens
+            )
+            raw["arms"][name]["max_tokens"] = budget
     return validate(raw, "tune.grid")
-
-
-def _steps(train: TrainConfig, tokens: int) -> int:
-    """Steps that train so many tokens, were every slot's window full."""
-    if not isinstance(train.token_batch, int):
-        raise InputError(
-            "tune.max_tokens: with token_batch all a step has no fixed number of tokens; leave "
-            "one of the two out"
-        )
-    steps = math.ceil(tokens / (train.token_batch * train.batch_size))
-    return min(steps, train.max_steps or steps)
 
 
 def tune(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
