@@ -35,10 +35,6 @@ class OverlongError(BadRowError):
     """The row is refused for its length alone."""
 
 
-class _UnstableError(BadRowError):
-    """The template renders a prefix of a conversation otherwise than the whole."""
-
-
 class EncodedSample(NamedTuple):
     """Token ids of one conversation, ending on its last trained token.
 
@@ -180,7 +176,7 @@ class _Chat:
         try:
             parts = [part.text for part in self._turns(turns)]
             parts.append(_after("".join(parts), whole))
-        except _UnstableError:
+        except BadRowError:  # its answers could not be trained, but need not be
             parts = [whole]
         return [_Segment(part, trained=False) for part in parts]
 
@@ -210,7 +206,7 @@ class _Chat:
         """The assistant's turn as it follows its prompt, to its end-of-turn."""
         message, whole = self.messages[turn], self._render(turn + 1, prompt=False)
         if not whole.startswith(prompt):
-            raise _UnstableError(
+            raise BadRowError(
                 "chat template is not prefix-stable: an answer does not begin with its own "
                 "generation prompt; change encode.template_options (enable_thinking, say)"
             )
@@ -310,7 +306,7 @@ def _refuse_special(special: re.Pattern[str], messages: Messages, tools: Tools) 
 def _after(prefix: str, text: str) -> str:
     """Return what `text` adds to `prefix`."""
     if not text.startswith(prefix):
-        raise _UnstableError(
+        raise BadRowError(
             "chat template is not prefix-stable: it renders earlier turns differently once later "
             "ones follow; set encode.loss_on to last, which trains the last answer alone"
         )

@@ -76,7 +76,7 @@ class PackGroup:
         table = pads.dataset(list(files)).to_table(
             SCORED, filter=(place >= int(first)) & (place <= int(last))
         )
-        documents = table.sort_by("position").to_pylist()
+        documents = table.sort_by("position").to_pandas().to_dict("records")
         rows = [
             {**row, "position": (int(group) << 32) + number}
             for number, row in enumerate(pack(documents, self.pack_length))
