@@ -172,7 +172,10 @@ class WandbTracker:
 
     def close(self) -> None:
         """See `Tracker.close`."""
+        import wandb
+
         self._run.finish()
+        wandb.teardown()  # `finish` returns before the library's own process has written its file
 
 
 class MlflowTracker:
