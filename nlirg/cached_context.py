@@ -36,7 +36,7 @@ def check_cacheable(config: PretrainedConfig) -> None:
         )
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Prefix:
     """The cached prefix of a slot's sample.
 
@@ -61,6 +61,15 @@ class ContextCache:
     def __init__(self, gradient_context: int) -> None:
         self._context = gradient_context
         self._prefixes: dict[int, _Prefix] = {}
+
+    @property
+    def prefixes(self) -> dict[int, _Prefix]:
+        """What is cached now, by slot; a copy, to go back to."""
+        return dict(self._prefixes)
+
+    @prefixes.setter
+    def prefixes(self, known: dict[int, _Prefix]) -> None:
+        self._prefixes = known
 
     def edge(self, row: Row) -> int:
         """First position of a row that is computed with gradient."""

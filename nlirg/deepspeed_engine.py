@@ -74,7 +74,7 @@ class DeepSpeedEngine:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         settings = deepspeed_settings(train, self.world_size, _on_cpu(), source.deepspeed)
         self._train = train
-        self._tokenizer = load_tokenizer(source.path)
+        self._tokenizer = load_tokenizer(source.path, chat=False)
         # Before the model: while a sharding configuration lives, every model is sharded.
         self.teacher = _load_teacher(train, self._tokenizer)
         module = _load(source, train, settings)
@@ -193,7 +193,7 @@ def _load_teacher(train: TrainConfig, tokenizer: Any) -> TappedModel | None:
     wanted = train.distillation
     if wanted is None:
         return None
-    if load_tokenizer(wanted.teacher).get_vocab() != tokenizer.get_vocab():
+    if load_tokenizer(wanted.teacher, chat=False).get_vocab() != tokenizer.get_vocab():
         raise InputError(
             f"train.distillation.teacher {wanted.teacher}: its vocabulary differs from the "
             "model's, so its distributions are over other tokens"

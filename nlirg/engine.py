@@ -85,8 +85,7 @@ class Engine(Protocol):
         """This rank's gradients of a scalar with respect to some of the trained weights.
 
         Returns:
-            One tensor per weight of a fixed sample of them, on the same graph whether or not a
-            `backward` is under way; None where weights are sharded.
+            One tensor per weight of a fixed sample of them; None where weights are sharded.
         """
 
     def evaluating(self) -> AbstractContextManager[None]:
@@ -148,9 +147,8 @@ def sampled_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[
     """Gradients with respect to evenly spread weights, at most `SAMPLED_ELEMENTS` of them."""
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     stride = max(1, -(-sum(p.numel() for p in trainable) // SAMPLED_ELEMENTS))
-    # The graph is kept: the caller goes on to train with the same loss.
     found = torch.autograd.grad(
-        loss, trainable[::stride], retain_graph=True, allow_unused=True, materialize_grads=True
+        loss, trainable[::stride], allow_unused=True, materialize_grads=True
     )
     return list(found)
 

@@ -74,7 +74,7 @@ def export_merged(base: str, adapter: Path, directory: Path) -> None:
     for name, module in adapted.named_modules():
         if isinstance(module, peft.tuners.lora.LoraLayer):
             _merge_layer(name, module)
-    _save(adapted.unload(), load_tokenizer(str(adapter)), directory)
+    _save(adapted.unload(), load_tokenizer(str(adapter), chat=False), directory)
 
 
 def _merge_layer(name: str, layer: Any) -> None:

@@ -32,16 +32,22 @@ class GradientCheck:
 
     def loss(self, step: int, rows: Sequence[Row], scale: float) -> WindowsLoss:
         """See `Objective.loss`."""
-        if self._objective.cache is None or step >= CHECKED_STEPS or self._engine.lockstep:
-            return self._objective.loss(rows, scale)
-        full = self._engine.gradients(self._objective.full_context(rows, scale).tokens.objective)
-        found = self._objective.loss(rows, scale)
-        short = self._engine.gradients(found.tokens.objective)
-        if full is not None and short is not None:
-            products = [(full, short), (full, full), (short, short)]
-            sums = torch.stack([_dot(a, b) for a, b in products])
-            self._sums = sums if self._sums is None else self._sums + sums
-        return found
+        cache = self._objective.cache
+        if cache is not None and step < CHECKED_STEPS and not self._engine.lockstep:
+            before = cache.prefixes
+            self._compare(rows, scale)
+            cache.prefixes = before
+        return self._objective.loss(rows, scale)
+
+    def _compare(self, rows: Sequence[Row], scale: float) -> None:
+        """Add to the products of the two gradients."""
+        losses = (self._objective.full_context(rows, scale), self._objective.loss(rows, scale))
+        full, short = (self._engine.gradients(loss.tokens.objective) for loss in losses)
+        if full is None or short is None:
+            return
+        products = [(full, short), (full, full), (short, short)]
+        sums = torch.stack([_dot(a, b) for a, b in products])
+        self._sums = sums if self._sums is None else self._sums + sums
 
     def cosine(self) -> float | None:
         """Cosine since the last call, over all ranks; None if nothing was compared.

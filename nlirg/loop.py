@@ -79,8 +79,8 @@ class Trainer:
         corpus: what is trained, the same on every rank.
         config: settings of the run.
         seed: of sample order and dropout.
-        progress: where to continue.
         held_out: what is validated on; required by `config.validation`.
+        progress: where to continue; may also be set before `run`.
 
     Raises:
         InputError: if the corpus has no trained token, or the model cannot do what `config` asks.
@@ -92,8 +92,8 @@ class Trainer:
         corpus: EncodedCorpus,
         config: TrainConfig,
         seed: int,
-        progress: Progress | None = None,
         held_out: EncodedCorpus | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._engine, self._config, self._seed = engine, config, seed
         self.progress = progress or Progress()

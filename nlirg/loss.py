@@ -105,6 +105,7 @@ def token_loss(head: Head, targets: TokenTargets) -> TokenLoss:
 
     Weights are constants of the step: they are taken from the losses without gradient. A token
     that is discarded (over the deadline, NaN, infinite) adds exactly 0 to loss and gradient.
+    Backward can run once.
 
     With a teacher a token's objective is (1 - c) CE(teacher) + c CE(label), weighted by the
     weight of the label's loss.
@@ -153,7 +154,10 @@ class _TokenLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *scales: Tensor) -> tuple[Tensor | None, ...]:
-        return (*ctx.gradients.scaled(scales[0]), None, None, None)
+        gradients = ctx.gradients.scaled(scales[0])
+        # With autograd's the only reference, it may add other gradients of the weight in place.
+        ctx.gradients = None
+        return (*gradients, None, None, None)
 
 
 class _Gradients:

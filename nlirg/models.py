@@ -27,11 +27,12 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FLASH_CAPABILITY = (8, 0)
 
 
-def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """Load a tokenizer that can render chats.
+def load_tokenizer(path: str, *, chat: bool = True) -> PreTrainedTokenizerBase:
+    """Load a tokenizer.
 
     Args:
         path: a local directory or a Hugging Face hub id.
+        chat: whether it must render chats.
 
     Raises:
         InputError: if there is no such model or tokenizer, or it lacks a chat template or an
@@ -44,7 +45,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"model {path}: cannot load its tokenizer: {_one_line(error)}") from None
-    if not tokenizer.chat_template:
+    if chat and not tokenizer.chat_template:
         raise InputError(
             f"model {path}: its tokenizer has no chat template; add chat_template.jinja to the "
             "model directory, or use an instruction-tuned model"
@@ -156,17 +157,18 @@ def check_precision(precision: str) -> None:
         raise InputError("train.precision: DeepSpeed has no fp16 on a CPU; use fp32 or bf16")
 
 
-def check_model(path: str) -> None:
+def check_model(path: str, *, chat: bool = True) -> None:
     """Check that a model can be used, without loading its weights.
 
     Args:
         path: a local directory or a Hugging Face hub id.
+        chat: whether it must render chats.
 
     Raises:
         InputError: as `load_tokenizer`, or if `config.json` or safetensors weights are missing.
     """
     _check_files(path, model_directory(path))
-    load_tokenizer(path)
+    load_tokenizer(path, chat=chat)
 
 
 def model_directory(path: str) -> Path:

@@ -67,8 +67,9 @@ def examine(recipe: Recipe) -> list[Check]:
     logging.set_verbosity_error()  # it warns of the long samples that are counted here
     suffixes = (*SUFFIXES, TEXT) if recipe.encode.task == "cpt" else SUFFIXES
     shards = list_shards(recipe.data, suffixes=suffixes)
-    check_model(recipe.model)
-    tokenizer = load_tokenizer(recipe.model)
+    chat = recipe.encode.task == "sft"
+    check_model(recipe.model, chat=chat)
+    tokenizer = load_tokenizer(recipe.model, chat=chat)
     directory = model_directory(recipe.model)
     shapes = preflight_model.weight_shapes(directory)
     arms = {name: recipe.arm(name) for name in recipe.arms}

@@ -43,11 +43,11 @@ INT32S, FLOATS = pa.list_(pa.int32()), pa.list_(pa.float32())
 
 
 @cache
-def _tokenizer(model: str) -> Any:
+def _tokenizer(model: str, task: str) -> Any:
     """The tokenizer, loaded once per worker process."""
     from nlirg.models import load_tokenizer
 
-    return load_tokenizer(model)
+    return load_tokenizer(model, chat=task == "sft")
 
 
 class ReadShard:
@@ -66,7 +66,7 @@ class ReadShard:
             try:
                 record = self._record(raw)
                 name = record.id
-                row = encoded_row(_tokenizer(self.model), record, self.encode)
+                row = encoded_row(_tokenizer(self.model, self.encode.task), record, self.encode)
             except BadRowError as error:
                 overlong = isinstance(error, OverlongError)
                 bad.append({**place, "id": name, "reason": str(error), "overlong": overlong})
@@ -198,7 +198,7 @@ def score(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
         say("score", f"already done: {done['rows']} rows")
         return done
     shutil.rmtree(stage.path, ignore_errors=True)
-    _tokenizer(recipe.model)  # a wrong model is told before anything is started
+    _tokenizer(recipe.model, recipe.encode.task)  # a wrong model is told before anything is started
     connect(recipe.cluster)
     started = time.monotonic()
     parts = stage.path / ".quarantine"

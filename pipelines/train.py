@@ -20,8 +20,11 @@ from nlirg.deepspeed_settings import deepspeed_settings
 from nlirg.engine import ModelSource
 from nlirg.errors import InputError
 from nlirg.model_card import TrainingFacts, write_model_card
-from nlirg.models import check_model
-from nlirg.tracking import last_record
+from nlirg.models import check_model, load_tokenizer, model_directory
+from nlirg.trackers import check_tracking
+from nlirg.tracking import last_record, read_metrics
+from pipelines.checkpoint_index import index_keeper, repair_index
+from pipelines.doctor import End
 from pipelines.progress import Progress, say
 from pipelines.recipe import Recipe
 from pipelines.store import identity
@@ -58,7 +61,8 @@ def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
     if (done := stage.finished(mark)) is not None:
         say(f"train {arm}", f"already done: {done['optimizer_steps']} steps")
         return done
-    check_model(recipe.model)
+    check_model(recipe.model, chat=recipe.encode.task == "sft")
+    check_tracking(config.tracking)
     stage.claim(mark)
     connect(recipe.cluster)
     job = TrainJob(
@@ -66,6 +70,9 @@ def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
         encoded=run.encoded.path,
         cache=run.path / "train" / ".cache",
         output=stage.path,
+        run=recipe.name,
+        arm=arm,
+        end_ids=_end_ids(recipe),
         train=config,
         seed=recipe.seed,
     )
@@ -96,6 +103,14 @@ def _located(config: TrainConfig) -> TrainConfig:
         teacher = here(config.distillation.teacher)
         changes["distillation"] = config.distillation.model_copy(update={"teacher": teacher})
     return config.model_copy(update=changes)
+
+
+def _end_ids(recipe: Recipe) -> tuple[int, ...] | None:
+    """Tokens that end an answer; None where plain text is trained."""
+    if recipe.encode.task == "cpt":
+        return None
+    directory = model_directory(recipe.model)
+    return tuple(End.of(load_tokenizer(recipe.model), directory, recipe.encode).turn)
 
 
 def _source(recipe: Recipe, config: TrainConfig) -> ModelSource:
@@ -132,15 +147,17 @@ def _fit(job: TrainJob, start_timeout_s: float) -> dict[str, Any]:
     config = job.train
     teacher_apart = config.distillation is not None and config.distillation.own_device
     use_gpu, resources = worker_resources(config.num_workers, gpus_each=1 + teacher_apart)
+    repair_index(job.checkpoints)
     # Ray's type hints describe Train V1; at run time these names are V2's.
     run_config = ray.train.RunConfig(  # type: ignore[call-arg]
-        name="checkpoints",
+        name=job.checkpoints.name,
         storage_path=str(job.output),
         checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.num_to_keep),
         # Ray's default for the controller is to retry for ever.
         failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
             max_failures=config.max_failures, controller_failure_limit=0
         ),
+        callbacks=[index_keeper(job.checkpoints)],
         logging_config=ray.train.LoggingConfig(log_level="ERROR"),
     )
     trainer = TorchTrainer(
@@ -218,12 +235,22 @@ def _followed(title: str, metrics: Path, work: Callable[[], T]) -> T:
             future.set_exception(error)
 
     thread = threading.Thread(target=run, daemon=True)
+    told: set[str] = set()
     with Progress(title, unit="step") as progress:
         thread.start()
         while thread.is_alive():
             thread.join(1.0)
             _show(progress, metrics)
+            _tell_alarms(title, metrics.with_name("alarms.jsonl"), told)
         return future.result()
+
+
+def _tell_alarms(title: str, path: Path, told: set[str]) -> None:
+    """Print the alarms that have come up since the last look."""
+    for alarm in read_metrics(path):
+        if alarm["kind"] not in told:
+            told.add(alarm["kind"])
+            say(title, f"ALARM at step {alarm['step']}: {alarm['message']}")
 
 
 def _show(progress: Progress, metrics: Path) -> None:

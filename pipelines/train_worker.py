@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,8 +18,8 @@ from nlirg.engine import Engine, ModelSource
 from nlirg.errors import InputError
 from nlirg.export import export_merged
 from nlirg.loop import Callbacks, Progress, Trainer
-from nlirg.tracking import MetricsLog
 from nlirg.validation import held_out_ids
+from pipelines.monitor import Monitor
 
 T = TypeVar("T")
 
@@ -34,6 +33,9 @@ class TrainJob:
         encoded: folder of the tokenized corpus.
         cache: folder for its memory-mapped copy.
         output: folder of the run: metrics, TensorBoard, `model/`.
+        run: name of the run.
+        arm: name of the arm.
+        end_ids: tokens that end an answer; None where there are no answers.
         train: settings.
         seed: of everything random.
     """
@@ -42,8 +44,16 @@ class TrainJob:
     encoded: Path
     cache: Path
     output: Path
+    run: str
+    arm: str
+    end_ids: tuple[int, ...] | None
     train: TrainConfig
     seed: int
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of Ray Train's index, and of one folder per checkpoint."""
+        return self.output / "checkpoints"
 
 
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
@@ -60,12 +70,12 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """
     job: TrainJob = settings["job"]
     try:
-        engine, trainer = together(lambda: _set_up(job))
+        engine, trainer, monitor = together(lambda: _set_up(job))
         started = trainer.progress.step
-        with _metrics_log(job, engine, started) as log:
+        with closing(monitor) if monitor else nullcontext():
             callbacks = Callbacks(
-                log,
-                checkpoint=lambda progress: _checkpoint(engine, trainer, progress),
+                log=monitor.write if monitor else lambda _: None,
+                checkpoint=lambda progress: _checkpoint(job, engine, trainer, progress),
                 best=lambda _: _keep_best(engine, job),
             )
             progress = together(lambda: trainer.run(callbacks))
@@ -132,47 +142,41 @@ def _corpus(data: Any, order: np.ndarray) -> EncodedCorpus:
     return EncodedCorpus(rows.with_format("numpy"), trained, tuple(names.tolist()), tasks)
 
 
-def _set_up(job: TrainJob) -> tuple[Engine, Trainer]:
-    """Load model and corpus, and the last checkpoint if there is one."""
+def _set_up(job: TrainJob) -> tuple[Engine, Trainer, Monitor | None]:
+    """Load model and corpus, and the last checkpoint if there is one; the first rank reports."""
     import ray.train
 
     from nlirg.deepspeed_engine import DeepSpeedEngine
 
     validation = job.train.validation
-    corpus, *held_out = read_encoded(job.encoded, job.cache, validation.rows if validation else 0)
+    corpus, *kept = read_encoded(job.encoded, job.cache, validation.rows if validation else 0)
+    held_out = kept[0] if kept else None
     engine = DeepSpeedEngine(job.model, job.train, job.seed)
-    progress, checkpoint = Progress(), ray.train.get_checkpoint()
-    if checkpoint is None:
-        return engine, Trainer(engine, corpus, job.train, job.seed, progress, *held_out)
-    with checkpoint.as_directory() as folder:
-        directory = Path(folder)
-        progress = Progress(**json.loads((directory / "progress.json").read_text()))
-        engine.load_state(directory)
-        trainer = Trainer(engine, corpus, job.train, job.seed, progress, *held_out)
-        trainer.load_context(directory)
-    return engine, trainer
-
-
-@contextmanager
-def _metrics_log(
-    job: TrainJob, engine: Engine, step: int
-) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A log that writes on the first rank and does nothing on the others."""
+    trainer = Trainer(engine, corpus, job.train, job.seed, held_out)
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            directory = Path(folder)
+            engine.load_state(directory)
+            trainer.load_context(directory)
+            trainer.progress = Progress(**json.loads((directory / "progress.json").read_text()))
     if engine.rank:
-        yield lambda record: None
-        return
-    metrics = MetricsLog(job.output, after_step=step)
-    try:
-        yield metrics.write
-    finally:
-        metrics.close()
+        return engine, trainer, None
+    step = trainer.progress.step
+    _remove_unfinished(job.checkpoints, step)
+    return engine, trainer, Monitor(job, corpus, engine.model_config, engine.world_size, step)
 
 
-def _checkpoint(engine: Engine, trainer: Trainer, progress: Progress) -> None:
-    """Save this rank's state and hand it to Ray Train, which merges the ranks' files."""
+def _checkpoint(job: TrainJob, engine: Engine, trainer: Trainer, progress: Progress) -> None:
+    """Save this rank's state where the checkpoint will lie.
+
+    To Ray Train it is one, to be continued from, only when every rank has reported it.
+    """
     import ray.train
 
-    directory = Path(tempfile.mkdtemp(prefix="nlirg-checkpoint-"))
+    name = _checkpoint_name(progress.step)
+    directory = job.checkpoints / name
+    directory.mkdir(parents=True, exist_ok=True)
     engine.save_state(directory)
     trainer.save_context(directory)
     if engine.rank == 0:
@@ -180,9 +184,20 @@ def _checkpoint(engine: Engine, trainer: Trainer, progress: Progress) -> None:
     ray.train.report(
         {"step": progress.step},
         checkpoint=ray.train.Checkpoint.from_directory(directory),
-        checkpoint_dir_name=f"step-{progress.step:08d}",
-        delete_local_checkpoint_after_upload=True,
+        checkpoint_dir_name=name,
+        checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
     )
+
+
+def _checkpoint_name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _remove_unfinished(checkpoints: Path, step: int) -> None:
+    """Delete what killed workers were saving: it is later than the checkpoint continued from."""
+    for folder in checkpoints.glob("step-*"):
+        if folder.name > _checkpoint_name(step):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _keep_best(engine: Engine, job: TrainJob) -> None:

@@ -65,7 +65,7 @@ def torch_engine(path, config):
 def run(engine, config, progress=None, checkpoint=lambda progress: None):
     records = []
     callbacks = Callbacks(records.append, checkpoint, lambda progress: None)
-    Trainer(engine, corpus(), config, 7, progress).run(callbacks)
+    Trainer(engine, corpus(), config, 7, progress=progress).run(callbacks)
     return records
 
 

@@ -52,7 +52,7 @@ def weights(engine):
 
 def run(engine, config=CONFIG, progress=None, checkpoint=lambda progress: None, data=None):
     records = []
-    trainer = Trainer(engine, data or corpus(), config, 7, progress)
+    trainer = Trainer(engine, data or corpus(), config, 7, progress=progress)
     trainer.run(callbacks(records.append, checkpoint))
     return records, trainer
 

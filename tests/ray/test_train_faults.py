@@ -21,7 +21,14 @@ from tests.ray.test_train import assert_close, encoded_run, recipe, reference
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = {"num_workers": 1, "max_steps": 60, "checkpoint_every": 8, "log_every": 4}
+SETTINGS = {
+    "num_workers": 1,
+    "epochs": 2,
+    "max_steps": 60,
+    "checkpoint_every": 8,
+    "log_every": 4,
+    "weighting": "uniform",
+}
 ARMS = {
     "lora": {
         "lora": {"rank": 2, "dropout": 0.1},
@@ -32,7 +39,9 @@ ARMS = {
     "cached": {
         "zero_stage": 1,
         "gradient_context": 0,
-        "validation": {"rows": 6, "every": 5, "patience": 8, "keep": "best"},
+        "schedule": "constant",
+        "learning_rate": 6e-2,
+        "validation": {"rows": 6, "every": 4, "patience": 2, "keep": "best"},
     },
 }
 WORLD = {"max_steps": 60, "checkpoint_every": 6, "log_every": 3, "max_failures": 0}

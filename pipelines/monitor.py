@@ -1,0 +1,98 @@
+"""What the first worker of a training run tells the world: metrics, alarms, dashboards."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from nlirg.alarms import Alarms
+from nlirg.batching import EncodedCorpus
+from nlirg.flops import mfu, peak_flops, training_flops_per_token
+from nlirg.trackers import start_trackers
+from nlirg.tracking import MetricsLog, read_metrics
+from nlirg.windows import IGNORE
+from pipelines.ray_metrics import RayMetrics
+
+if TYPE_CHECKING:
+    from pipelines.train_worker import TrainJob
+
+SAMPLES = 1000
+
+
+def end_of_turn_share(corpus: EncodedCorpus, end_ids: Collection[int]) -> float:
+    """Share of samples whose last trained token ends the turn, among evenly spread ones."""
+    indices = np.linspace(0, len(corpus) - 1, min(len(corpus), SAMPLES)).astype(int)
+    last = []
+    for index in indices.tolist():
+        labels = corpus.sample(index).labels
+        trained = labels[labels != IGNORE]
+        last += [int(trained[-1])] if len(trained) else []
+    return float(np.isin(last, list(end_ids)).mean()) if last else 0.0
+
+
+class Monitor:
+    """Takes in the log records of one run.
+
+    Args:
+        job: the run.
+        corpus: what is trained.
+        model_config: of the model, for its FLOPs.
+        devices: number of workers.
+        step: where the run continues; what was written of later steps is dropped.
+
+    Raises:
+        InputError: if a tracker cannot be started.
+    """
+
+    def __init__(
+        self, job: TrainJob, corpus: EncodedCorpus, model_config: Any, devices: int, step: int
+    ) -> None:
+        name = f"{job.run}/{job.arm}"
+        trackers = start_trackers(job.train.tracking, job.output, name, job.train.meaning())
+        self._log = MetricsLog(job.output, after_step=step, trackers=trackers)
+        share = None if job.end_ids is None else end_of_turn_share(corpus, job.end_ids)
+        self._alarms = Alarms(share)
+        self._alarms.replay(read_metrics(job.output / "metrics.jsonl"))
+        self._gauges = RayMetrics(job.run, job.arm)
+        self._mfu = _Mfu(job, corpus, model_config, devices)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Log a record, and raise the alarms it gives cause for."""
+        record = record | self._mfu.of(record)
+        self._log.write(record)
+        self._gauges.write(record)
+        for alarm in self._alarms.check(record):
+            self._log.alarm(alarm)
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        self._log.close()
+
+
+class _Mfu:
+    """Model FLOPs utilisation, where the device's peak and the model's FLOPs are known."""
+
+    def __init__(
+        self, job: TrainJob, corpus: EncodedCorpus, model_config: Any, devices: int
+    ) -> None:
+        train = job.train
+        self._lora, self._devices, self._config = train.lora is not None, devices, model_config
+        name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+        # A cached prefix and a teacher are work that the formula does not count.
+        countable = train.gradient_context == "full" and train.distillation is None
+        self._peak = peak_flops(name, train.precision) if countable else None
+        lengths = [len(corpus.sample(index).ids) for index in range(min(len(corpus), SAMPLES))]
+        self._context = float(np.mean(lengths)) if lengths else 0.0
+
+    def of(self, record: dict[str, Any]) -> dict[str, float]:
+        """The record's `mfu`, or nothing."""
+        processed = record["processed_tokens_per_s"]
+        if self._peak is None or not processed:
+            return {}
+        flops = training_flops_per_token(
+            self._config, self._context, self._lora, head_share=record["tokens_per_s"] / processed
+        )
+        return {"mfu": mfu(flops, processed, self._peak, self._devices)} if flops else {}
