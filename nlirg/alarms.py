@@ -140,9 +140,9 @@ class StartTotals:
             return None
         return (
             f"{share:.0%} of the first {self._tokens} trained tokens have a high or discarded "
-            "loss, to which NLIRG gives next to no weight: it would not learn them; check that "
-            "the chat template and the corpus' language are the model's (nlirg doctor shows "
-            "where), or train with weighting: uniform first"
+            "loss: check that the chat template and the corpus' language are the model's (nlirg "
+            "doctor shows where). NLIRG gives such tokens next to no weight and would not learn "
+            "them; ordinary SFT (weighting: uniform) comes first then"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ def configure(stall_timeout_s: float) -> None:
     """Set the context of the connected process for the pipelines that follow."""
     import ray
 
+    # A corpus of one block keeps one actor of the pool busy; that is no one's mistake.
+    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # ours count rows that are on disk
     context.execution_no_progress_timeout_s = stall_timeout_s

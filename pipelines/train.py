@@ -208,7 +208,8 @@ def _write_cards(recipe: Recipe, arm: str, folder: Path, summary: dict[str, Any]
     for name, layout in layouts.items():
         if (folder / name).is_dir():
             facts = TrainingFacts(
-                base_model=recipe.model,
+                # A card may be published: a hub id, or the name of a folder without its place.
+                base_model=Path(recipe.model).name if Path(recipe.model).is_dir() else recipe.model,
                 layout=layout,
                 train=config,
                 seed=recipe.seed,
