@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,12 +89,13 @@ class DeepSpeedEngine:
             key = ".".join(map(str, wrong["loc"]))
             raise InputError(f"train.deepspeed: {key}: {wrong['msg']}") from None
         self._engine.train()
+        self._forward_module: nn.Module = self._engine
         self.device = self._engine.device
         self.lockstep = train.zero_stage == 3 and self.world_size > 1
         self.model.probe(self.device)
 
     def _forward(self, **inputs: Any) -> Any:
-        return self._engine(**inputs)
+        return self._forward_module(**inputs)
 
     def backward(self, loss: Tensor, last: bool = True) -> None:
         """See `Engine.backward`."""
@@ -130,11 +131,16 @@ class DeepSpeedEngine:
         finally:
             scaler.cur_scale *= factor  # a dynamic scale may have moved meanwhile
 
-    def gradients(self, loss: Tensor) -> list[Tensor] | None:
+    def gradients(self, loss: Callable[[], Tensor]) -> list[Tensor] | None:
         """See `Engine.gradients`."""
         if self._train.zero_stage == 3:
             return None
-        return sampled_gradients(loss, list(self._engine.module.parameters()))
+        # DeepSpeed takes a gradient of what its own forward returns for the beginning of a step.
+        self._forward_module = self._engine.module
+        try:
+            return sampled_gradients(loss(), list(self._engine.module.parameters()))
+        finally:
+            self._forward_module = self._engine
 
     def evaluating(self) -> AbstractContextManager[None]:
         """See `Engine.evaluating`."""

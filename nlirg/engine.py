@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,11 +81,15 @@ class Engine(Protocol):
             nothing was updated.
         """
 
-    def gradients(self, loss: Tensor) -> list[Tensor] | None:
+    def gradients(self, loss: Callable[[], Tensor]) -> list[Tensor] | None:
         """This rank's gradients of a scalar with respect to some of the trained weights.
 
+        Args:
+            loss: computes the scalar, which is not trained.
+
         Returns:
-            One tensor per weight of a fixed sample of them; None where weights are sharded.
+            One tensor per weight of a fixed sample of them; None, without computing anything, where
+            weights are sharded.
         """
 
     def evaluating(self) -> AbstractContextManager[None]:
@@ -196,9 +200,9 @@ class TorchEngine:
         self._optimizer.zero_grad()
         return norm
 
-    def gradients(self, loss: Tensor) -> list[Tensor] | None:
+    def gradients(self, loss: Callable[[], Tensor]) -> list[Tensor] | None:
         """See `Engine.gradients`."""
-        return sampled_gradients(loss, self._trainable)
+        return sampled_gradients(loss(), self._trainable)
 
     def evaluating(self) -> AbstractContextManager[None]:
         """See `Engine.evaluating`."""

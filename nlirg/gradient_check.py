@@ -41,8 +41,9 @@ class GradientCheck:
 
     def _compare(self, rows: Sequence[Row], scale: float) -> None:
         """Add to the products of the two gradients."""
-        losses = (self._objective.full_context(rows, scale), self._objective.loss(rows, scale))
-        full, short = (self._engine.gradients(loss.tokens.objective) for loss in losses)
+        objective = self._objective
+        full = self._engine.gradients(lambda: objective.full_context(rows, scale).tokens.objective)
+        short = self._engine.gradients(lambda: objective.loss(rows, scale).tokens.objective)
         if full is None or short is None:
             return
         products = [(full, short), (full, full), (short, short)]

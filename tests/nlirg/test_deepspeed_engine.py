@@ -96,6 +96,21 @@ def test_every_stage_trains_and_exports_what_plain_torch_does(
     assert_same(exported(mine, tmp_path / "mine"), exported(theirs, tmp_path / "theirs"), 1e-5)
 
 
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_short_gradient_context_and_its_check_work_at_every_stage(
+    tiny_model_dir, tmp_path, stage
+):
+    config = CONFIG.model_copy(
+        update={"zero_stage": stage, "gradient_context": 2, "gradient_accumulation_steps": 2}
+    )
+    mine, theirs = deepspeed_engine(tiny_model_dir, config), torch_engine(tiny_model_dir, config)
+    records, expected = run(mine, config), run(theirs, config)
+    if stage < 3:
+        cosine = expected[0]["gradient_cosine"]
+        assert records[0]["gradient_cosine"] == pytest.approx(cosine, rel=1e-4)
+    assert_same(exported(mine, tmp_path / "mine"), exported(theirs, tmp_path / "theirs"), 1e-5)
+
+
 @pytest.mark.parametrize("stage", [0, 2, 3])
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
 def test_a_resumed_run_ends_bit_identical(tiny_model_dir, tmp_path, stage, lora):
