@@ -36,10 +36,7 @@ def add_lora(model: Any, config: LoraConfig, base_name: str) -> Any:
     """
     import peft
 
-    targets = target_layers(model, config, base_name)
-    tensors = None
-    if config.resume_from is not None:
-        tensors = _read_adapter(Path(config.resume_from).expanduser(), config, base_name)
+    targets, tensors = check_lora(model, config, base_name)
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[arg-type]  # only ever divided by r or its root
@@ -53,6 +50,23 @@ def add_lora(model: Any, config: LoraConfig, base_name: str) -> Any:
     if tensors is not None:
         _load_tensors(adapted, tensors, config)
     return adapted
+
+
+def check_lora(
+    model: Any, config: LoraConfig, base_name: str
+) -> tuple[list[str], dict[str, Tensor] | None]:
+    """Find the layers to adapt, and read the adapter to continue; the model needs no weights.
+
+    Returns:
+        The layers as `target_layers`, and the adapter's tensors if there is one.
+
+    Raises:
+        InputError: as `add_lora`, but for the names and shapes of the adapter's tensors.
+    """
+    targets = target_layers(model, config, base_name)
+    if config.resume_from is None:
+        return targets, None
+    return targets, _read_adapter(Path(config.resume_from).expanduser(), config, base_name)
 
 
 def target_layers(model: Any, config: LoraConfig, base_name: str) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import is_flash_attn_2_available
 
 from nlirg.errors import InputError
@@ -94,6 +94,36 @@ def load_model(
         raise InputError(f"model {path}: {len(names)} weights are missing, e.g. {names[0]}")
     _restore_rotary(model)
     return model
+
+
+def model_skeleton(path: str) -> PreTrainedModel:
+    """A model's modules without weights (on torch's meta device), by its configuration alone.
+
+    Raises:
+        InputError: if there is no such model or its architecture is unknown.
+    """
+    try:
+        config = AutoConfig.from_pretrained(
+            model_directory(path), trust_remote_code=False, local_files_only=True
+        )
+        with torch.device("meta"):
+            skeleton: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise InputError(f"model {path}: cannot load it: {_one_line(error)}") from None
+    return skeleton
+
+
+def check_vocabulary(teacher: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that a teacher's tokens are the model's.
+
+    Raises:
+        InputError: if they are not.
+    """
+    if load_tokenizer(teacher, chat=False).get_vocab() != tokenizer.get_vocab():
+        raise InputError(
+            f"train.distillation.teacher {teacher}: its vocabulary differs from the model's, so "
+            "its distributions are over other tokens"
+        )
 
 
 def _restore_rotary(model: Any) -> None:

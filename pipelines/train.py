@@ -28,6 +28,7 @@ from pipelines.doctor import End
 from pipelines.progress import Progress, say
 from pipelines.recipe import Recipe
 from pipelines.store import identity
+from pipelines.train_checks import check_training
 from pipelines.train_worker import TrainJob, train_worker
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
             more often than `max_failures`.
     """
     config, stage = _located(recipe.arm(arm)), run.arm(arm)
-    run.encoded.summary()
+    corpus = run.encoded.summary()
     source = _source(recipe, config)
     mark = _fingerprint(recipe, config, run.encoded, source)
     if (done := stage.finished(mark)) is not None:
@@ -63,6 +64,7 @@ def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
         return done
     check_model(recipe.model, chat=recipe.encode.task == "sft")
     check_tracking(config.tracking)
+    check_training(source.path, source.name, config, corpus)
     stage.claim(mark)
     connect(recipe.cluster)
     job = TrainJob(

@@ -80,14 +80,14 @@ def test_a_worker_killed_in_mid_save_and_in_mid_training(unbroken, tiny_model_di
     run = encoded_run(tmp_path, samples=60)
     folder = run.arm(arm).path
     saboteur = faults.Saboteur(
-        partial(faults.kill_in_mid_save, folder, 16),
-        partial(faults.kill_in_mid_training, folder, 40),
+        partial(faults.kill_in_mid_save, folder, 12),
+        partial(faults.kill_in_mid_training, folder, 26),
     )
     saboteur.start()
     summary = train_arm(recipe(tiny_model_dir, ARMS, **SETTINGS), arm, run)
     left, step = saboteur.fired
     assert "progress.json" not in left
-    assert step > 40
+    assert step > 26
     assert summary["resumed_from"] >= 8
     other, expected = unbroken[arm]
     changing = {"seconds", "resumed_from"}

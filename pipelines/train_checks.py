@@ -1,0 +1,41 @@
+"""What can be refused about a training run before anything is started for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nlirg.cached_context import check_cacheable
+from nlirg.config import TrainConfig
+from nlirg.errors import InputError
+from nlirg.lora import check_lora
+from nlirg.models import check_vocabulary, load_tokenizer, model_skeleton
+
+
+def check_training(model: str, name: str, config: TrainConfig, corpus: dict[str, Any]) -> None:
+    """Hold the settings of a run against its model and its corpus.
+
+    The workers would refuse the same, minutes later and with accelerators reserved.
+
+    Args:
+        model: directory or hub id of the base model.
+        name: what the recipe calls it.
+        config: settings of the run.
+        corpus: summary of the encoded corpus.
+
+    Raises:
+        InputError: if a LoRA target matches no layer, the adapter to continue is another model's,
+            the layers cannot have a short gradient context, the teacher's vocabulary is another,
+            or validation would leave no row to train.
+    """
+    skeleton = model_skeleton(model)
+    if config.lora is not None:
+        check_lora(skeleton, config.lora, name)
+    if config.gradient_context != "full":
+        check_cacheable(skeleton.config)
+    if config.distillation is not None:
+        check_vocabulary(config.distillation.teacher, load_tokenizer(model, chat=False))
+    if config.validation is not None and config.validation.rows >= corpus["rows"]:
+        raise InputError(
+            f"train.validation.rows is {config.validation.rows}, and the encoded corpus has "
+            f"{corpus['rows']} rows: lower it"
+        )
