@@ -34,7 +34,7 @@ from nlirg.errors import InputError
 from nlirg.export import export_model
 from nlirg.head import TappedModel
 from nlirg.lora import add_lora
-from nlirg.models import check_precision, load_model, load_tokenizer
+from nlirg.models import check_precision, check_vocabulary, load_model, load_tokenizer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -199,21 +199,24 @@ def _load_teacher(train: TrainConfig, tokenizer: Any) -> TappedModel | None:
     wanted = train.distillation
     if wanted is None:
         return None
-    if load_tokenizer(wanted.teacher, chat=False).get_vocab() != tokenizer.get_vocab():
-        raise InputError(
-            f"train.distillation.teacher {wanted.teacher}: its vocabulary differs from the "
-            "model's, so its distributions are over other tokens"
-        )
-    accelerator = get_accelerator()
-    if wanted.own_device and accelerator.device_count() < 2:
-        raise InputError(
-            "train.distillation.own_device: the worker sees one device; the teacher needs a second"
-        )
-    device = accelerator.device_name(accelerator.current_device() + int(wanted.own_device))
+    check_vocabulary(wanted.teacher, tokenizer)
+    device = _teacher_device(wanted.own_device)
     model: Any = load_model(wanted.teacher, DTYPES[wanted.precision]).to(device).eval()
     teacher = TappedModel(model.requires_grad_(False), model)
-    teacher.probe(torch.device(device))
+    teacher.probe(device)
     return teacher
+
+
+def _teacher_device(own: bool) -> torch.device:
+    """This rank's device, or the one after it that the worker was given for the teacher."""
+    if _on_cpu():
+        if own:
+            raise InputError("train.distillation.own_device needs GPUs; leave it out on CPUs")
+        return torch.device("cpu")
+    current = int(get_accelerator().current_device())
+    if own and get_accelerator().device_count() < current + 2:
+        raise InputError("train.distillation.own_device: the worker sees no second device")
+    return torch.device(get_accelerator().device_name(current + int(own)))
 
 
 def _gathered(parameter: nn.Parameter) -> AbstractContextManager[Any]:
