@@ -271,8 +271,9 @@ class Trainer:
             "processed_tokens_per_s": processed / seconds,
             "skipped_steps": self.progress.skipped_steps,
         }
-        if validation_loss is not None:
+        if validation_loss is not None and self._validator is not None:
             record["validation_loss"] = validation_loss
+            record["validation_base_loss"] = self._validator.base_loss()
         cosine = self._check.cosine()
         return record if cosine is None else record | {"gradient_cosine": cosine}
 

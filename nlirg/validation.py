@@ -62,6 +62,11 @@ class Validator:
         mean = total / max(count, 1)
         return mean if np.isfinite(mean) else float("inf")
 
+    def base_loss(self) -> float | None:
+        """The same mean under the base model, from the scores; None if they are not known."""
+        known = [self._corpus.sample(index).base_loss for index in range(len(self._corpus))]
+        return float(np.concatenate(known).mean()) if all(map(len, known)) else None
+
     def _rows(self, samples: np.ndarray) -> list[Row]:
         rows = []
         for index in samples.tolist():

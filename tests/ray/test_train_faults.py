@@ -164,3 +164,15 @@ def test_at_stage_2_another_number_of_workers_is_refused(ray_cluster, tiny_model
     assert summary["resumed_from"] in saved
     expected, _ = reference(two, "a", run, tmp_path / "reference")
     assert_close(run.arm("a").path / "model", expected)
+
+
+def test_what_only_a_worker_can_refuse_is_one_line_too(
+    ray_cluster, tiny_model_dir, tmp_path, capfd
+):
+    run = encoded_run(tmp_path)
+    half = recipe(tiny_model_dir, {"a": {}}, num_workers=2, precision="fp16", zero_stage=2)
+    with pytest.raises(InputError, match=r"^train\.precision: DeepSpeed has no fp16") as refused:
+        train_arm(half, "a", run)
+    assert len(str(refused.value).splitlines()) == 1
+    assert "Traceback" not in capfd.readouterr().err
+    assert not run.arm("a").marker.exists()
