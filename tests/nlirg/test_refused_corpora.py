@@ -1,0 +1,36 @@
+"""Corpora that the trainer refuses, in one line that says what to do."""
+
+import numpy as np
+import pytest
+import torch
+
+from nlirg.batching import EncodedCorpus
+from nlirg.config import TrainConfig
+from nlirg.engine import TorchEngine
+from nlirg.errors import InputError
+from nlirg.loop import Trainer
+from nlirg.models import load_model, load_tokenizer
+from nlirg.windows import IGNORE
+
+IDS = np.arange(5, 15)
+
+
+def refusal(path, row, trained, **settings):
+    config = TrainConfig(precision="fp32", zero_stage=0, **settings)
+    engine = TorchEngine(load_model(str(path), torch.float32), load_tokenizer(str(path)), config)
+    with pytest.raises(InputError) as refused:
+        Trainer(engine, EncodedCorpus([row], np.array([trained])), config, 0)
+    assert len(str(refused.value).splitlines()) == 1
+    return str(refused.value)
+
+
+def test_a_corpus_without_a_trained_token(tiny_model_dir):
+    row = {"input_ids": IDS, "labels": np.full_like(IDS, IGNORE)}
+    assert "no trained token" in refusal(tiny_model_dir, row, 0)
+
+
+def test_stm_without_the_base_models_losses(tiny_model_dir):
+    row = {"input_ids": IDS, "labels": IDS}
+    said = refusal(tiny_model_dir, row, len(IDS), weighting="stm")
+    assert "train.weighting stm" in said
+    assert "run score and encode again" in said
