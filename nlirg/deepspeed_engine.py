@@ -201,8 +201,9 @@ def _load_teacher(train: TrainConfig, tokenizer: Any) -> TappedModel | None:
         return None
     check_vocabulary(wanted.teacher, tokenizer)
     device = _teacher_device(wanted.own_device)
-    model: Any = load_model(wanted.teacher, DTYPES[wanted.precision]).to(device).eval()
-    teacher = TappedModel(model.requires_grad_(False), model)
+    model: Any = load_model(wanted.teacher, DTYPES[wanted.precision])
+    model = model.to(device).eval().requires_grad_(False)
+    teacher = TappedModel(model, model)
     teacher.probe(device)
     return teacher
 

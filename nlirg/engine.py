@@ -139,12 +139,14 @@ def clip_gradients(
     Returns:
         Their norm between the two.
     """
-    known = [parameter for parameter in parameters if parameter.grad is not None]
-    if factor != 1.0:
-        for parameter in known:
-            parameter.grad.mul_(factor)  # type: ignore[union-attr]
-    limit = math.inf if max_norm is None else max_norm
-    return float(torch.nn.utils.clip_grad_norm_(known, limit))
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = factor * float(torch.nn.utils.get_total_norm(gradients))
+    scale = factor
+    if max_norm is not None and norm > max_norm:
+        scale *= max_norm / (norm + 1e-6)  # as torch and DeepSpeed clip
+    if scale != 1.0 and math.isfinite(norm):
+        torch._foreach_mul_(gradients, scale)
+    return norm
 
 
 def sampled_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:

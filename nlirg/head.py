@@ -57,11 +57,6 @@ class TappedModel:
         self._order: _Order | None = None
         # A LoRA layer or a quantized head is more than its weight.
         self._fused = type(self._module) is nn.Linear
-        embeddings: Any = model.get_input_embeddings()
-        if embeddings.weight is self._module.weight and embeddings.weight.device.type == "cpu":
-            # The head's gradient is dense; the rows of the batch's tokens are then added to it in
-            # place, where a second dense gradient would be filled, written and read in full.
-            embeddings.sparse = True
 
     @property
     def device(self) -> torch.device:

@@ -185,9 +185,11 @@ class Trainer:
         # Gradients are scaled by the number of tokens, which is known; N may depend on losses.
         scale = engine.world_size / self._plan.tokens(done.step)
         *early, final = self._plan.micro_batches(done.step, self._rows, engine.world_size)
-        parts = [self._check.loss(done.step, rows, scale) for rows in early]
-        for part in parts:
+        parts = []
+        for rows in early:
+            part = self._check.loss(done.step, rows, scale)
             engine.backward(part.tokens.objective, last=False)
+            parts.append(part.detached())
         parts.append(self._check.loss(done.step, final, scale))
         n, live = self._sums(parts)
         norm, factor = math.nan, 0.0

@@ -203,11 +203,12 @@ class _Gradients:
 
 def _accumulated(total: Tensor | None, gradient: Tensor, inputs: Tensor) -> Tensor:
     """Add gradient.T @ inputs; sums of several half-precision products are kept in float32."""
-    if total is None:
-        return gradient.T @ inputs
-    if total.dtype == torch.float32 == gradient.dtype:
+    if gradient.dtype == torch.float32:
+        if total is None:  # on a CPU, adding to zeros is faster than a product of few rows
+            total = gradient.new_zeros((gradient.shape[1], inputs.shape[1]))
         return total.addmm_(gradient.T, inputs)
-    return total.float().add_(gradient.T @ inputs)
+    product = gradient.T @ inputs
+    return product if total is None else total.float().add_(product)
 
 
 def _chunks(rows: int, vocabulary: int, device: str) -> Iterator[slice]:

@@ -19,8 +19,9 @@ from nlirg.loss import TokenLoss, TokenTargets
 if TYPE_CHECKING:
     from nlirg.engine import Engine
 
-# What one more forward costs, in tokens: on a GPU its launches, on a CPU little.
-FORWARD_OVERHEAD = {"cpu": 32}
+# What one more forward costs, in tokens: on a GPU its launches, on a CPU the gradients of embedding
+# and output head, which are as large for a few tokens as for many.
+FORWARD_OVERHEAD = {"cpu": 96}
 GPU_FORWARD_OVERHEAD = 4096
 
 
@@ -39,6 +40,11 @@ class WindowsLoss:
     tasks: Tensor
     processed: int
     padded: int
+
+    def detached(self) -> WindowsLoss:
+        """The same numbers without the graph behind them."""
+        tokens = self.tokens._replace(objective=self.tokens.objective.detach())
+        return replace(self, tokens=tokens)
 
 
 class Objective:
