@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from nlirg import objective
 from nlirg.batching import EncodedCorpus
-from nlirg.config import LoraConfig, TrainConfig
+from nlirg.config import LoraConfig, NlirgWeighting, TrainConfig
 from nlirg.engine import TorchEngine, set_seed
 from nlirg.loop import Callbacks, Trainer
 from nlirg.lora import add_lora
@@ -108,6 +108,27 @@ def test_a_short_gradient_context_and_its_check_work_at_every_stage(
     if stage < 3:
         cosine = expected[0]["gradient_cosine"]
         assert records[0]["gradient_cosine"] == pytest.approx(cosine, rel=1e-4)
+    assert_same(exported(mine, tmp_path / "mine"), exported(theirs, tmp_path / "theirs"), 1e-5)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_micro_batches_and_discarded_tokens_change_nothing_at_any_stage(
+    tiny_model_dir, tmp_path, stage
+):
+    """With a low deadline N is far from the number of tokens that gradients are scaled by."""
+    low = NlirgWeighting(loss_deadline=8.0)
+    config = CONFIG.model_copy(
+        update={"zero_stage": stage, "weighting": low, "gradient_accumulation_steps": 2}
+    )
+    small = config.model_copy(update={"micro_batch_size": 1})
+    theirs, mine = torch_engine(tiny_model_dir, config), deepspeed_engine(tiny_model_dir, small)
+    expected, records = run(theirs, config), run(mine, small)
+    counts = expected[0]["loss_histogram"]  # bins of half a nat
+    assert 0.1 < sum(counts[16:]) / sum(counts) < 0.9, "many tokens are discarded, not all"
+    for record, reference in zip(records, expected, strict=True):
+        assert record["mean_weight"] == pytest.approx(reference["mean_weight"], rel=1e-4)
+        assert record["grad_norm"] == pytest.approx(reference["grad_norm"], rel=1e-4)
+        assert record["weighted_loss"] == pytest.approx(reference["weighted_loss"], rel=1e-4)
     assert_same(exported(mine, tmp_path / "mine"), exported(theirs, tmp_path / "theirs"), 1e-5)
 
 
