@@ -1,4 +1,5 @@
 # make demo | make test | make setup [DEVICE=gpu] | make lint | make base-model | make lock
+# make bench-train [ARGS="--only whole --out bench.json"]
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -13,7 +14,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 LOCKED_FOR := --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--no-emit-find-links --no-emit-index-url
 
-.PHONY: demo test setup lint base-model lock
+.PHONY: demo test setup lint base-model lock bench-train
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -40,6 +41,9 @@ lint: setup
 
 base-model: setup
 	$(BIN)/python -m pipelines.demo.base_model
+
+bench-train: setup
+	$(BIN)/python -m tests.bench $(ARGS)
 
 # uv reads neither pip's configuration nor its find-links: name the latter with UV_FIND_LINKS.
 lock: setup
