@@ -23,7 +23,7 @@ from nlirg.windows import IGNORE, SlotWindow
 from tests.bench.measure import Work, user_seconds
 
 
-def padded(rows: Sequence[np.ndarray], value: int) -> Tensor:
+def padded(rows: Sequence[np.ndarray | list[int]], value: int) -> Tensor:
     """Rows of different lengths as one tensor [rows, longest], padded on the right."""
     tensors = [torch.from_numpy(np.asarray(row)) for row in rows]
     return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value)
