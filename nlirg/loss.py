@@ -19,6 +19,10 @@ Normalizer = Literal["tokens", "nonzero", "weights"]
 # weight gradient; on a CPU a chunk should stay near the caches.
 CHUNK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 28}
 
+# Least scale at which gradients are kept in float16 until backward comes with the loss scale. With
+# 1 / tokens they would be lost below 6e-8; without any scale the sums over tokens would overflow.
+FP16_SCALE = 2.0**-6
+
 
 class TokenLoss(NamedTuple):
     """The loss of n trained tokens.
@@ -93,6 +97,19 @@ class TokenTargets:
         windows = None if self.windows is None else self.windows[rows]
         return token_weights(TokenStats(loss, entropy, base, windows), self.weighting)
 
+    def teacher_probabilities(self, rows: slice, logits: Tensor) -> Tensor | None:
+        """The teacher's probabilities [m, V] of the tokens that `logits` [m, V] are of.
+
+        Models of one family pad one vocabulary to different sizes: what only the teacher's head
+        has is no token, and what it lacks it gives no probability.
+        """
+        if self.teacher is None:
+            return None
+        width = logits.shape[-1]
+        known = self.teacher.logits(rows)[:, :width].softmax(-1).to(logits.device)
+        missing = width - known.shape[-1]
+        return F.pad(known, (0, missing)) if missing else known
+
 
 def token_loss(head: Head, targets: TokenTargets) -> TokenLoss:
     """Weighted loss of trained tokens, without ever holding the logits of all of them.
@@ -136,7 +153,10 @@ class _TokenLoss(torch.autograd.Function):
         weights: Tensor,
     ) -> Tensor:
         head = Head(inputs, weight, bias)
-        gradients = _Gradients(head, ctx.needs_input_grad[:3])
+        scale = targets.scale
+        if inputs.dtype == torch.float16:
+            scale = max(scale, FP16_SCALE)
+        gradients = _Gradients(head, ctx.needs_input_grad[:3], targets.scale / scale)
         # A shuffle needs the losses of its whole window before the first weight is known.
         given = _shuffled_weights(head, targets) if targets.weighting.name == "random" else None
         total = torch.zeros((), dtype=torch.float32, device=inputs.device)
@@ -145,9 +165,10 @@ class _TokenLoss(torch.autograd.Function):
             normal, loss[rows] = _cross_entropy(logits, targets.ids[rows])
             known = targets.weights(loss[rows], logits, rows) if given is None else given[rows]
             weights[rows] = known
-            total += _objective(logits, normal, loss[rows], known, targets, rows)
+            teacher = targets.teacher_probabilities(rows, logits)
+            total += _objective(logits, normal, loss[rows], known, targets, teacher)
             if gradients:
-                by_logits = _logit_gradient(logits, normal, known, targets, rows)
+                by_logits = _logit_gradient(logits, normal, known * scale, targets, rows, teacher)
                 gradients.add(rows, by_logits, kept=known > 0)
         ctx.gradients = gradients
         return total.mul_(targets.scale)
@@ -163,8 +184,9 @@ class _TokenLoss(torch.autograd.Function):
 class _Gradients:
     """Gradients of the weighted sum with respect to a head's inputs, weight and bias."""
 
-    def __init__(self, head: Head, needed: tuple[bool, bool, bool]) -> None:
+    def __init__(self, head: Head, needed: tuple[bool, bool, bool], later: float) -> None:
         self._head, self._needed = head, needed
+        self._later = later  # factor left for backward
         self._inputs = torch.empty_like(head.inputs) if needed[0] else None
         self._weight: Tensor | None = None
         self._bias: Tensor | None = None
@@ -195,6 +217,7 @@ class _Gradients:
             # A rank without tokens takes part in reducing the gradient all the same.
             if wanted and found[index] is None:
                 found[index] = torch.zeros_like(self._head[index])  # type: ignore[arg-type]
+        scale = scale * self._later
         # Reading a scalar back would wait for a GPU; there the pass costs nothing.
         if scale.device.type == "cpu" and scale.item() == 1:
             return found
@@ -229,28 +252,34 @@ def _objective(
     loss: Tensor,
     weights: Tensor,
     targets: TokenTargets,
-    rows: slice,
+    teacher: Tensor | None,
 ) -> Tensor:
     """Sum of weight * objective of some rows; 0 for those of weight 0, whatever their loss."""
     objective = loss
-    if targets.teacher is not None:
-        teacher = targets.teacher.logits(rows).softmax(-1).to(logits.device)
+    if teacher is not None:
         ce = normal - (teacher * logits).sum(-1)
         objective = (1 - targets.label_share) * ce + targets.label_share * loss
     return torch.where(weights > 0, weights * objective, 0.0).sum()
 
 
 def _logit_gradient(
-    logits: Tensor, normal: Tensor, weights: Tensor, targets: TokenTargets, rows: slice
+    logits: Tensor,
+    normal: Tensor,
+    weights: Tensor,
+    targets: TokenTargets,
+    rows: slice,
+    teacher: Tensor | None,
 ) -> Tensor:
-    """Gradient of the weighted sum with respect to the logits, written over them."""
+    """Gradient of the weighted sum with respect to the logits, written over them.
+
+    The teacher's probabilities are overwritten too.
+    """
     gradient = logits.sub_(normal[:, None]).exp_()
-    if targets.teacher is not None:
-        teacher = targets.teacher.logits(rows).softmax(-1).to(logits.device)
+    if teacher is not None:
         gradient -= teacher.mul_(1 - targets.label_share)
     share = torch.full_like(normal, -targets.label_share)
     gradient.scatter_add_(-1, targets.ids[rows, None], share[:, None])
-    gradient.mul_(weights[:, None] * targets.scale)
+    gradient.mul_(weights[:, None])
     return gradient.masked_fill_((weights == 0)[:, None], 0.0)
 
 

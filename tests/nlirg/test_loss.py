@@ -274,6 +274,36 @@ def test_half_precision_gradients_of_many_chunks_are_summed_in_float32(monkeypat
     assert error < 4e-3  # one rounding of inputs and result, not six hundred
 
 
+def test_float16_gradients_outlive_a_step_of_many_tokens() -> None:
+    """1 / tokens is given before, the loss scale that makes up for it comes with backward."""
+    head, ids, _ = head_case(rows=600, dtype=torch.float16)
+    targets = TokenTargets(ids, UNIFORM, scale=2.0**-20)
+    found = gradients_of(2.0**16 * token_loss(head, targets).objective, head)
+    wide = Head(*(tensor.detach().float().requires_grad_() for tensor in head))
+    expected = gradients_of(2.0**16 * token_loss(wide, targets).objective, wide)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert (mine.float() - theirs).norm() < 4e-3 * theirs.norm()
+
+
+@pytest.mark.parametrize("more", [-4, 4])
+def test_a_teachers_head_may_be_padded_to_another_size(more) -> None:
+    """Qwen2.5's sizes share a vocabulary, and its 7B head has 128 rows more than its 0.5B one."""
+    head, ids, teacher = head_case()
+    ids = ids.clamp(max=30)
+    logits = torch.full((len(ids), 37 + more), -1e9)
+    common = min(37, 37 + more)
+    logits[:, :common] = teacher.inputs[:, :common]
+    reference = torch.full((len(ids), 37), -1e9)
+    reference[:, :common] = teacher.inputs[:, :common]
+    found, expected = (
+        token_loss(head, TokenTargets(ids, NLIRG, teacher=Head(whose), label_share=0.3)).objective
+        for whose in (logits, reference)
+    )
+    torch.testing.assert_close(found, expected)
+    for mine, theirs in zip(gradients_of(found, head), gradients_of(expected, head), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 def test_loss_and_entropy_equal_their_definitions() -> None:
     logits, targets = random_case()
     p = torch.softmax(logits.double(), -1).numpy()
