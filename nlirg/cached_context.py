@@ -7,7 +7,7 @@ trained or first read, by the weights of that time, and are not computed again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,10 @@ def check_cacheable(config: PretrainedConfig) -> None:
     Raises:
         InputError: naming the kind of layer.
     """
-    kinds = set(getattr(config.get_text_config(), "layer_types", None) or ["full_attention"])
+    text = config.get_text_config()
+    # A few models (Mistral) have one kind of layer, and name it by their window alone.
+    only = "sliding_attention" if getattr(text, "sliding_window", None) else "full_attention"
+    kinds = set(getattr(text, "layer_types", None) or [only])
     if other := sorted(kinds - {"full_attention"}):
         raise InputError(
             f"train.gradient_context: the model has {', '.join(other)} layers, for which a cached "
@@ -166,8 +169,17 @@ class ContextCache:
         """Write the prefixes: a resumed run must see the old keys that an unbroken one sees."""
         torch.save({slot: vars(prefix) for slot, prefix in self._prefixes.items()}, path)
 
-    def load(self, paths: Sequence[Path], device: torch.device) -> None:
-        """Read what `save` wrote on every rank, whatever the number of ranks was."""
+    def load(
+        self, paths: Sequence[Path], device: torch.device, serves: Callable[[int], bool]
+    ) -> None:
+        """Read what `save` wrote on every rank, whatever the number of ranks was.
+
+        Args:
+            paths: one file per rank that wrote.
+            device: of the model.
+            serves: whether this rank serves a slot. What others serve would only grow old here,
+                and be taken for the newest when it is saved again.
+        """
         for path in paths:
             held: dict[int, Any] = torch.load(path, map_location=device, weights_only=True)
-            self._prefixes |= {slot: _Prefix(**fields) for slot, fields in held.items()}
+            self._prefixes |= {s: _Prefix(**fields) for s, fields in held.items() if serves(s)}

@@ -151,12 +151,21 @@ def clip_gradients(
 
 def sampled_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     """Gradients with respect to evenly spread weights, at most `SAMPLED_ELEMENTS` of them."""
-    trainable = [parameter for parameter in parameters if parameter.requires_grad]
-    stride = max(1, -(-sum(p.numel() for p in trainable) // SAMPLED_ELEMENTS))
-    found = torch.autograd.grad(
-        loss, trainable[::stride], allow_unused=True, materialize_grads=True
-    )
-    return list(found)
+    sample = spread([parameter for parameter in parameters if parameter.requires_grad])
+    return list(torch.autograd.grad(loss, sample, allow_unused=True, materialize_grads=True))
+
+
+def spread(parameters: Sequence[nn.Parameter]) -> Sequence[nn.Parameter]:
+    """Every n-th tensor, n as small as `SAMPLED_ELEMENTS` allows.
+
+    Tensors that are larger alone (an embedding's) are left out: their gradients in float64 would
+    take gigabytes, and outweigh all others in what is compared.
+    """
+    small = [p for p in parameters if p.numel() <= SAMPLED_ELEMENTS]
+    stride = 1
+    while sum(p.numel() for p in small[::stride]) > SAMPLED_ELEMENTS:
+        stride += 1
+    return small[::stride]
 
 
 @contextmanager
@@ -185,6 +194,8 @@ class TorchEngine:
         self.model.probe(self.device)
         self.model_config = model.config
         self.teacher = None if teacher is None else TappedModel(teacher, teacher.eval())
+        if self.teacher is not None:
+            self.teacher.probe(self.device)
         self._max_norm = config.max_grad_norm
         self._optimizer = adamw(model.parameters(), config)
         self._trainable = [p for p in model.parameters() if p.requires_grad]

@@ -35,7 +35,9 @@ class GradientCheck:
         cache = self._objective.cache
         if cache is not None and step < CHECKED_STEPS and not self._engine.lockstep:
             before = cache.prefixes
-            self._compare(rows, scale)
+            # Two draws of dropout would differ whatever the context.
+            with self._engine.evaluating():
+                self._compare(rows, scale)
             cache.prefixes = before
         return self._objective.loss(rows, scale)
 

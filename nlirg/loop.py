@@ -119,7 +119,10 @@ class Trainer:
         """Read what every rank's `save_context` wrote."""
         if self.objective.cache is not None:
             files = sorted(directory.glob("context-*.pt"))
-            self.objective.cache.load(files, self._engine.device)
+            engine = self._engine
+            self.objective.cache.load(
+                files, engine.device, lambda slot: slot % engine.world_size == engine.rank
+            )
 
     @property
     def total_steps(self) -> int:
@@ -274,7 +277,7 @@ class Trainer:
             "skipped_steps": self.progress.skipped_steps,
         }
         if validation_loss is not None and self._validator is not None:
-            record["validation_loss"] = validation_loss
+            record["validation_loss"] = validation_loss if math.isfinite(validation_loss) else None
             record["validation_base_loss"] = self._validator.base_loss()
         cosine = self._check.cosine()
         return record if cosine is None else record | {"gradient_cosine": cosine}
@@ -284,7 +287,7 @@ def _check_corpus(corpus: EncodedCorpus, config: TrainConfig, engine: Engine) ->
     """Refuse what the corpus' first samples show cannot be trained as asked."""
     samples = [corpus.sample(index) for index in range(min(len(corpus), CHECKED_SAMPLES))]
     if any(len(sample.segments) > 1 for sample in samples):
-        check_packable(engine.model_config)
+        check_packable(engine.model_config, config)
     if config.weighting.name == "stm" and not any(len(sample.base_loss) for sample in samples):
         raise InputError(
             "train.weighting stm needs the base model's losses, and the encoded corpus has none: "

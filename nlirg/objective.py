@@ -149,12 +149,18 @@ class Objective:
         )
 
 
-def check_packable(config: PretrainedConfig) -> None:
-    """Refuse packed documents for models with layers that carry a state across them.
+def check_packable(config: PretrainedConfig, train: TrainConfig) -> None:
+    """Refuse packed documents where they could not be kept apart.
 
     Raises:
-        InputError: naming the kind of layer.
+        InputError: for a cached prefix, which is one document's, and for layers that carry a state
+            from one into the next.
     """
+    if train.gradient_context != "full":
+        raise InputError(
+            f"train.gradient_context {train.gradient_context} cannot keep packed documents apart: "
+            "set it to full for encode.task cpt"
+        )
     kinds = set(getattr(config.get_text_config(), "layer_types", None) or [])
     if other := sorted(kinds - {"full_attention", "sliding_attention", "chunked_attention"}):
         raise InputError(

@@ -63,9 +63,12 @@ class Validator:
         return mean if np.isfinite(mean) else float("inf")
 
     def base_loss(self) -> float | None:
-        """The same mean under the base model, from the scores; None if they are not known."""
+        """The same mean under the base model, from the scores; None if it is not known."""
         known = [self._corpus.sample(index).base_loss for index in range(len(self._corpus))]
-        return float(np.concatenate(known).mean()) if all(map(len, known)) else None
+        if not all(map(len, known)):
+            return None
+        mean = float(np.concatenate(known).mean(dtype=np.float64))
+        return mean if np.isfinite(mean) else None
 
     def _rows(self, samples: np.ndarray) -> list[Row]:
         rows = []

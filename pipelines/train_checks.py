@@ -9,6 +9,7 @@ from nlirg.config import TrainConfig
 from nlirg.errors import InputError
 from nlirg.lora import check_lora
 from nlirg.models import check_vocabulary, load_tokenizer, model_skeleton
+from nlirg.objective import check_packable
 
 
 def check_training(model: str, name: str, config: TrainConfig, corpus: dict[str, Any]) -> None:
@@ -24,12 +25,14 @@ def check_training(model: str, name: str, config: TrainConfig, corpus: dict[str,
 
     Raises:
         InputError: if a LoRA target matches no layer, the adapter to continue is another model's,
-            the layers cannot have a short gradient context, the teacher's vocabulary is another,
-            or validation would leave no row to train.
+            the layers cannot have a short gradient context or packed documents, the teacher's
+            vocabulary is another, or validation would leave no row to train.
     """
     skeleton = model_skeleton(model)
     if config.lora is not None:
         check_lora(skeleton, config.lora, name)
+    if "packs" in corpus:
+        check_packable(skeleton.config, config)
     if config.gradient_context != "full":
         check_cacheable(skeleton.config)
     if config.distillation is not None:

@@ -29,6 +29,12 @@ def test_a_corpus_without_a_trained_token(tiny_model_dir):
     assert "no trained token" in refusal(tiny_model_dir, row, 0)
 
 
+def test_packed_documents_with_a_cached_prefix(tiny_model_dir):
+    row = {"input_ids": IDS, "labels": IDS, "segments": np.array([4, 6])}
+    said = refusal(tiny_model_dir, row, len(IDS), gradient_context=2)
+    assert "train.gradient_context 2" in said
+
+
 def test_stm_without_the_base_models_losses(tiny_model_dir):
     row = {"input_ids": IDS, "labels": IDS}
     said = refusal(tiny_model_dir, row, len(IDS), weighting="stm")

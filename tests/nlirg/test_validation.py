@@ -14,6 +14,7 @@ from nlirg.errors import InputError
 from nlirg.loop import Callbacks, Progress, Trainer
 from nlirg.lora import add_lora
 from nlirg.models import load_model
+from nlirg.objective import Objective
 from nlirg.validation import held_out_ids
 from nlirg.windows import IGNORE
 
@@ -120,6 +121,14 @@ def test_a_run_resumed_between_validations_stops_where_the_unbroken_one_does(
         resumed.load_state(tmp_path / str(progress.step))
         _, again = trained(resumed, config, progress)
         assert asdict(again) | {"seconds": 0} == asdict(expected) | {"seconds": 0}
+
+
+def test_a_held_out_loss_that_is_not_finite_can_be_logged(tiny_model_dir, monkeypatch):
+    monkeypatch.setattr(Objective, "token_losses", lambda *_: torch.tensor([1.0, torch.nan]))
+    records, progress = trained(engine(tiny_model_dir), CONFIG.model_copy(update={"epochs": 1}))
+    assert all(record["validation_loss"] is None for record in records)
+    json.dumps(records, allow_nan=False)  # as `metrics.jsonl` is written
+    assert progress.best_loss == np.inf
 
 
 def test_held_out_rows_are_chosen_by_id_and_hardly_move_with_the_corpus():
