@@ -127,7 +127,7 @@ def read_encoded(folder: Path, cache: Path, held_out: int = 0) -> tuple[EncodedC
     order = np.argsort(np.asarray(data.with_format("numpy")["position"]))
     if not held_out:
         return (_corpus(data, order),)
-    ids = data["id"]
+    ids = data["id"][:]
     out = held_out_ids(ids, held_out)
     inside = np.array([ids[int(index)] in out for index in order])
     return _corpus(data, order[~inside]), _corpus(data, order[inside])
@@ -203,7 +203,8 @@ def _remove_unfinished(checkpoints: Path, step: int) -> None:
 def _keep_best(engine: Engine, job: TrainJob) -> None:
     """Export the model as the best so far."""
     if job.train.validation is not None and job.train.validation.keep == "best":
-        engine.export(job.output / "best")
+        # The first rank alone refuses weights that are not finite; the others must hear of it.
+        together(lambda: engine.export(job.output / "best"))
 
 
 def _export(engine: Engine, job: TrainJob) -> None:
