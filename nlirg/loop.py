@@ -196,11 +196,16 @@ class Trainer:
         parts.append(self._check.loss(done.step, final, scale))
         n, live = self._sums(parts)
         norm, factor = math.nan, 0.0
-        if live:
+        rate = learning_rate(done.step, self.total_steps, self._config)
+        # N may be 0 where tokens are live: a loss of exactly 0 has a weight, and is not counted.
+        if live and n:
             factor = self._plan.tokens(done.step) / n
             engine.backward(parts[-1].tokens.objective)
-            rate = learning_rate(done.step, self.total_steps, self._config)
             norm = engine.step(rate, factor)
+        elif early:
+            # What they have left in the gradients, NaN perhaps, goes with a step that is refused.
+            engine.backward(parts[-1].tokens.objective * math.nan)
+            engine.step(rate)
         self._account(parts, norm, factor, time.perf_counter() - started)
 
     def _rows(self, step: int) -> list[Row]:

@@ -164,6 +164,20 @@ def test_bf16_keeps_updates_smaller_than_a_bf16_step(tiny_model_dir, tmp_path, s
     assert (norm != 1).float().mean() > 0.5
 
 
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_step_of_nan_in_several_micro_batches_costs_no_other_step(tiny_model_dir, stage):
+    config = CONFIG.model_copy(
+        update={"zero_stage": stage, "max_steps": 4, "log_every": 1, "micro_batch_size": 2}
+    )
+    engine, done = deepspeed_engine(tiny_model_dir, config), []
+    engine._engine.module.model.norm.register_forward_hook(
+        lambda module, args, hidden: hidden * (torch.nan if len(done) == 1 else 1.0)
+    )
+    nothing = lambda progress: None  # noqa: E731
+    Trainer(engine, corpus(), config, 7).run(Callbacks(done.append, nothing, nothing))
+    assert [record["skipped_steps"] for record in done] == [0, 1, 1, 1]
+
+
 @pytest.mark.parametrize("stage", [0, 1, 3])
 def test_a_skipped_step_changes_nothing_and_training_goes_on(
     tiny_model_dir, tmp_path, monkeypatch, stage

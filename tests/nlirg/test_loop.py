@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nlirg import objective
+from nlirg import loop, objective
 from nlirg.batching import EncodedCorpus
 from nlirg.config import LoraConfig, NlirgWeighting, TrainConfig
 from nlirg.engine import TorchEngine, clip_gradients
@@ -247,6 +247,21 @@ def test_a_step_of_nan_losses_alone_changes_nothing_and_is_counted(
     assert records[2]["discarded"] == 1
     assert records[2]["grad_norm"] is None
     assert all(value.isfinite().all() for value in weights(poisoned).values())
+
+
+def test_a_step_of_nan_in_several_micro_batches_costs_no_other_step(tiny_model_dir):
+    config = CONFIG.model_copy(update={"max_steps": 5, "log_every": 1, "micro_batch_size": 1})
+    poisoned = engine(tiny_model_dir, config, Poisoned)
+    poisoned.poison = tuple(range(4, 8))  # four forwards a step
+    records, _ = run(poisoned, config)
+    assert [record["skipped_steps"] for record in records] == [0, 1, 1, 1, 1]
+
+
+def test_a_step_of_losses_of_exactly_0_has_nothing_to_learn(tiny_model_dir, monkeypatch):
+    """They have weights, but by its definition `nonzero` counts none of them."""
+    monkeypatch.setattr(loop, "normalizer", lambda name, weights, loss: torch.zeros(()))
+    with pytest.raises(InputError, match="none of the 1 steps"):
+        run(engine(tiny_model_dir), CONFIG.model_copy(update={"max_steps": 1}))
 
 
 def test_one_nan_row_leaves_the_others_training(tiny_model_dir, one_forward_a_step):
