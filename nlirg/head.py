@@ -77,6 +77,27 @@ class TappedModel:
         untouched = order.seen is not None and torch.equal(order.seen, logits[0])
         self._fused = self._fused and untouched
 
+    @torch.no_grad()
+    def keeps_apart(self, device: torch.device) -> bool:
+        """Whether documents in one row, told apart by their positions alone, do not see each other.
+
+        Not every model makes its attention mask from positions (OPT and BLOOM do not), and a
+        layer with a state carries it on. Every rank must call this: it runs the model.
+        """
+
+        def seen(positions: list[int]) -> Tensor:
+            """What two different beginnings make of a difference in the last logits."""
+            place = torch.tensor([3], device=device)
+            inputs = torch.tensor([[0, 0, 2, 3], [1, 1, 2, 3]], device=device)
+            where = torch.tensor([positions], device=device)
+            one, other = (
+                self._run(_Order(place * 0, place), input_ids=row[None], position_ids=where)
+                for row in inputs
+            )
+            return (one.float() - other.float()).norm()
+
+        return bool(seen([0, 1, 0, 1]) <= 0.1 * seen([0, 1, 2, 3]))
+
     def loss(self, batch: TokenBatch, targets: TokenTargets, **inputs: Any) -> TokenLoss:
         """Loss of a batch's trained tokens.
 

@@ -18,7 +18,7 @@ from nlirg.engine import Engine
 from nlirg.errors import InputError
 from nlirg.gradient_check import GradientCheck
 from nlirg.loss import normalizer
-from nlirg.objective import Objective, WindowsLoss, check_packable
+from nlirg.objective import Objective, WindowsLoss, check_packable, keeps_documents_apart
 from nlirg.schedule import Plan, learning_rate, step_seed
 from nlirg.tally import StepRecord, Tally
 from nlirg.validation import Validator
@@ -293,6 +293,11 @@ def _check_corpus(corpus: EncodedCorpus, config: TrainConfig, engine: Engine) ->
     samples = [corpus.sample(index) for index in range(min(len(corpus), CHECKED_SAMPLES))]
     if any(len(sample.segments) > 1 for sample in samples):
         check_packable(engine.model_config, config)
+        if not keeps_documents_apart(engine):
+            raise InputError(
+                "encode.task cpt: in this model packed documents would see each other, since it "
+                "takes no notice of where positions begin anew; use another model"
+            )
     if config.weighting.name == "stm" and not any(len(sample.base_loss) for sample in samples):
         raise InputError(
             "train.weighting stm needs the base model's losses, and the encoded corpus has none: "

@@ -61,7 +61,8 @@ class Objective:
     def __init__(self, engine: Engine, config: TrainConfig) -> None:
         self._engine, self._config = engine, config
         # Only FlashAttention takes rows of any length one after the other without a mask.
-        self._flat = engine.model_config._attn_implementation == "flash_attention_2"
+        flash = engine.model_config._attn_implementation == "flash_attention_2"
+        self._flat = flash and keeps_documents_apart(engine)
         self.cache: ContextCache | None = None
         if isinstance(config.gradient_context, int):
             check_cacheable(engine.model_config)
@@ -167,6 +168,12 @@ def check_packable(config: PretrainedConfig, train: TrainConfig) -> None:
             f"encode.task cpt: the model has {', '.join(other)} layers, which would leak from one "
             "packed document into the next"
         )
+
+
+def keeps_documents_apart(engine: Engine) -> bool:
+    """Whether rows may be laid one after the other; every rank must call this."""
+    with engine.evaluating():
+        return engine.model.keeps_apart(engine.device)
 
 
 def _counted(loss: TokenLoss, batch: TokenBatch) -> WindowsLoss:

@@ -8,6 +8,7 @@ from nlirg import objective
 from nlirg.batching import EncodedCorpus, Row
 from nlirg.config import DistillationConfig, LoraConfig, TrainConfig
 from nlirg.engine import TorchEngine, clip_gradients
+from nlirg.head import TappedModel
 from nlirg.loop import Callbacks, Trainer
 from nlirg.lora import add_lora
 from nlirg.models import load_model
@@ -123,10 +124,12 @@ def test_packed_documents_have_the_gradient_of_separate_ones(tiny_model_dir, wei
     assert_same(joined, apart)
 
 
-def test_rows_one_after_the_other_have_the_losses_of_rows_side_by_side(tiny_model_dir):
+def test_rows_one_after_the_other_have_the_losses_of_rows_side_by_side(tiny_model_dir, monkeypatch):
     rows = [*documents(3), *packed(documents(4, seed=1), [(0, 1), (2, 3)])]
     used = engine(tiny_model_dir, CONFIG)
     side_by_side = Objective(used, CONFIG)
+    assert used.model.keeps_apart(used.device)
+    monkeypatch.setattr(TappedModel, "keeps_apart", lambda *_: True)  # no flash attention on a CPU
     used.model_config._attn_implementation = "flash_attention_2"  # lays them out, computes as sdpa
     flat = Objective(used, CONFIG)
     used.model_config._attn_implementation = "sdpa"
