@@ -27,12 +27,20 @@ class EncodedCorpus:
         n_trained: [samples] trained tokens of each sample.
         task_types: names of the kinds of samples.
         tasks: [samples] index into `task_types`.
+        packed: whether some row holds more than one document; None to look through the rows.
     """
 
     rows: Sequence[Mapping[str, Any]]
     n_trained: Array
     task_types: tuple[str, ...] = ("",)
     tasks: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    packed: bool | None = None
+
+    def holds_packs(self) -> bool:
+        """Whether some row holds more than one document."""
+        if self.packed is None:
+            return any(len(self.sample(index).segments) > 1 for index in range(len(self)))
+        return self.packed
 
     def __len__(self) -> int:
         return len(self.n_trained)

@@ -172,6 +172,7 @@ class DeepSpeedEngine:
                 f"{wrote['num_workers']}, or delete the arm's folder to start again (at "
                 "zero_stage 0 the number of workers may change)"
             )
+        _check_whole(directory, wrote)
         self._engine.load_checkpoint(
             str(directory), tag="state", load_module_strict=self._train.lora is None
         )
@@ -180,6 +181,17 @@ class DeepSpeedEngine:
         """See `Engine.export`."""
         export_model(
             self._engine.module, self._tokenizer, directory, _gathered, writes=self.rank == 0
+        )
+
+
+def _check_whole(directory: Path, wrote: dict[str, int]) -> None:
+    """Refuse a checkpoint without all its files: DeepSpeed would go on with a fresh optimizer."""
+    weights = len([*(directory / "state").glob("*model_states.pt")])
+    shards = len([*(directory / "state").glob("*optim_states.pt")])
+    if not weights or shards < wrote["num_workers"] * bool(wrote["zero_stage"]):
+        raise InputError(
+            f"checkpoint {directory} lacks files of its DeepSpeed state: delete the arm's folder "
+            "to start again"
         )
 
 

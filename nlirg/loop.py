@@ -289,9 +289,9 @@ class Trainer:
 
 
 def _check_corpus(corpus: EncodedCorpus, config: TrainConfig, engine: Engine) -> None:
-    """Refuse what the corpus' first samples show cannot be trained as asked."""
+    """Refuse what cannot be trained as asked."""
     samples = [corpus.sample(index) for index in range(min(len(corpus), CHECKED_SAMPLES))]
-    if any(len(sample.segments) > 1 for sample in samples):
+    if corpus.holds_packs():
         check_packable(engine.model_config, config)
         if not keeps_documents_apart(engine):
             raise InputError(

@@ -38,10 +38,18 @@ class Validator:
         objective: computes losses.
         engine: its rank's share of the corpus is measured here.
         corpus: the same on every rank.
+
+    Raises:
+        InputError: if the corpus has no trained token.
     """
 
     def __init__(self, objective: Objective, engine: Engine, corpus: EncodedCorpus) -> None:
         self._objective, self._engine, self._corpus = objective, engine, corpus
+        if not corpus.n_trained.sum():
+            raise InputError(
+                "train.validation: the held-out rows have no trained token; raise "
+                "train.validation.rows"
+            )
         # Samples of similar length share a forward; every rank does equally many.
         order = np.argsort([len(row["input_ids"]) for row in corpus.rows], kind="stable")
         longest = max(len(corpus.rows[int(order[-1])]["input_ids"]), 1)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow.compute as pc
 
 from nlirg.batching import EncodedCorpus
 from nlirg.config import TrainConfig
@@ -135,11 +136,17 @@ def read_encoded(folder: Path, cache: Path, held_out: int = 0) -> tuple[EncodedC
 
 def _corpus(data: Any, order: np.ndarray) -> EncodedCorpus:
     """Some rows of the memory-mapped corpus, in this order."""
-    columns = data.select(order)
-    names, tasks = np.unique(np.asarray(columns["task_type"], dtype=str), return_inverse=True)
-    rows = columns.select_columns(["input_ids", "labels", "base_loss", "segments"])
-    trained = np.asarray(columns.with_format("numpy")["n_trained"])
-    return EncodedCorpus(rows.with_format("numpy"), trained, tuple(names.tolist()), tasks)
+    table = data.data.table  # whole columns at once; the dataset would go row by row
+    tasks = table["task_type"].combine_chunks().dictionary_encode()
+    most = pc.max(pc.list_value_length(table["segments"])).as_py()
+    rows = data.select_columns(["input_ids", "labels", "base_loss", "segments"]).select(order)
+    return EncodedCorpus(
+        rows.with_format("numpy"),
+        table["n_trained"].to_numpy()[order],
+        tuple(tasks.dictionary.to_pylist()),
+        tasks.indices.to_numpy()[order],
+        packed=most is not None and most > 1,
+    )
 
 
 def _set_up(job: TrainJob) -> tuple[Engine, Trainer, Monitor | None]:

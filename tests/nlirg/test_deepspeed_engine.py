@@ -10,6 +10,7 @@ from nlirg import objective
 from nlirg.batching import EncodedCorpus
 from nlirg.config import LoraConfig, NlirgWeighting, TrainConfig
 from nlirg.engine import TorchEngine, set_seed
+from nlirg.errors import InputError
 from nlirg.loop import Callbacks, Trainer
 from nlirg.lora import add_lora
 from nlirg.models import load_model, load_tokenizer
@@ -204,3 +205,17 @@ def test_a_skipped_step_changes_nothing_and_training_goes_on(
     assert all(torch.equal(value, before[name]) for name, value in seen[1][1].items())
     assert any(not torch.equal(value, before[name]) for name, value in seen[2][1].items())
     assert all(value.isfinite().all() for value in seen[2][1].values())
+
+
+@pytest.mark.parametrize(
+    ("stage", "lost"), [(0, "model"), (2, "model"), (2, "optim"), (3, "optim")]
+)
+def test_a_checkpoint_that_lacks_files_is_refused(tiny_model_dir, tmp_path, stage, lost):
+    config = CONFIG.model_copy(update={"zero_stage": stage})
+    deepspeed_engine(tiny_model_dir, config).save_state(tmp_path)
+    files = list((tmp_path / "state").glob(f"*{lost}_states.pt"))
+    assert files
+    for file in files:
+        file.unlink()
+    with pytest.raises(InputError, match="lacks files"):
+        deepspeed_engine(tiny_model_dir, config).load_state(tmp_path)

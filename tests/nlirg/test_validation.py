@@ -139,3 +139,10 @@ def test_held_out_rows_are_chosen_by_id_and_hardly_move_with_the_corpus():
     assert len(chosen & held_out_ids([*ids, "new", "newer"], 100)) >= 98
     with pytest.raises(InputError, match="lower it"):
         held_out_ids(ids, 1000)
+
+
+def test_rows_without_a_trained_token_cannot_be_validated_on(tiny_model_dir):
+    rows = [{"input_ids": np.array([5]), "labels": np.array([IGNORE])}] * 3
+    held_out = EncodedCorpus(rows, np.zeros(3, np.int64))
+    with pytest.raises(InputError, match="no trained token"):
+        Trainer(engine(tiny_model_dir), corpus(5, 0), CONFIG, 7, held_out)
