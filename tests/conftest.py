@@ -1,9 +1,11 @@
 """A tiny tokenizer and a tiny random model, for every test that needs some real ones."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -16,6 +18,28 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 WORDS = ["user assistant system", "the answer is yes", "the question is no", "one two three four"]
+
+
+@pytest.fixture(scope="session")
+def _process_group(tmp_path_factory) -> Iterator[None]:
+    """One gloo rank for the whole session: DeepSpeed keeps the first group that it sees."""
+    store = tmp_path_factory.mktemp("gloo") / "store"
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def one_rank(_process_group) -> Iterator[None]:
+    """What DeepSpeed needs of a process to train in it alone."""
+    import deepspeed
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
+            patch.setenv(name, value)
+        # Built by a compiler at first use; gloo needs none.
+        patch.setitem(deepspeed.ops.__compatible_ops__, "deepspeed_shm_comm", False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,24 +56,21 @@ def train_steps(arguments: dict[str, Any]) -> tuple[float, float]:
     return (cpu[-1] - cpu[WARM_STEPS - 1]) / len(steps), statistics.median(steps)
 
 
-def _plainly(arguments: dict[str, Any], results: Any) -> None:
+def _plainly(arguments: dict[str, Any]) -> tuple[float, float]:
     import torch.distributed as dist
 
+    os.environ["LOCAL_RANK"] = "0"  # DeepSpeed asks for it
     with tempfile.TemporaryDirectory() as folder:
         dist.init_process_group("gloo", init_method=f"file://{folder}/s", rank=0, world_size=1)
-        results.put(train_steps(arguments))
+        found = train_steps(arguments)
         dist.destroy_process_group()
+    return found
 
 
 def in_plain_process(arguments: dict[str, Any]) -> tuple[float, float]:
     """Train in a new process without Ray."""
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    process = context.Process(target=_plainly, args=(arguments, results))
-    process.start()
-    found: tuple[float, float] = results.get(timeout=600)
-    process.join()
-    return found
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_plainly, arguments).result()
 
 
 def in_ray_train(arguments: dict[str, Any], storage: Path) -> tuple[float, float]:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file
 
 from nlirg import objective
@@ -29,15 +28,7 @@ CONFIG = TrainConfig(
 LORA = LoraConfig(rank=2, dropout=0.1)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_rank(tmp_path_factory):
-    store = tmp_path_factory.mktemp("gloo") / "store"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
-            patch.setenv(name, value)
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-        yield
-        dist.destroy_process_group()
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 
 def corpus():

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
 from transformers.integrations import HfDeepSpeedConfig
 
@@ -210,21 +209,6 @@ def test_fp32_accumulation_of_bf16_gradients_needs_stage_2() -> None:
     assert "train.zero_stage=2" in refusal(user, zero_stage=1)
 
 
-@pytest.fixture(scope="module")
-def _one_rank(tmp_path_factory):
-    import deepspeed
-
-    store = tmp_path_factory.mktemp("gloo") / "store"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
-            patch.setenv(name, value)
-        # Built by a compiler at first use; gloo needs none.
-        patch.setitem(deepspeed.ops.__compatible_ops__, "deepspeed_shm_comm", False)
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-        yield
-        dist.destroy_process_group()
-
-
 def network() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 4))
@@ -270,7 +254,7 @@ def trained_by_deepspeed(train: TrainConfig, user, micro_batches: int = 1) -> to
     return torch.cat(weights)
 
 
-@pytest.mark.usefixtures("_one_rank")
+@pytest.mark.usefixtures("one_rank")
 @pytest.mark.parametrize("micro_batches", [1, 3])
 @pytest.mark.parametrize(
     "name", ["zero0", "zero1", "zero2", "zero3", "zero2_cpu_offload", "zero3_cpu_offload"]
@@ -283,14 +267,14 @@ def test_every_preset_trains_what_plain_torch_does(name: str, micro_batches: int
     torch.testing.assert_close(mine, trained_by_torch(train), rtol=0, atol=1e-6)
 
 
-@pytest.mark.usefixtures("_one_rank")
+@pytest.mark.usefixtures("one_rank")
 def test_deepspeed_accepts_a_file_that_leaves_everything_to_the_trainer() -> None:
     train = TrainConfig(precision="fp32", zero_stage=3, learning_rate=1e-2, max_grad_norm=1.0)
     mine = trained_by_deepspeed(train, ALL_AUTO)
     torch.testing.assert_close(mine, trained_by_torch(train), rtol=0, atol=1e-6)
 
 
-@pytest.mark.usefixtures("_one_rank")
+@pytest.mark.usefixtures("one_rank")
 def test_a_model_sharded_as_it_is_read_predicts_as_the_whole_one(tiny_model_dir) -> None:
     """DeepSpeed builds it in bf16, rotary frequencies included, which must stay float32."""
     import deepspeed

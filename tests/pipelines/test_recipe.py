@@ -39,7 +39,7 @@ def test_minimal_recipe_round_trips(tmp_path: Path) -> None:
         ({"arms": {}}, "arms"),
         ({"data": []}, "data"),
         ({"seed": -1}, "seed"),
-        ({"train": {"lora": {"target_modules": ["lm_head"]}}}, "q_proj"),
+        ({"train": {"lora": {"target_modules": "q_proj"}}}, "target_modules"),
         ({"train": {"lora": {"target_modules": []}}}, "target_modules"),
         ({"tune": {"grid": {"token_batch": []}}}, "tune.grid"),
         ({"evaluate": {"perturbations": ["telepathy"]}}, "evaluate.perturbations"),
