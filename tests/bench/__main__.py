@@ -29,7 +29,7 @@ from tests.bench.ray_overhead import compare_ray
 from tests.bench.report import report
 from tests.bench.shapes import LONG, SHORT, ModelShape
 from tests.bench.whole import compare_whole
-from tests.bench.windows import WARM_ROUNDS, compare_windows
+from tests.bench.windows import compare_windows
 from tests.bench.y_trainer import compare_reference
 
 PARTS = ("windows", "whole", "padding", "memory", "ray")
@@ -60,9 +60,8 @@ def windows(options: argparse.Namespace) -> tuple[list[Costs], list[Comparison]]
                 costs.append(found)
                 rows += more
     if options.y_trainer is not None:
-        corpus = SHORT.build(WARM_ROUNDS + 1, model.vocabulary)
         command = options.y_trainer_command
-        rows.append(compare_reference(options.y_trainer, command, model, corpus, costs[0]))
+        rows.append(compare_reference(options.y_trainer, command, model, SHORT, costs[0]))
     return costs, rows
 
 

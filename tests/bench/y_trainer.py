@@ -17,7 +17,9 @@ from pathlib import Path
 
 from nlirg.batching import EncodedCorpus
 from tests.bench.measure import Comparison, Costs
-from tests.bench.shapes import ModelShape, word_tokenizer
+from tests.bench.shapes import CorpusShape, ModelShape, word_tokenizer
+
+SAMPLES = (4, 40)
 
 
 def write_inputs(model: ModelShape, corpus: EncodedCorpus, folder: Path) -> None:
@@ -33,17 +35,36 @@ def write_inputs(model: ModelShape, corpus: EncodedCorpus, folder: Path) -> None
 
 
 def compare_reference(
-    checkout: Path, command: str, model: ModelShape, corpus: EncodedCorpus, costs: Costs
+    checkout: Path, command: str, model: ModelShape, shape: CorpusShape, costs: Costs
 ) -> Comparison:
     """CPU of the reference's command over that of our full context, per trained token.
+
+    It is run on few and on more samples; the difference is free of its start-up.
 
     Args:
         checkout: folder of the reference.
         command: run in it, with `{model}`, `{data}` and `{output}` filled in; batch size 1 and
             token_batch 10, one epoch.
         model: the model it trains.
-        corpus: the samples it trains.
-        costs: of the same corpus, with a variant `full`.
+        shape: of the samples it trains.
+        costs: of the same samples, with a variant `full`.
+
+    Raises:
+        RuntimeError: if it fails.
+    """
+    few, more = (shape.build(samples, model.vocabulary) for samples in SAMPLES)
+    seconds = [cpu_seconds(checkout, command, model, corpus) for corpus in (few, more)]
+    tokens = int(more.n_trained.sum() - few.n_trained.sum())
+    return Comparison.of(
+        costs.title,
+        "the reference itself / gradient_context full",
+        [(seconds[1] - seconds[0]) / tokens / costs.median("full")],
+        note="it drops the last token of each window, here counted as trained",
+    )
+
+
+def cpu_seconds(checkout: Path, command: str, model: ModelShape, corpus: EncodedCorpus) -> float:
+    """User CPU time of the reference's command from start to end.
 
     Raises:
         RuntimeError: if it fails.
@@ -63,13 +84,6 @@ def compare_reference(
             text=True,
             check=False,
         )
-        seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
     if run.returncode:
         raise RuntimeError(f"{filled} failed:\n{run.stderr[-2000:]}")
-    per_token = seconds / float(corpus.n_trained.sum())
-    return Comparison.of(
-        costs.title,
-        "the reference itself / gradient_context full",
-        [per_token / costs.median("full")],
-        note="its start-up is counted too, and it drops the last token of each window",
-    )
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
