@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from nlirg.batching import EncodedCorpus, Row, WindowReader
 from nlirg.config import TrainConfig
@@ -18,7 +17,13 @@ from nlirg.engine import Engine
 from nlirg.errors import InputError
 from nlirg.gradient_check import GradientCheck
 from nlirg.loss import normalizer
-from nlirg.objective import Objective, WindowsLoss, check_packable, keeps_documents_apart
+from nlirg.objective import (
+    Objective,
+    WindowsLoss,
+    check_packable,
+    keeps_documents_apart,
+    merged,
+)
 from nlirg.schedule import Plan, learning_rate, step_seed
 from nlirg.tally import StepRecord, Tally
 from nlirg.validation import Validator
@@ -119,10 +124,7 @@ class Trainer:
         """Read what every rank's `save_context` wrote."""
         if self.objective.cache is not None:
             files = sorted(directory.glob("context-*.pt"))
-            engine = self._engine
-            self.objective.cache.load(
-                files, engine.device, lambda slot: slot % engine.world_size == engine.rank
-            )
+            self.objective.cache.load(files, self._engine.device, self._serves)
 
     @property
     def total_steps(self) -> int:
@@ -193,65 +195,57 @@ class Trainer:
             part = self._check.loss(done.step, rows, scale)
             engine.backward(part.tokens.objective, last=False)
             parts.append(part.detached())
-        parts.append(self._check.loss(done.step, final, scale))
-        n, live = self._sums(parts)
+        last = self._check.loss(done.step, final, scale)
+        whole = merged([*parts, last.detached()])
+        n, live = self._sums(whole)
         norm, factor = math.nan, 0.0
         rate = learning_rate(done.step, self.total_steps, self._config)
         # N may be 0 where tokens are live: a loss of exactly 0 has a weight, and is not counted.
         if live and n:
             factor = self._plan.tokens(done.step) / n
-            engine.backward(parts[-1].tokens.objective)
+            engine.backward(last.tokens.objective)
             norm = engine.step(rate, factor)
         elif early:
             # What they have left in the gradients, NaN perhaps, goes with a step that is refused.
-            engine.backward(parts[-1].tokens.objective * math.nan)
+            engine.backward(last.tokens.objective * math.nan)
             engine.step(rate)
-        self._account(parts, norm, factor, time.perf_counter() - started)
+        self._account(whole, norm, factor, time.perf_counter() - started)
 
     def _rows(self, step: int) -> list[Row]:
         """This rank's windows in one step of the schedule."""
-        engine, slots = self._engine, self._config.batch_size
+        slots = self._config.batch_size
         return [
             self._reader.row(entry, step, slots)
             for entry in self._plan.schedule.at(step)
-            if entry.slot % engine.world_size == engine.rank
+            if self._serves(entry.slot)
         ]
 
-    def _sums(self, parts: list[WindowsLoss]) -> tuple[float, float]:
+    def _serves(self, slot: int) -> bool:
+        """Whether a slot is this rank's."""
+        return slot % self._engine.world_size == self._engine.rank
+
+    def _sums(self, part: WindowsLoss) -> tuple[float, float]:
         """The step's normalizer, and its tokens of positive weight, over all ranks."""
-        name = self._config.normalizer
-        zero = torch.zeros(2, dtype=torch.float64, device=self._engine.device)
-        local: Tensor = sum(
-            (
-                torch.stack(
-                    [
-                        normalizer(name, part.tokens.weights, part.tokens.loss),
-                        (part.tokens.weights > 0).sum().float(),
-                    ]
-                ).double()
-                for part in parts
-            ),
-            start=zero,
+        _, loss, weights = part.tokens
+        local = torch.stack(
+            [normalizer(self._config.normalizer, weights, loss), (weights > 0).sum()]
         )
-        n, live = self._engine.all_reduce_sum(local).tolist()
+        n, live = self._engine.all_reduce_sum(local.double()).tolist()
         return n, live
 
-    def _account(
-        self, parts: list[WindowsLoss], norm: float, factor: float, seconds: float
-    ) -> None:
+    def _account(self, part: WindowsLoss, norm: float, factor: float, seconds: float) -> None:
         """Move the progress on, and keep what the next log record needs."""
         done, applied = self.progress, math.isfinite(norm)
-        objective = torch.stack([part.tokens.objective.detach() for part in parts]).sum()
         self._tally.add(
             StepRecord(
-                loss=torch.cat([part.tokens.loss for part in parts]),
-                weights=torch.cat([part.tokens.weights for part in parts]),
-                tasks=torch.cat([part.tasks for part in parts]),
-                objective=objective * (factor / self._engine.world_size),
+                loss=part.tokens.loss,
+                weights=part.tokens.weights,
+                tasks=part.tasks,
+                objective=part.tokens.objective * (factor / self._engine.world_size),
                 trained=applied,
                 grad_norm=norm if applied else None,
-                processed_tokens=sum(part.processed for part in parts),
-                padded_tokens=sum(part.padded for part in parts),
+                processed_tokens=part.processed,
+                padded_tokens=part.padded,
                 seconds=seconds,
             )
         )
@@ -283,14 +277,13 @@ class Trainer:
         }
         if validation_loss is not None and self._validator is not None:
             record["validation_loss"] = validation_loss if math.isfinite(validation_loss) else None
-            record["validation_base_loss"] = self._validator.base_loss()
+            record["validation_base_loss"] = self._validator.base_loss
         cosine = self._check.cosine()
         return record if cosine is None else record | {"gradient_cosine": cosine}
 
 
 def _check_corpus(corpus: EncodedCorpus, config: TrainConfig, engine: Engine) -> None:
     """Refuse what cannot be trained as asked."""
-    samples = [corpus.sample(index) for index in range(min(len(corpus), CHECKED_SAMPLES))]
     if corpus.holds_packs():
         check_packable(engine.model_config, config)
         if not keeps_documents_apart(engine):
@@ -298,7 +291,9 @@ def _check_corpus(corpus: EncodedCorpus, config: TrainConfig, engine: Engine) ->
                 "encode.task cpt: in this model packed documents would see each other, since it "
                 "takes no notice of where positions begin anew; use another model"
             )
-    if config.weighting.name == "stm" and not any(len(sample.base_loss) for sample in samples):
+    if config.weighting.name == "stm" and not any(
+        len(corpus.sample(index).base_loss) for index in range(min(len(corpus), CHECKED_SAMPLES))
+    ):
         raise InputError(
             "train.weighting stm needs the base model's losses, and the encoded corpus has none: "
             "run score and encode again"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
+from transformers import DynamicCache, PretrainedConfig
 
 from nlirg.batching import Row, TokenBatch, by_length, token_batch
 from nlirg.cached_context import ContextCache, check_cacheable
@@ -80,7 +80,7 @@ class Objective:
 
     def full_context(self, rows: Sequence[Row], scale: float) -> WindowsLoss:
         """The same with the gradient through the whole prefix, whatever the settings say."""
-        return _merged([self._full(group, scale) for group in self._groups(rows)])
+        return merged([self._full(group, scale) for group in self._groups(rows)])
 
     @torch.no_grad()
     def token_losses(self, rows: Sequence[Row]) -> Tensor:
@@ -99,7 +99,7 @@ class Objective:
 
     def _full(self, rows: Sequence[Row], scale: float) -> WindowsLoss:
         batch = token_batch(rows, self._flat).to(self._engine.device)
-        loss = self._engine.model.loss(batch, self._targets(batch, batch, scale))
+        loss = self._engine.model.loss(batch, self._targets(batch, scale, teacher_reads=batch))
         return _counted(loss, batch)
 
     def _cached(self, cache: ContextCache, rows: Sequence[Row], scale: float) -> WindowsLoss:
@@ -107,17 +107,14 @@ class Objective:
         if unread or self._engine.lockstep:
             self._read(cache, unread)
         cut = [row.starting(cache.edge(row)) for row in rows]
-        past, inputs = cache.inputs(cut)
+        past, inputs = self._past(cache, cut)
         batch = token_batch(cut).to(self._engine.device)
-        # The teacher is never trained, so nothing of it is cached: it reads the whole prefix.
-        whole = token_batch([row.whole() for row in rows]).to(self._engine.device)
-        loss = self._engine.model.loss(
-            batch,
-            self._targets(batch, whole, scale),
-            past_key_values=past,
-            use_cache=True,
-            **{name: tensor.to(self._engine.device) for name, tensor in inputs.items()},
-        )
+        whole = None
+        if self._engine.teacher is not None:
+            # It is never trained, so nothing of it is cached: it reads the whole prefix.
+            whole = token_batch([row.whole() for row in rows])
+        targets = self._targets(batch, scale, teacher_reads=whole)
+        loss = self._engine.model.loss(batch, targets, **inputs)
         cache.extend(cut, past)
         counted = _counted(loss, batch)
         read = sum(row.length for row in unread)
@@ -126,26 +123,31 @@ class Objective:
     @torch.no_grad()
     def _read(self, cache: ContextCache, rows: Sequence[Row]) -> None:
         """Compute keys and values of a prefix that no gradient flows through."""
-        past, inputs = cache.inputs(rows)
-        self._engine.model.head(
-            token_batch(rows).to(self._engine.device),
-            past_key_values=past,
-            use_cache=True,
-            **{name: tensor.to(self._engine.device) for name, tensor in inputs.items()},
-        )
+        past, inputs = self._past(cache, rows)
+        self._engine.model.head(token_batch(rows).to(self._engine.device), **inputs)
         cache.extend(rows, past)
 
-    def _targets(self, batch: TokenBatch, whole: TokenBatch, scale: float) -> TokenTargets:
-        """Targets of a batch; `whole` is the same windows with their whole prefixes."""
+    def _past(
+        self, cache: ContextCache, rows: Sequence[Row]
+    ) -> tuple[DynamicCache, dict[str, Any]]:
+        """The cached prefixes of rows, and with them the model's further inputs."""
+        past, inputs = cache.inputs(rows)
+        moved = {name: tensor.to(self._engine.device) for name, tensor in inputs.items()}
+        return past, {"past_key_values": past, "use_cache": True, **moved}
+
+    def _targets(
+        self, batch: TokenBatch, scale: float, teacher_reads: TokenBatch | None
+    ) -> TokenTargets:
+        """Targets of a batch; the teacher reads the same windows with their whole prefixes."""
         distillation, teacher = self._config.distillation, self._engine.teacher
         targets = TokenTargets(
             batch.targets, self._config.weighting, batch.base_loss, batch.windows, scale=scale
         )
-        if distillation is None or teacher is None:
+        if distillation is None or teacher is None or teacher_reads is None:
             return targets
         return replace(
             targets,
-            teacher=teacher.head(whole.to(teacher.device)),
+            teacher=teacher.head(teacher_reads.to(teacher.device)),
             label_share=distillation.label_share,
         )
 
@@ -180,7 +182,8 @@ def _counted(loss: TokenLoss, batch: TokenBatch) -> WindowsLoss:
     return WindowsLoss(loss, batch.tasks, batch.tokens, batch.padded_tokens)
 
 
-def _merged(parts: Sequence[WindowsLoss]) -> WindowsLoss:
+def merged(parts: Sequence[WindowsLoss]) -> WindowsLoss:
+    """Several batches' losses as those of one."""
     if len(parts) == 1:
         return parts[0]
     sums, losses, weights = zip(*(part.tokens for part in parts), strict=True)

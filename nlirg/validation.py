@@ -39,6 +39,9 @@ class Validator:
         engine: its rank's share of the corpus is measured here.
         corpus: the same on every rank.
 
+    Attributes:
+        base_loss: the same mean under the base model, from the scores; None if it is not known.
+
     Raises:
         InputError: if the corpus has no trained token.
     """
@@ -54,6 +57,7 @@ class Validator:
         order = np.argsort([len(row["input_ids"]) for row in corpus.rows], kind="stable")
         longest = max(len(corpus.rows[int(order[-1])]["input_ids"]), 1)
         size = max(1, TOKENS_PER_FORWARD // longest) * engine.world_size
+        self.base_loss = self._base_loss()
         self._batches = [order[start : start + size] for start in range(0, len(order), size)]
 
     def loss(self) -> float:
@@ -70,8 +74,7 @@ class Validator:
         mean = total / max(count, 1)
         return mean if np.isfinite(mean) else float("inf")
 
-    def base_loss(self) -> float | None:
-        """The same mean under the base model, from the scores; None if it is not known."""
+    def _base_loss(self) -> float | None:
         known = [self._corpus.sample(index).base_loss for index in range(len(self._corpus))]
         if not all(map(len, known)):
             return None

@@ -78,21 +78,27 @@ class _Mfu:
     def __init__(
         self, job: TrainJob, corpus: EncodedCorpus, model_config: Any, devices: int
     ) -> None:
-        train = job.train
-        self._lora, self._devices, self._config = train.lora is not None, devices, model_config
+        train, self._devices = job.train, devices
         name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
         # A cached prefix and a teacher are work that the formula does not count.
         countable = train.gradient_context == "full" and train.distillation is None
         self._peak = peak_flops(name, train.precision) if countable else None
+        self._body = self._head = 0.0
+        if self._peak is None:
+            return
+        # To count a model it has to be built; the share of tokens that the head sees is linear.
         lengths = [len(corpus.sample(index).ids) for index in range(min(len(corpus), SAMPLES))]
-        self._context = float(np.mean(lengths)) if lengths else 0.0
+        context, lora = float(np.mean(lengths)), train.lora is not None
+        body, whole = (
+            training_flops_per_token(model_config, context, lora, head_share=share) or 0.0
+            for share in (0.0, 1.0)
+        )
+        self._body, self._head = body, whole - body
 
     def of(self, record: dict[str, Any]) -> dict[str, float]:
         """The record's `mfu`, or nothing."""
         processed = record["processed_tokens_per_s"]
-        if self._peak is None or not processed:
+        if self._peak is None or not self._body or not processed:
             return {}
-        flops = training_flops_per_token(
-            self._config, self._context, self._lora, head_share=record["tokens_per_s"] / processed
-        )
-        return {"mfu": mfu(flops, processed, self._peak, self._devices)} if flops else {}
+        flops = self._body + self._head * record["tokens_per_s"] / processed
+        return {"mfu": mfu(flops, processed, self._peak, self._devices)}
