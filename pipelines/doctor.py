@@ -66,7 +66,7 @@ def examine(recipe: Recipe) -> list[Check]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # it warns of the long samples that are counted here
     suffixes = (*SUFFIXES, TEXT) if recipe.encode.task == "cpt" else SUFFIXES
-    shards = list_shards(recipe.data, suffixes=suffixes)
+    shards = list_shards([source.path for source in recipe.data], suffixes=suffixes)
     chat = recipe.encode.task == "sft"
     check_model(recipe.model, chat=chat)
     tokenizer = load_tokenizer(recipe.model, chat=chat)

@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from cluster.config import ClusterConfig
 from cluster.rundir import NAME
 from eval.config import EvaluateConfig
-from nlirg.config import EncodeConfig, ScoreConfig, Section, TrainConfig
+from nlirg.config import (
+    DataConfig,
+    EncodeConfig,
+    Order,
+    ScoreConfig,
+    Section,
+    SelectConfig,
+    TrainConfig,
+)
 from nlirg.errors import InputError
 
 
@@ -34,6 +42,13 @@ class TuneConfig(Section):
     retention_weight: Annotated[float, Field(ge=0)] = 1.0
 
 
+def _path_alone(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+Data = Annotated[DataConfig, BeforeValidator(_path_alone)]
+
+
 class Recipe(Section):
     """Everything one run needs. `arms` maps a name to overrides of `train`."""
 
@@ -41,9 +56,11 @@ class Recipe(Section):
     storage: str = "runs"
     seed: Annotated[int, Field(ge=0)] = 0
     model: str
-    data: Annotated[tuple[str, ...], Field(min_length=1)]
+    data: Annotated[tuple[Data, ...], Field(min_length=1)]
     holdout: Annotated[int, Field(ge=0)] = 0
     score: ScoreConfig = ScoreConfig()
+    select: SelectConfig = SelectConfig()
+    order: Order = "random"
     encode: EncodeConfig = EncodeConfig()
     train: TrainConfig = TrainConfig()
     arms: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = {"nlirg": {}}  # noqa: RUF012
@@ -71,7 +88,12 @@ class Recipe(Section):
         return self.model_copy(
             update={
                 "model": here(self.model) if Path(self.model).expanduser().is_dir() else self.model,
-                "data": tuple(here(path) for path in self.data),
+                "data": tuple(
+                    source
+                    if "://" in source.path
+                    else source.model_copy(update={"path": here(source.path)})
+                    for source in self.data
+                ),
                 "evaluate": self.evaluate.model_copy(update=evaluate),
             }
         )

@@ -132,7 +132,7 @@ class ScoreBatch:
     def __init__(self, model: str, config: ScoreConfig) -> None:
         from nlirg.scorer import Scorer
 
-        self.scorer = Scorer(model, config.precision)
+        self.scorer = Scorer(model, config.precision, config.batch_tokens)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         """Add the batch's scores, and the loss of every trained token."""
@@ -185,7 +185,7 @@ def score(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     """
     stage = run.scores
     suffixes = (*SUFFIXES, TEXT) if recipe.encode.task == "cpt" else SUFFIXES
-    shards = list_shards(recipe.data, suffixes=suffixes)
+    shards = list_shards([source.path for source in recipe.data], suffixes=suffixes)
     mark = fingerprint(
         {
             "model": identity(recipe.model),
@@ -233,7 +233,7 @@ def _write_scores(recipe: Recipe, shards: list[Shard], folder: Path, parts: Path
     scored = rows.repartition(target_num_rows_per_block=ROWS_PER_BLOCK).map_batches(
         ScoreBatch,
         fn_constructor_args=(recipe.model, recipe.score),
-        batch_size=recipe.score.batch_size,
+        batch_size=ROWS_PER_BLOCK,
         compute=ray.data.ActorPoolStrategy(size=pool.actors),
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus,

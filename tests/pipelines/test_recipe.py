@@ -75,7 +75,7 @@ def test_overrides_reach_nested_keys_and_yaml_exponents_are_numbers(tmp_path: Pa
     assert recipe.train.learning_rate == 1e-5
     assert recipe.train.weighting.x0 == 0.8
     assert load_recipe(path, ["train.weighting=uniform"]).train.weighting.name == "uniform"
-    assert recipe.data == ("a.json", "b.json")
+    assert [source.path for source in recipe.data] == ["a.json", "b.json"]
     for bad, said in (("train", "key=value"), ("=3", "key=value"), ("name=[", "not YAML")):
         with pytest.raises(InputError, match=said):
             load_recipe(path, [bad])
@@ -143,7 +143,7 @@ def test_located_paths_hold_from_any_folder(
     monkeypatch.chdir(tmp_path)
     recipe = Recipe.model_validate(MINIMAL | {"evaluate": {"domain": "c.jsonl"}}).located()
     assert recipe.model == str(tmp_path / "m")
-    assert recipe.data == (str(tmp_path / "d.jsonl"),)
+    assert [source.path for source in recipe.data] == [str(tmp_path / "d.jsonl")]
     assert recipe.evaluate.domain == str(tmp_path / "c.jsonl")
     assert recipe.evaluate.ood is None
     hub = Recipe.model_validate(MINIMAL | {"model": "owner/name"}).located()
