@@ -69,6 +69,28 @@ def check_lora(
     return targets, _read_adapter(Path(config.resume_from).expanduser(), config, base_name)
 
 
+def linear_layers(model: Any) -> dict[str, nn.Linear]:
+    """Every linear layer but the output head, by its full name."""
+    head = model.get_output_embeddings()
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head
+    }
+
+
+def adapted_layers(model: Any, config: LoraConfig, base_name: str) -> dict[str, nn.Linear]:
+    """The linear layers that get an adapter, by their full names.
+
+    Raises:
+        InputError: as `target_layers`.
+    """
+    targets = tuple(f".{target}" for target in target_layers(model, config, base_name))
+    return {
+        name: layer for name, layer in linear_layers(model).items() if f".{name}".endswith(targets)
+    }
+
+
 def target_layers(model: Any, config: LoraConfig, base_name: str) -> list[str]:
     """The names (last parts, or dotted ends) of the layers to adapt, sorted.
 
@@ -78,12 +100,7 @@ def target_layers(model: Any, config: LoraConfig, base_name: str) -> list[str]:
     Raises:
         InputError: if a name matches no such layer.
     """
-    head = model.get_output_embeddings()
-    layers = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not head
-    ]
+    layers = linear_layers(model)
     names = sorted({name.rpartition(".")[2] for name in layers})
     if config.target_modules == "all-linear":
         return names

@@ -1,13 +1,14 @@
 """Preflight checks of the base model and the plan, without loading weights.
 
-Names and shapes come from the headers of safetensors files; of the tensors themselves only the
-input embedding is read. As in `nlirg.preflight`, bounds are judgement.
+The input embedding is the one tensor that is read; shapes come from the headers of safetensors
+files, and layers from the model built without weights. As in `nlirg.preflight`, bounds are
+judgement.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from nlirg.config import LoraConfig, TrainConfig
+from nlirg import lora
+from nlirg.config import TrainConfig
 from nlirg.errors import InputError
 from nlirg.preflight import Check
 from nlirg.windows import Schedule, WindowRule
@@ -24,7 +26,6 @@ from nlirg.windows import Schedule, WindowRule
 SMALL_NORM = 0.1  # of the median norm: an embedding that was never pulled away from zero
 NEAR_MEAN = 0.1  # of the median distance to the mean row: one that `resize_token_embeddings` made
 EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
-HEADS = ("lm_head", "embed_out", "output")
 SCHEDULED_ROWS = 20_000  # a schedule of more is extrapolated from one of these
 CHUNK_ROWS = 16_384  # of an embedding in float32 at once
 
@@ -114,54 +115,32 @@ def check_special_tokens(
     return Check(title, "warn", measured, advice)
 
 
-def linear_layers(shapes: Shapes) -> dict[str, tuple[int, int]]:
-    """Output and input size of every linear layer but the head, by module name.
-
-    Judged by the weights alone: two-dimensional, and neither embedding nor head.
-    """
-    return {
-        name.removesuffix(".weight"): (shape[0], shape[1])
-        for name, shape in shapes.items()
-        if len(shape) == 2
-        and name.endswith(".weight")
-        and _layer(name) not in (*EMBEDDINGS, *HEADS, "wpe")
-    }
-
-
 def _layer(name: str) -> str:
     """`q_proj` of `model.layers.0.self_attn.q_proj.weight`."""
     return name.removesuffix(".weight").rpartition(".")[2]
 
 
-def lora_layers(shapes: Shapes, config: LoraConfig) -> dict[str, tuple[int, int]]:
-    """The linear layers that get an adapter, as `linear_layers`."""
-    layers = linear_layers(shapes)
-    if config.target_modules == "all-linear":
-        return layers
-    return {name: size for name, size in layers.items() if _targets(name, config.target_modules)}
+def check_lora(arms: Mapping[str, TrainConfig], model: Any, name: str) -> Check | None:
+    """Whether every arm's LoRA targets and the adapter it continues fit; None without LoRA.
 
-
-def _targets(name: str, targets: Collection[str]) -> bool:
-    return any(name == target or name.endswith(f".{target}") for target in targets)
-
-
-def check_lora(arms: Mapping[str, TrainConfig], shapes: Shapes) -> Check | None:
-    """Whether every LoRA target exists in the model; None if no arm uses LoRA."""
+    Args:
+        arms: settings by arm.
+        model: the base model; it needs no weights.
+        name: what the recipe calls it.
+    """
     users = {arm: config.lora for arm, config in arms.items() if config.lora is not None}
     if not users:
         return None
-    layers = linear_layers(shapes)
-    for arm, lora in users.items():
-        given = () if lora.target_modules == "all-linear" else lora.target_modules
-        missing = [target for target in given if not any(_targets(n, [target]) for n in layers)]
-        if missing or not layers:
-            known = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
-            measured = f"{arm}: {', '.join(missing) or 'all-linear'} matches no linear layer"
-            advice = f"set train.lora.target_modules to some of {known}"
-            return Check("LoRA targets", "fail", measured, advice)
-    counts = sorted({len(lora_layers(shapes, lora)) for lora in users.values()})
-    told = " or ".join(str(count) for count in counts)
-    return Check("LoRA targets", "ok", f"{told} of {len(layers)} linear layers get an adapter")
+    counts = set()
+    for arm, config in users.items():
+        try:
+            lora.check_lora(model, config, name)
+        except InputError as error:
+            return Check("LoRA", "fail", f"{arm}: {error}", "correct it before training")
+        counts.add(len(lora.adapted_layers(model, config, name)))
+    told = " or ".join(str(count) for count in sorted(counts))
+    total = len(lora.linear_layers(model))
+    return Check("LoRA", "ok", f"{told} of {total} linear layers get an adapter")
 
 
 @dataclass(frozen=True)
@@ -178,7 +157,7 @@ class Memory:
         return self.weights + self.gradients + self.optimizer
 
 
-def estimate_memory(config: TrainConfig, shapes: Shapes) -> Memory:
+def estimate_memory(config: TrainConfig, model: Any) -> Memory:
     """Memory of weights, gradients and AdamW on one worker, without activations and logits.
 
     P parameters, T of them trained, W workers (Rajbhandari et al., ZeRO, arXiv 1910.02054, §3.1):
@@ -186,11 +165,12 @@ def estimate_memory(config: TrainConfig, shapes: Shapes) -> Memory:
     and two moments); in fp32 4P, 4T and 8T. ZeRO stage 1 divides the optimizer by W, stage 2
     gradients too, stage 3 weights too. A LoRA layer of rank r trains r * (inputs + outputs).
     """
-    parameters = float(sum(math.prod(shape) for shape in shapes.values()))
+    parameters = float(sum(parameter.numel() for parameter in model.parameters()))
     trained = parameters
     if config.lora is not None:
-        sizes = lora_layers(shapes, config.lora).values()
-        trained = float(config.lora.rank * sum(out + into for out, into in sizes))
+        layers = lora.adapted_layers(model, config.lora, "the model").values()
+        sides = sum(layer.in_features + layer.out_features for layer in layers)
+        trained = float(config.lora.rank * sides)
         parameters += trained
     width, states = (4, 8) if config.precision == "fp32" else (2, 12)
     shards = [config.num_workers if config.zero_stage >= stage else 1 for stage in (1, 2, 3)]
@@ -201,9 +181,9 @@ def estimate_memory(config: TrainConfig, shapes: Shapes) -> Memory:
     )
 
 
-def check_memory(arms: Mapping[str, TrainConfig], shapes: Shapes) -> Check:
+def check_memory(arms: Mapping[str, TrainConfig], model: Any) -> Check:
     """The largest estimate among the arms; it warns of nothing, since the device is not known."""
-    estimates = {arm: estimate_memory(config, shapes) for arm, config in arms.items()}
+    estimates = {arm: estimate_memory(config, model) for arm, config in arms.items()}
     arm = max(estimates, key=lambda name: estimates[name].total)
     most, config = estimates[arm], arms[arm]
     return Check(

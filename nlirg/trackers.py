@@ -127,11 +127,12 @@ def start_trackers(
         else:
             ids[tracker] = trackers[-1].run_id
     if trackers:
-        _replace(path, json.dumps(ids))
+        replace_text(path, json.dumps(ids))
     return trackers
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str) -> None:
+    """Write a file so that a crash leaves its old content or the new, never a part."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)

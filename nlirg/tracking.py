@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from nlirg.alarms import Alarm
 from nlirg.heatmap import weight_heatmap
 from nlirg.tally import BIN_WIDTH, LOSS_BINS
-from nlirg.trackers import Tracker
+from nlirg.trackers import Tracker, replace_text
 
 TAIL_BYTES = 65_536  # some tens of records
 HEATMAP_EVERY = 50  # records
@@ -145,9 +145,7 @@ def last_record(path: Path) -> dict[str, Any] | None:
 def _rewound(path: Path, after_step: int) -> tuple[list[dict[str, Any]], TextIO]:
     """Drop the lines after a step; return the others, and the file to append to."""
     kept = [entry for entry in read_metrics(path) if entry["step"] <= after_step]
-    rewritten = path.with_name(f".{path.name}.unfinished")
-    rewritten.write_text("".join(json.dumps(entry) + "\n" for entry in kept), "utf-8")
-    rewritten.replace(path)
+    replace_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))
     return kept, path.open("a", encoding="utf-8")
 
 

@@ -17,17 +17,25 @@ from nlirg.windows import WindowRule
 TOKENS_PER_FORWARD = 8192
 
 
+def check_held_out(count: int, rows: int) -> None:
+    """Check that holding out `count` rows of a corpus leaves some to train.
+
+    Raises:
+        InputError: if it does not.
+    """
+    if count >= rows:
+        raise InputError(
+            f"train.validation.rows is {count}, and the encoded corpus has {rows} rows: lower it"
+        )
+
+
 def held_out_ids(ids: Sequence[str], count: int) -> frozenset[str]:
     """The `count` ids of smallest hash: adding rows to a corpus moves few of them across.
 
     Raises:
         InputError: if nothing would be left to train.
     """
-    if count >= len(ids):
-        raise InputError(
-            f"train.validation.rows is {count}, and the encoded corpus has {len(ids)} rows: "
-            "lower it"
-        )
+    check_held_out(count, len(ids))
     return frozenset(sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
 
 

@@ -83,7 +83,7 @@ def examine(recipe: Recipe) -> list[Check]:
         parameters = sum(math.prod(shape) for shape in shapes.values())
         checks += _loss_checks(recipe, corpus.probes, parameters, ends, arms)
         checks += _plans(recipe, corpus, arms)
-    return checks + _feasibility(arms, shapes)
+    return checks + _feasibility(arms, recipe.model)
 
 
 @dataclass(frozen=True)
@@ -236,16 +236,20 @@ def _packed(lengths: Sequence[int], pack_length: int) -> list[int]:
     return [sum(pieces[index] - 1 for index in members) for members in packs]
 
 
-def _feasibility(
-    arms: Mapping[str, TrainConfig], shapes: Mapping[str, tuple[int, ...]]
-) -> list[Check]:
+def _feasibility(arms: Mapping[str, TrainConfig], name: str) -> list[Check]:
     import torch
+
+    from nlirg.models import model_skeleton
 
     device = torch.accelerator.current_accelerator(check_available=True)
     bf16 = torch.cuda.is_bf16_supported() if device and device.type == "cuda" else True
+    model = model_skeleton(name)
+    lora = preflight_model.check_lora(arms, model, name)
+    if lora is not None and lora.status == "fail":
+        return [lora]  # memory depends on the layers that could not be found
     checks = [
-        preflight_model.check_memory(arms, shapes),
-        preflight_model.check_lora(arms, shapes),
+        preflight_model.check_memory(arms, model),
+        lora,
         preflight_model.check_precision(arms, device.type if device else "cpu", bf16),
     ]
     return [check for check in checks if check is not None]

@@ -6,10 +6,10 @@ from typing import Any
 
 from nlirg.cached_context import check_cacheable
 from nlirg.config import TrainConfig
-from nlirg.errors import InputError
 from nlirg.lora import check_lora
 from nlirg.models import check_vocabulary, load_tokenizer, model_skeleton
 from nlirg.objective import check_packable
+from nlirg.validation import check_held_out
 
 
 def check_training(model: str, name: str, config: TrainConfig, corpus: dict[str, Any]) -> None:
@@ -37,8 +37,5 @@ def check_training(model: str, name: str, config: TrainConfig, corpus: dict[str,
         check_cacheable(skeleton.config)
     if config.distillation is not None:
         check_vocabulary(config.distillation.teacher, load_tokenizer(model, chat=False))
-    if config.validation is not None and config.validation.rows >= corpus["rows"]:
-        raise InputError(
-            f"train.validation.rows is {config.validation.rows}, and the encoded corpus has "
-            f"{corpus['rows']} rows: lower it"
-        )
+    if config.validation is not None:
+        check_held_out(config.validation.rows, corpus["rows"])

@@ -6,19 +6,16 @@ from safetensors.torch import save_file
 from nlirg import preflight_model
 from nlirg.config import TrainConfig
 from nlirg.errors import InputError
-from nlirg.models import load_model
-
-SHAPES = {
-    "model.embed_tokens.weight": (100, 8),
-    "model.layers.0.self_attn.q_proj.weight": (16, 8),
-    "model.layers.0.mlp.down_proj.weight": (8, 24),
-    "model.layers.0.input_layernorm.weight": (8,),
-    "lm_head.weight": (100, 8),
-}
+from nlirg.models import load_model, model_skeleton
 
 
 def config(**settings: object) -> TrainConfig:
     return TrainConfig.model_validate({"precision": "fp32", "zero_stage": 1} | settings)
+
+
+@pytest.fixture
+def skeleton(tiny_model_dir) -> object:
+    return model_skeleton(str(tiny_model_dir))
 
 
 @pytest.fixture
@@ -38,17 +35,6 @@ def test_damaged_weights_are_named(tmp_path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(InputError, match=r"model\.safetensors: damaged"):
         preflight_model.weight_shapes(tmp_path)
-
-
-def test_linear_layers_are_those_that_torch_has(tiny_model_dir) -> None:
-    shapes = preflight_model.weight_shapes(tiny_model_dir)
-    model = load_model(str(tiny_model_dir), torch.float32)
-    linear = {
-        name: tuple(module.weight.shape)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and name != "lm_head"
-    }
-    assert preflight_model.linear_layers(shapes) == linear
 
 
 def test_trained_rows_are_not_suspected(embedding) -> None:
@@ -93,49 +79,59 @@ def test_an_unknown_embedding_name_is_none(tmp_path) -> None:
     assert preflight_model.read_embedding(tmp_path, shapes) is None
 
 
-def test_lora_targets_must_exist() -> None:
+def test_lora_targets_must_exist(skeleton) -> None:
     def check(target: object) -> preflight_model.Check | None:
-        return preflight_model.check_lora({"a": config(lora={"target_modules": target})}, SHAPES)
+        arms = {"a": config(lora={"target_modules": target})}
+        return preflight_model.check_lora(arms, skeleton, "tiny")
 
-    for target in ("all-linear", ["q_proj"], ["self_attn.q_proj", "down_proj"]):
-        assert check(target).status == "ok"
+    for target, layers in (("all-linear", 14), (["q_proj"], 2), (["self_attn.q_proj"], 2)):
+        found = check(target)
+        assert (found.status, found.measured) == (
+            "ok",
+            f"{layers} of 14 linear layers get an adapter",
+        )
     for target in (["q_proj", "c_attn"], ["proj"], ["lm_head"], ["embed_tokens"]):
         found = check(target)
         assert found.status == "fail"
-        assert "down_proj, q_proj" in found.advice
-    assert preflight_model.check_lora({"a": config()}, SHAPES) is None
+        assert "down_proj, gate_proj" in found.measured
+    assert preflight_model.check_lora({"a": config()}, skeleton, "tiny") is None
 
 
-def test_memory_follows_the_formula() -> None:
-    parameters = 800 + 128 + 192 + 8 + 800
-    whole = preflight_model.estimate_memory(config(), SHAPES)
+def test_an_adapter_that_cannot_be_continued_is_found(skeleton, tmp_path) -> None:
+    arms = {"a": config(lora={"resume_from": str(tmp_path)})}
+    assert "holds no adapter" in preflight_model.check_lora(arms, skeleton, "tiny").measured
+
+
+def test_memory_follows_the_formula(skeleton) -> None:
+    parameters = sum(parameter.numel() for parameter in skeleton.parameters())
+    whole = preflight_model.estimate_memory(config(), skeleton)
     assert (whole.weights, whole.gradients, whole.optimizer) == (
         4 * parameters,
         4 * parameters,
         8 * parameters,
     )
-    bf16 = preflight_model.estimate_memory(config(precision="bf16"), SHAPES)
+    bf16 = preflight_model.estimate_memory(config(precision="bf16"), skeleton)
     assert bf16.total == 16 * parameters, "2 + 2 + 12 bytes a parameter"
     rank = 2
     lora = {"rank": rank, "target_modules": ["q_proj"]}
-    adapted = preflight_model.estimate_memory(config(lora=lora), SHAPES)
-    trained = rank * (16 + 8)
+    adapted = preflight_model.estimate_memory(config(lora=lora), skeleton)
+    trained = 2 * rank * (32 + 32)
     assert adapted.total == 4 * (parameters + trained) + 12 * trained
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_zero_divides_more_with_every_stage(stage: int) -> None:
-    alone = preflight_model.estimate_memory(config(zero_stage=stage), SHAPES)
-    shared = preflight_model.estimate_memory(config(zero_stage=stage, num_workers=4), SHAPES)
+def test_zero_divides_more_with_every_stage(skeleton, stage: int) -> None:
+    alone = preflight_model.estimate_memory(config(zero_stage=stage), skeleton)
+    shared = preflight_model.estimate_memory(config(zero_stage=stage, num_workers=4), skeleton)
     parts = ("optimizer", "gradients", "weights")
     for number, part in enumerate(parts, start=1):
         share = 4 if stage >= number else 1
         assert getattr(shared, part) == getattr(alone, part) / share
 
 
-def test_memory_names_the_largest_arm() -> None:
+def test_memory_names_the_largest_arm(skeleton) -> None:
     arms = {"small": config(lora={}), "large": config(precision="bf16")}
-    assert "bf16" in preflight_model.check_memory(arms, SHAPES).measured
+    assert "bf16" in preflight_model.check_memory(arms, skeleton).measured
 
 
 @pytest.mark.parametrize(

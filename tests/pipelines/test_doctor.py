@@ -57,7 +57,7 @@ def test_a_sound_corpus_passes_every_check_of_it(write) -> None:
     checks = examined(write(ROWS))
     for name in ("rows", "lengths", "truncation", "end of turn", "round trip", "vocabulary"):
         assert checks[name].status == "ok", checks[name]
-    for name in ("duplicates", "special tokens", "plan", "memory", "LoRA targets", "precision"):
+    for name in ("duplicates", "special tokens", "plan", "memory", "LoRA", "precision"):
         assert checks[name].status == "ok", checks[name]
     assert "40 of 40 sampled rows usable" in checks["rows"].measured
     assert checks["plan"].measured.startswith("nlirg: ")
@@ -77,7 +77,7 @@ def test_a_sound_corpus_passes_every_check_of_it(write) -> None:
             "vocabulary",
             "warn",
         ),
-        (ROWS, ["train.lora.target_modules=[c_attn]"], "LoRA targets", "fail"),
+        (ROWS, ["train.lora.target_modules=[c_attn]"], "LoRA", "fail"),
         (ROWS, ["holdout=40"], "plan", "fail"),
         (ROWS, ["holdout=20", "train.validation={rows: 20}"], "plan", "fail"),
     ],
