@@ -1,19 +1,11 @@
-"use strict";
 (() => {
   const PAGE = 10;
   const MOST_TOKENS = 600; // of an answer; longer ones are shown without word marks
-  const data = JSON.parse(document.getElementById("data").textContent);
+  const { element, options, choices, chosen } = page;
+  const data = page.data();
+  const section = document.getElementById("samples");
   const form = document.getElementById("filters");
   const fields = form.elements;
-  const state = { page: 0, found: [] };
-
-  /* Every text reaches the page through textContent: nothing a model wrote becomes markup. */
-  function element(name, className, ...children) {
-    const made = document.createElement(name);
-    if (className) made.className = className;
-    made.append(...children);
-    return made;
-  }
 
   /* Words, single CJK characters, spaces and signs; joined again they give the text. */
   function tokens(text) {
@@ -78,7 +70,7 @@
     return element("div", data.styles[index], title, text);
   }
 
-  function sampleNode(sample, chosen) {
+  function sampleNode(sample) {
     const tags = [sample.suite, sample.task, sample.change && `reworded: ${sample.change}`];
     const title = element("h3", "", `${sample.id} `,
       element("span", "", `· ${tags.filter(Boolean).join(" · ")}`));
@@ -95,7 +87,7 @@
     const base = sample.answers[0];
     sample.answers.forEach((answer, index) => {
       if (!answer) return;
-      const other = index || chosen; // the base answer is marked against the chosen variant
+      const other = index || Number(fields.variant.value); // the base answer is marked against the chosen variant
       const pair = base && sample.answers[other]
         ? compared(base[0], sample.answers[other][0])[index ? 1 : 0]
         : element("p", "", answer[0]);
@@ -120,7 +112,7 @@
 
   function matches(sample) {
     for (const name of ["suite", "task", "change"]) {
-      if (fields[name].value !== "*" && sample[name] !== fields[name].value.slice(1)) return false;
+      if (!chosen(fields[name], sample[name])) return false;
     }
     if (fields.outcome.value !== "all") {
       const before = sample.answers[0], after = sample.answers[Number(fields.variant.value)];
@@ -131,66 +123,20 @@
     return !text || haystack(sample).includes(text);
   }
 
-  function countText(start, shown) {
-    const all = state.found.length;
-    if (!all) return "No sample matches these filters.";
-    if (all === 1) return "1 sample";
-    return `${start + 1}–${start + shown} of ${all.toLocaleString("en")} samples`;
-  }
-
-  function show() {
-    const pages = Math.max(1, Math.ceil(state.found.length / PAGE));
-    const start = state.page * PAGE;
-    const shown = state.found.slice(start, start + PAGE);
-    const chosen = Number(fields.variant.value);
-    document.getElementById("list").replaceChildren(...shown.map((s) => sampleNode(s, chosen)));
-    document.getElementById("count").textContent = countText(start, shown.length);
-    for (const button of document.querySelectorAll("[data-turn]")) {
-      const target = state.page + Number(button.dataset.turn);
-      button.disabled = target < 0 || target >= pages;
-    }
-  }
+  const pager = page.pager(section, PAGE, "sample", sampleNode);
 
   function filter() {
-    state.found = data.samples.filter(matches);
-    state.page = 0;
-    show();
-  }
-
-  function turn(event) {
-    state.page += Number(event.currentTarget.dataset.turn);
-    show();
-    if (event.currentTarget.closest("nav").previousElementSibling.id === "list") {
-      document.getElementById("samples").scrollIntoView();
-    }
-  }
-
-  function options(name, entries) {
-    fields[name].replaceChildren(...entries.map(([value, text]) => new Option(text, value)));
-    fields[name].parentElement.hidden = entries.length < 2;
-  }
-
-  function choices(name, all, none) {
-    const values = [...new Set(data.samples.map((sample) => sample[name]))];
-    const entries = values.map((value) => [`=${value}`, value || none]);
-    options(name, entries.length > 1 ? [["*", all], ...entries] : [["*", all]]);
+    pager.set(data.samples.filter(matches));
   }
 
   function start() {
-    choices("suite", "All suites", "");
-    choices("task", "All task types", "(none)");
-    choices("change", "Any wording", "Original");
-    options("variant", data.variants.slice(1).map((name, i) => [i + 1, `${data.variants[0]} → ${name}`]));
-    options("outcome", Object.entries(OUTCOMES).map(([value, [text]]) => [value, text]));
-    for (const hidden of document.querySelectorAll("#samples [hidden]:not(label)")) hidden.hidden = false;
-    let pause;
-    form.addEventListener("submit", (event) => event.preventDefault());
-    form.addEventListener("change", filter);
-    fields.text.addEventListener("input", () => {
-      clearTimeout(pause);
-      pause = setTimeout(filter, 150);
-    });
-    for (const button of document.querySelectorAll("[data-turn]")) button.addEventListener("click", turn);
+    const values = (name) => data.samples.map((sample) => sample[name]);
+    choices(fields.suite, values("suite"), "All suites", "");
+    choices(fields.task, values("task"), "All task types", "(none)");
+    choices(fields.change, values("change"), "Any wording", "Original");
+    options(fields.variant, data.variants.slice(1).map((name, i) => [i + 1, `${data.variants[0]} → ${name}`]));
+    options(fields.outcome, Object.entries(OUTCOMES).map(([value, [text]]) => [value, text]));
+    page.onFilter(form, filter);
     filter();
   }
 
