@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from nlirg.errors import InputError
+
+# A container's limit under cgroup v2: "quota period" in microseconds, or "max period".
+CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,16 @@ class Pool:
     actors: int
     num_cpus: float
     num_gpus: float
+
+
+def machine_cores() -> int:
+    """Cores that this process may use: its affinity and its container's limit bound them.
+
+    `os.cpu_count` counts the machine's.
+    """
+    cores = len(os.sched_getaffinity(0))
+    quota, period = CPU_LIMIT.read_text().split() if CPU_LIMIT.is_file() else ("max", "")
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
 def cluster_gpus() -> int:
@@ -34,7 +48,7 @@ def compute_cores() -> int:
 
     nodes = [node for node in ray.nodes() if node["Alive"]]
     declared = int(ray.cluster_resources().get("CPU", 1))
-    return min(declared, os.cpu_count() or 1) if len(nodes) == 1 else declared
+    return min(declared, machine_cores()) if len(nodes) == 1 else declared
 
 
 def model_pool(actors: int | None, gpus_per_actor: int = 1) -> Pool:
@@ -89,4 +103,4 @@ def describe(address: str | None, num_workers: int) -> str:
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     device = f"{gpus} GPU(s)" if gpus else "no GPU"
-    return f"local Ray cluster, {os.cpu_count()} cores, {device}; {num_workers} training worker(s)"
+    return f"local Ray cluster, {machine_cores()} cores, {device}; {num_workers} training worker(s)"

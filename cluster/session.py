@@ -7,6 +7,7 @@ import os
 import sys
 
 from cluster.config import ClusterConfig
+from cluster.plan import machine_cores
 from nlirg.errors import InputError
 
 # Two cores cannot hold a reader, its downstream actors and a train worker at one logical CPU
@@ -51,7 +52,7 @@ def connect(config: ClusterConfig) -> None:
     if address is None:
         ray.init(
             address="local",
-            num_cpus=max(LOCAL_MIN_CPUS, os.cpu_count() or 1),
+            num_cpus=max(LOCAL_MIN_CPUS, machine_cores()),
             log_to_driver=False,
             logging_level=logging.WARNING,
         )

@@ -27,7 +27,7 @@ from nlirg.errors import InputError
 from nlirg.packing import pack
 from nlirg.records import Record
 from pipelines.progress import say
-from pipelines.ray_data import configure, root_cause, watch_parquet
+from pipelines.ray_data import configure, parquet_files, root_cause, watch_parquet
 from pipelines.recipe import Recipe
 from pipelines.store import identity
 
@@ -157,7 +157,7 @@ def _write_encoded(recipe: Recipe, source: Path, folder: Path, holdout: frozense
             PackGroup(recipe.encode.pack_length), batch_size=1
         )
     else:
-        rows = ray.data.read_parquet(_files(source), columns=SCORED).map_batches(
+        rows = ray.data.read_parquet(parquet_files(source), columns=SCORED).map_batches(
             SelectBatch(holdout), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
         )
     folder.mkdir(parents=True)
@@ -173,7 +173,8 @@ def _groups(source: Path, documents: int, tokens: int) -> list[dict[str, Any]]:
         happened to spread the rows over files does not matter.
     """
     tables = {
-        file: pads.dataset(file).to_table(["position", "n_tokens"]) for file in _files(source)
+        file: pads.dataset(file).to_table(["position", "n_tokens"])
+        for file in parquet_files(source)
     }
     spans = {
         file: (pc.min(table["position"]).as_py(), pc.max(table["position"]).as_py())
@@ -195,13 +196,9 @@ def _groups(source: Path, documents: int, tokens: int) -> list[dict[str, Any]]:
     return groups
 
 
-def _files(folder: Path) -> list[str]:
-    return [str(path) for path in sorted(folder.glob("*.parquet"))]
-
-
 def _ids(scored: Stage) -> Iterator[str]:
     """Ids of the scored rows, a batch in memory at a time."""
-    for batch in pads.dataset(_files(scored.path)).to_batches(columns=["id"]):
+    for batch in pads.dataset(parquet_files(scored.path)).to_batches(columns=["id"]):
         yield from batch["id"].to_pylist()
 
 
@@ -236,7 +233,9 @@ def _first_by_hash(scored: Stage, count: int) -> list[Record]:
         return hashlib.sha256(name.encode()).digest()
 
     names = heapq.nsmallest(count, _ids(scored), key=rank)
-    table = pads.dataset(_files(scored.path)).to_table(COLUMNS, filter=pads.field("id").isin(names))
+    table = pads.dataset(parquet_files(scored.path)).to_table(
+        COLUMNS, filter=pads.field("id").isin(names)
+    )
     return [
         Record(
             **{**row, "messages": json.loads(row["messages"]), "tools": json.loads(row["tools"])}
@@ -258,7 +257,7 @@ def _usable(record: Record) -> bool:
 def _summary(stage: Stage) -> dict[str, Any]:
     """Count rows and tokens from the files."""
     rows = tokens = trained = 0
-    if files := _files(stage.path):
+    if files := parquet_files(stage.path):
         for batch in pads.dataset(files).to_batches(columns=["input_ids", "n_trained"]):
             rows += batch.num_rows
             tokens += len(batch["input_ids"].flatten())

@@ -33,6 +33,11 @@ def configure(stall_timeout_s: float) -> None:
             handler.setLevel(logging.ERROR)
 
 
+def parquet_files(folder: Path) -> list[str]:
+    """Paths of a folder's Parquet files in order of their names, without those being written."""
+    return sorted(str(path) for path in folder.glob("*.parquet") if path.name[0] not in "._")
+
+
 @contextmanager
 def root_cause() -> Iterator[None]:
     """Re-raise an `InputError` raised in a worker as itself, without Ray's wrapping.
@@ -54,7 +59,7 @@ class watch_parquet:  # noqa: N801 - used as a context manager, like a function
     def __init__(self, stage: str, folder: Path, every_s: float = 1.0) -> None:
         self.folder, self.every_s = folder, every_s
         self.progress = Progress(stage)
-        self.rows: dict[Path, int] = {}
+        self.rows: dict[str, int] = {}
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -63,7 +68,7 @@ class watch_parquet:  # noqa: N801 - used as a context manager, like a function
             self._count()
 
     def _count(self) -> None:
-        for path in self.folder.glob("*.parquet"):
+        for path in parquet_files(self.folder):
             if path not in self.rows:
                 try:
                     self.rows[path] = pq.read_metadata(path).num_rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,5 +86,11 @@ def _file_identity(file: Path) -> list[Any]:
     stat = file.stat()
     if stat.st_size > HASHED_BYTES:
         return [stat.st_size, stat.st_mtime_ns]
+    return [stat.st_size, _digest(file, stat.st_size, stat.st_mtime_ns)]
+
+
+@cache
+def _digest(file: Path, size: int, changed_ns: int) -> str:
+    """Hash of a file; every stage asks for it, and it is read again only if it has changed."""
     with file.open("rb") as content:
-        return [stat.st_size, hashlib.file_digest(content, "sha256").hexdigest()]
+        return hashlib.file_digest(content, "sha256").hexdigest()

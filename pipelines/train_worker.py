@@ -21,6 +21,7 @@ from nlirg.export import export_merged
 from nlirg.loop import Callbacks, Progress, Trainer
 from nlirg.validation import held_out_ids
 from pipelines.monitor import Monitor
+from pipelines.ray_data import parquet_files
 
 T = TypeVar("T")
 
@@ -123,8 +124,7 @@ def read_encoded(folder: Path, cache: Path, held_out: int = 0) -> tuple[EncodedC
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
-    files = [str(path) for path in sorted(folder.glob("*.parquet"))]
-    data = Dataset.from_parquet(files, cache_dir=str(cache))
+    data = Dataset.from_parquet(parquet_files(folder), cache_dir=str(cache))
     order = np.argsort(np.asarray(data.with_format("numpy")["position"]))
     if not held_out:
         return (_corpus(data, order),)
