@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import ijson
 
+from nlirg.config import DataConfig
 from nlirg.errors import InputError
 
 SHARD_BYTES = 4 << 20  # small enough to feed many tasks, large enough to be worth one
@@ -34,6 +35,9 @@ class Shard(NamedTuple):
         line: number of the shard's first line, from 1.
         layout: one JSON array, whose only shard is the whole file; a JSON value a line; or a
             plain text a line.
+        data: index of the shard's source in the recipe's `data`.
+        version: what tells a source that lies elsewhere from a later one of the same name: size
+            and time of change of a remote file, revision of a dataset; "" of a local file.
     """
 
     path: str
@@ -41,6 +45,8 @@ class Shard(NamedTuple):
     stop: int
     line: int
     layout: Literal["array", "lines", "text"]
+    data: int = 0
+    version: str = ""
 
 
 class RawRow(NamedTuple):
@@ -81,7 +87,7 @@ def list_shards(
     return [shard for file in files for shard in _cut(file, shard_bytes)]
 
 
-def read_shard(shard: Shard) -> Iterator[RawRow]:
+def read_shard(shard: Shard, source: DataConfig | None = None) -> Iterator[RawRow]:
     """Read a shard's rows; blank lines are passed over, but numbered.
 
     A malformed line becomes a row with `error`. A malformed array ends in such a row, since
