@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import math
-import unicodedata
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
+from pkgutil import resolve_name
 from typing import Any
 
+import jsonschema
 import regex
+from jsonschema.validators import validator_for
+from referencing import Registry
+from referencing.exceptions import Unresolvable
 
-from eval.metrics import UNSPACED, normalize, units
+from eval.instructions import kept
+from eval.matching import collapse, last_number, parse_json, whole
+from eval.metrics import normalize, units
+from eval.refusals import refuses
 from eval.schema import Checker
 from nlirg.errors import InputError
 
 REGEX_TIMEOUT_S = 1.0
 NUMERIC_TOLERANCE = 1e-6
-# A sign belongs to the number unless something stands before it: "5-3" ends on 3, "= -3" on -3.
-_NUMBER = regex.compile(
-    r"(?:(?<![A-Za-z0-9)])[-+−])?"
-    r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?"
-    r"|(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)"
-)
-_FENCE = regex.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", regex.DOTALL)
-_LETTER = rf"[\p{{L}}--[{UNSPACED}]]"
 
 
 def check(checker: Checker, answer: str, reference: str) -> tuple[float, bool]:
@@ -38,14 +37,21 @@ def check(checker: Checker, answer: str, reference: str) -> tuple[float, bool]:
     - `slots`: the share of values in the answer, as whole words and whole numbers, without case.
     - `regex`: one of the patterns is found in the answer.
     - `json`: the answer (or its code block) is JSON; the share of the values that are its keys.
+    - `json_schema`: the answer (or its code block) is JSON that the schema allows.
     - `f1`: F1 of the units (words, or characters for CJK) of answer and reference, as SQuAD.
+    - `rouge_l`: F1 of their longest common subsequence (ROUGE-L), of the same units.
+    - `chrf`: chrF2 over 1 to 6 characters (Popović 2015), divided by 100.
+    - `python`: what a callable named `package.module:function` returns for (answer, reference).
+    - `instructions`: the share of the instructions kept (`eval.instructions.kept`).
+    - `refusal`: without values, the answer declines (`eval.refusals.refuses`); with values, it
+      does not, and holds one of them as `contains` would find it.
 
-    Without values, `exact`, `numeric`, `contains`, `slots` and `f1` use the reference. The answer
-    is correct when the score reaches the checker's threshold.
+    Without values, `exact`, `numeric`, `contains`, `slots`, `f1`, `rouge_l` and `chrf` use the
+    reference. The answer is correct when the score reaches the checker's threshold.
 
     Raises:
-        InputError: if the checker cannot judge anything (see `validate_checker`), or a pattern
-            takes too long on this answer.
+        InputError: if the checker cannot judge anything (see `validate_checker`), or not this
+            answer: a pattern takes too long, or a callable fails.
     """
     score = _CHECKS[checker.kind](checker, answer, reference)
     return score, score >= checker.threshold
@@ -60,15 +66,20 @@ def validate_checker(checker: Checker, reference: str, where: str) -> None:
     try:
         if checker.threshold == 0:
             raise InputError("threshold 0 accepts every answer; use a number above 0")
+        _unused_settings(checker)
         # Judging a plausible answer runs every check of the settings that judging makes.
         check(checker, reference or "0", reference)
     except InputError as error:
         raise InputError(f"{where}: checker {checker.kind!r}: {error}") from None
 
 
-def collapse(text: str) -> str:
-    """NFKC, and every run of white space one blank."""
-    return " ".join(unicodedata.normalize("NFKC", text).split())
+def _unused_settings(checker: Checker) -> None:
+    if checker.json_schema is not None and checker.kind != "json_schema":
+        raise InputError("json_schema belongs to the checker of that kind; remove it")
+    if checker.instructions and checker.kind != "instructions":
+        raise InputError("instructions belong to the checker of that kind; remove them")
+    if checker.values and checker.kind in {"json_schema", "instructions"}:
+        raise InputError("takes no values; remove them")
 
 
 def _accepted(checker: Checker, reference: str) -> tuple[str, ...]:
@@ -92,25 +103,20 @@ def _choice(checker: Checker, answer: str, reference: str) -> float:
     named: list[tuple[int, int, str]] = []  # the earliest, and of two at one place the longest
     for option in options:
         # A lone letter is a label: "a" is also an article, so its case matters.
-        found = _whole(option, cased=len(option) == 1).search(collapse(answer))
+        found = whole(option, cased=len(option) == 1).search(collapse(answer))
         if found:
             named.append((found.start(), -len(option), option))
     return float(bool(named) and min(named)[2] == collapse(reference))
 
 
-def _last_number(text: str) -> float | None:
-    found = _NUMBER.findall(unicodedata.normalize("NFKC", text))
-    return float(found[-1].replace(",", "").replace("−", "-")) if found else None
-
-
 def _numeric(checker: Checker, answer: str, reference: str) -> float:
     accepted = []
     for value in _accepted(checker, reference):
-        number = _last_number(value)
+        number = last_number(value)
         if number is None:
             raise InputError(f"{value!r} holds no number")
         accepted.append(number)
-    got = _last_number(answer)
+    got = last_number(answer)
     close = NUMERIC_TOLERANCE
     return float(
         got is not None
@@ -126,23 +132,8 @@ def _contains(checker: Checker, answer: str, reference: str) -> float:
 def _slots(checker: Checker, answer: str, reference: str) -> float:
     values = _accepted(checker, reference)
     text = collapse(answer)
-    found = sum(_whole(collapse(value)).search(text) is not None for value in values)
+    found = sum(whole(collapse(value)).search(text) is not None for value in values)
     return found / len(values)
-
-
-def _whole(value: str, cased: bool = False) -> regex.Pattern[str]:
-    """A pattern for the value that does not match inside a longer word or number."""
-
-    def edge(character: str) -> str:
-        if character.isdigit():
-            return r"\d"
-        return _LETTER if regex.match(rf"(?V1){_LETTER}", character) else ""
-
-    first, last = edge(value[0]), edge(value[-1])
-    before = rf"(?<!{first}|\d[.,])" if first == r"\d" else first and f"(?<!{first})"
-    after = r"(?![.,]?\d)" if last == r"\d" else last and f"(?!{last})"
-    flags = regex.V1 | (0 if cased else regex.IGNORECASE)
-    return regex.compile(before + regex.escape(value) + after, flags)
 
 
 def _regex(checker: Checker, answer: str, reference: str) -> float:
@@ -168,10 +159,9 @@ def _compiled(pattern: str) -> regex.Pattern[str]:
 
 
 def _json(checker: Checker, answer: str, reference: str) -> float:
-    fenced = _FENCE.fullmatch(answer)
     try:
-        value = json.loads(fenced[1] if fenced else answer, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+        value = parse_json(answer)
+    except ValueError:
         return 0.0
     if not checker.values:
         return 1.0
@@ -180,8 +170,21 @@ def _json(checker: Checker, answer: str, reference: str) -> float:
     return sum(key in value for key in checker.values) / len(checker.values)
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+def _json_schema(checker: Checker, answer: str, reference: str) -> float:
+    schema = checker.json_schema
+    if not schema:
+        raise InputError("give a schema that asks for something as json_schema")
+    kind = validator_for(schema, default=jsonschema.Draft202012Validator)
+    try:
+        kind.check_schema(schema)
+        # An empty registry: references within the schema hold, none is fetched.
+        return float(kind(schema, registry=Registry()).is_valid(parse_json(answer)))
+    except jsonschema.SchemaError as error:
+        raise InputError(f"json_schema: {error.message}") from None
+    except Unresolvable as error:
+        raise InputError(f"json_schema: {error.ref!r} is not in the schema itself") from None
+    except ValueError:
+        return 0.0
 
 
 def _f1(checker: Checker, answer: str, reference: str) -> float:
@@ -200,6 +203,83 @@ def unit_f1(answer: str, reference: str) -> float:
     return 2 * (wanted & got).total() / (wanted.total() + got.total())
 
 
+class _Units:
+    """The tokenizer that rouge_score asks for; its own drops all but a-z and 0-9."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return units(text)
+
+
+@cache
+def _rouge() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer  # imports nltk: a second
+
+    return RougeScorer(["rougeL"], tokenizer=_Units())
+
+
+@cache
+def _chrf_metric() -> Any:
+    from sacrebleu.metrics.chrf import CHRF
+
+    return CHRF()
+
+
+def _rouge_l(checker: Checker, answer: str, reference: str) -> float:
+    accepted = _accepted(checker, reference)
+    for value in accepted:
+        if not units(value):
+            raise InputError(f"the reference {value!r} has no words")
+    return max(_rouge().score(value, answer)["rougeL"].fmeasure for value in accepted)
+
+
+def _chrf(checker: Checker, answer: str, reference: str) -> float:
+    accepted = list(_accepted(checker, reference))
+    return min(_chrf_metric().sentence_score(answer, accepted).score / 100, 1.0)
+
+
+@cache
+def _callable(path: str) -> Callable[[str, str], object]:
+    if path.count(":") != 1:
+        raise InputError(f"{path!r}: write it as package.module:function")
+    try:
+        found = resolve_name(path)
+    except Exception as error:
+        raise InputError(
+            f"{path!r} cannot be imported ({type(error).__name__}: {error}); "
+            "install its package or put its folder on PYTHONPATH"
+        ) from None
+    if not callable(found):
+        raise InputError(f"{path!r} is not a function")
+    return found
+
+
+def _python(checker: Checker, answer: str, reference: str) -> float:
+    if len(checker.values) != 1:
+        raise InputError("give one value, package.module:function")
+    path = checker.values[0]
+    function = _callable(path)
+    try:
+        score = function(answer, reference)
+    except Exception as error:
+        raise InputError(f"{path!r} failed: {type(error).__name__}: {error}") from None
+    if not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise InputError(f"{path!r} returned {score!r}; it must return a number from 0 to 1")
+    return float(score)
+
+
+def _instructions(checker: Checker, answer: str, reference: str) -> float:
+    if not checker.instructions:
+        raise InputError("give at least one instruction")
+    return sum(kept(each, answer) for each in checker.instructions) / len(checker.instructions)
+
+
+def _refusal(checker: Checker, answer: str, reference: str) -> float:
+    if not checker.values:
+        return float(refuses(answer))
+    text, helpful = normalize(collapse(answer)), _accepted(checker, reference)
+    return float(not refuses(answer) and any(normalize(collapse(v)) in text for v in helpful))
+
+
 _CHECKS: dict[str, Callable[[Checker, str, str], float]] = {
     "exact": _exact,
     "choice": _choice,
@@ -208,5 +288,11 @@ _CHECKS: dict[str, Callable[[Checker, str, str], float]] = {
     "slots": _slots,
     "regex": _regex,
     "json": _json,
+    "json_schema": _json_schema,
     "f1": _f1,
+    "rouge_l": _rouge_l,
+    "chrf": _chrf,
+    "python": _python,
+    "instructions": _instructions,
+    "refusal": _refusal,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from nlirg.config import Section
 
@@ -22,20 +22,28 @@ class Gates(Section):
     retention_drop_max: Share | None = 0.10
     repetition_max: Share | None = 0.25
     stop_rate_min: Share | None = 0.90
+    format_rate_min: Share | None = 0.90
 
 
 JUDGING = {"gates", "bootstrap", "confidence", "engines", "tensor_parallel_size"}
 
 
+def _one_source(value: Any) -> Any:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
 class EvaluateConfig(Section):
     """What to generate and how to judge it.
 
-    `domain` and `ood` are JSONL files of cases (see `eval.schema.Case`). Robustness cases are
-    made from the domain cases by the perturbations named.
+    `domain` is a JSONL file of cases (see `eval.schema.Case`). `ood` is one or several of such
+    files and of the shipped probe sets (`probe`, `probe:v1`; see `eval.sources`). Robustness
+    cases are made from the domain cases by the perturbations named.
     """
 
     domain: str | None = None
-    ood: str | None = None
+    ood: Annotated[tuple[str, ...], BeforeValidator(_one_source)] = ()
     perturbations: tuple[
         Literal["paraphrase", "field_order", "typos", "punctuation", "padding"], ...
     ] = ("field_order", "typos")

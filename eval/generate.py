@@ -164,11 +164,17 @@ def make_request(prompt: Prompt, config: EvaluateConfig, context: int, seed: int
 
 
 def make_sample(prompt: Prompt, completion: Completion) -> Sample:
-    """Judge one answer; one that could not be generated scores 0 and says why."""
-    case, failed = prompt.case, completion.finish_reason == "error"
+    """Judge one answer; one that cannot be generated or judged is an error and scores 0."""
+    case, finish_reason, error = prompt.case, completion.finish_reason, completion.error
     score, correct = 0.0, False
-    if not failed:
-        score, correct = check(case.checker, completion.text, case.reference)
+    format_ok = None if case.format is None else False
+    if finish_reason != "error":
+        try:
+            if case.format is not None:
+                _, format_ok = check(case.format, completion.text, case.reference)
+            score, correct = check(case.checker, completion.text, case.reference)
+        except InputError as failure:
+            finish_reason, error = "error", f"cannot be judged: {failure}"
     return Sample(
         case_id=case.id,
         root_id=case.root_id or case.id,
@@ -179,11 +185,12 @@ def make_sample(prompt: Prompt, completion: Completion) -> Sample:
         prompt_sha256=prompt.sha256,
         reference=case.reference,
         answer=completion.text,
-        finish_reason=completion.finish_reason,
+        finish_reason=finish_reason,
         tokens=len(completion.token_ids),
         score=score,
         correct=correct,
-        error=completion.error,
+        format_ok=format_ok,
+        error=error,
     )
 
 

@@ -86,10 +86,14 @@ def build_task_metrics(tables: Tables, setting: Setting) -> list[TaskMetric]:
 
 
 def _of_task(table: Table, task: str) -> Table | None:
-    keep = np.array([sample.task_type == task for sample in table.cases])
-    if len(set(table.clusters[keep])) < 2:
+    return _part(table, [sample.task_type == task for sample in table.cases])
+
+
+def _part(table: Table, keep: list[bool]) -> Table | None:
+    """Some of the cases, or None if they are not two independent ones."""
+    if len(set(table.clusters[np.array(keep)])) < 2:
         return None
-    return table.where(list(keep))
+    return table.where(keep)
 
 
 def _mean(suite: Suite, value: Callable[[Sample], bool | float]) -> Callable[..., Estimates]:
@@ -100,6 +104,15 @@ def _mean(suite: Suite, value: Callable[[Sample], bool | float]) -> Callable[...
         return estimates.of_columns(table.column(value), table.clusters, setting)
 
     return estimate
+
+
+def _format_rate(tables: Tables, setting: Setting) -> Estimates | None:
+    """Of the cases that ask for a form."""
+    table = tables["domain"]
+    asked = _part(table, [sample.format_ok is not None for sample in table.cases])
+    if asked is None:
+        return None
+    return _mean("domain", lambda sample: bool(sample.format_ok))({"domain": asked}, setting)
 
 
 def _consistency(tables: Tables, setting: Setting) -> Estimates | None:
@@ -224,6 +237,16 @@ MEASURES = (
         "higher",
         "Mean score of the domain answers; where facts are checked one by one, the share found.",
         _mean("domain", lambda sample: float(sample.score)),
+        by_task=True,
+    ),
+    Measure(
+        "format_rate",
+        "Format kept",
+        "domain",
+        "share",
+        "higher",
+        "Share of the domain answers that have the form asked for, whatever they say.",
+        _format_rate,
         by_task=True,
     ),
     Measure(

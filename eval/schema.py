@@ -6,7 +6,7 @@ These models are the contract between generation, judgement and report; every fi
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,27 +27,88 @@ class Message(Strict):
     content: str
 
 
+class Instruction(Strict):
+    """One constraint on an answer's form; `eval.instructions.kept` gives the meaning of every kind.
+
+    `min` and `max` bound the kinds that count; equal bounds ask for an exact number. `values` are
+    the words, phrases or names the other kinds speak of.
+    """
+
+    kind: Literal[
+        "words",
+        "characters",
+        "sentences",
+        "paragraphs",
+        "lines",
+        "bullets",
+        "numbered",
+        "placeholders",
+        "highlights",
+        "capital_words",
+        "occurrences",
+        "parts",
+        "include",
+        "include_any",
+        "exclude",
+        "starts_with",
+        "ends_with",
+        "repeats",
+        "title",
+        "quoted",
+        "uppercase",
+        "lowercase",
+        "no_commas",
+        "json",
+        "language",
+    ]
+    values: tuple[str, ...] = ()
+    min: Annotated[int, Field(ge=0)] | None = None
+    max: Annotated[int, Field(ge=0)] | None = None
+
+
 class Checker(Strict):
     """How an answer is judged; `eval.checkers.check` gives the meaning of every kind.
 
     `values` are the accepted answers (`exact`, `numeric`, `regex`), the options of which the
     reference is the right one (`choice`), the strings that must all appear (`slots`, `contains`),
-    the required keys (`json`), or empty to judge against the case's reference.
+    the required keys (`json`), the callable (`python`), what a helpful answer mentions
+    (`refusal`), or empty to judge against the case's reference.
     `threshold` is the score from which an answer counts as correct.
     """
 
-    kind: Literal["exact", "choice", "numeric", "contains", "slots", "regex", "json", "f1"]
+    kind: Literal[
+        "exact",
+        "choice",
+        "numeric",
+        "contains",
+        "slots",
+        "regex",
+        "json",
+        "json_schema",
+        "f1",
+        "rouge_l",
+        "chrf",
+        "python",
+        "instructions",
+        "refusal",
+    ]
     values: tuple[str, ...] = ()
     threshold: Annotated[float, Field(ge=0, le=1)] = 1.0
+    json_schema: dict[str, Any] | None = None  # of `json_schema`
+    instructions: tuple[Instruction, ...] = ()  # of `instructions`
 
 
 class Case(Strict):
-    """One evaluation question. `messages` ends on the user's turn."""
+    """One evaluation question. `messages` ends on the user's turn.
+
+    `checker` judges the content; `format`, where given, whether the answer has the form asked for.
+    """
 
     id: str
     messages: tuple[Message, ...]
     reference: str = ""
     checker: Checker
+    format: Checker | None = None
     task_type: str = ""
     suite: Suite = "domain"
     perturbation: str = ""  # "" = the original wording
@@ -70,6 +131,7 @@ class Sample(Strict):
     tokens: int  # generated tokens, end-of-turn included
     score: float  # in [0, 1]
     correct: bool
+    format_ok: bool | None = None  # None where the case asks for no form
     error: str = ""
 
 

@@ -76,6 +76,8 @@ def _parse_case(line: str, suite: Suite, where: str) -> Case:
     if not case.messages[-1].content.strip():
         raise InputError(f"{where}: case {case.id!r}: the user's message is empty")
     validate_checker(case.checker, case.reference, f"{where}: case {case.id!r}")
+    if case.format is not None:
+        validate_checker(case.format, case.reference, f"{where}: case {case.id!r}: format")
     return case.model_copy(update={"root_id": case.root_id or case.id})
 
 

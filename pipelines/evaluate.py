@@ -32,6 +32,7 @@ from eval.generate import (
     stop_ids,
 )
 from eval.schema import Case, Sample
+from eval.sources import ood_cases
 from eval.suites import cases_hash, holdout_cases, limit, load_cases, robustness_cases
 from eval.suites import template_cases as sampled_cases
 from eval.vllm_engine import CHUNK_REQUESTS
@@ -96,8 +97,7 @@ def check_cases(recipe: Recipe) -> None:
         )
     if config.domain is not None:
         load_cases(config.domain, "domain")
-    if config.ood is not None:
-        load_cases(config.ood, "ood")
+    ood_cases(config.ood)
 
 
 def evaluation_cases(recipe: Recipe, run: RunDirectory) -> list[Case]:
@@ -118,9 +118,7 @@ def evaluation_cases(recipe: Recipe, run: RunDirectory) -> list[Case]:
         *robustness_cases(domain, config.perturbations, seed),
         *sampled_cases(domain, sampled, seed),
     ]
-    if config.ood is not None:
-        cases += limit(load_cases(config.ood, "ood"), config.max_cases, seed)
-    return cases
+    return cases + limit(ood_cases(config.ood), config.max_cases, seed)
 
 
 def _held_out(path: Path) -> list[Record]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from cluster.config import ClusterConfig
 from cluster.rundir import NAME
 from eval.config import EvaluateConfig
+from eval.sources import is_probe
 from nlirg.config import (
     DataConfig,
     EncodeConfig,
@@ -80,10 +81,10 @@ class Recipe(Section):
         def here(path: str) -> str:
             return str(Path(path).expanduser().absolute())
 
+        domain, ood = self.evaluate.domain, self.evaluate.ood
         evaluate = {
-            key: here(path)
-            for key in ("domain", "ood")
-            if (path := getattr(self.evaluate, key)) is not None
+            "domain": domain and here(domain),
+            "ood": tuple(source if is_probe(source) else here(source) for source in ood),
         }
         return self.model_copy(
             update={

@@ -301,3 +301,25 @@ def test_chance_alone_is_seldom_called_a_difference():
         alarms += paired.p_value < 0.05
         assert math.isfinite(paired.minimum_detectable)
     assert alarms <= 5
+
+
+def test_format_is_rated_over_the_cases_that_ask_for_one():
+    right = suite_of("domain", [1] * 10)
+    base = [sample.model_copy(update={"format_ok": True}) for sample in right[:5]] + right[5:]
+    tuned = [sample.model_copy(update={"format_ok": i < 4}) for i, sample in enumerate(base[:5])]
+    comparison = compare({"base": base, "tuned": tuned + right[5:]}, "base", CONFIG, seed=0)
+    rate = by_key(comparison)["format_rate"].values
+    assert (rate["base"].value, rate["tuned"].value, rate["tuned"].n) == (1.0, 0.8, 5)
+    kept = {gate.gate: gate.passed for gate in comparison.gates}
+    assert kept == {"domain_accuracy_min": True, "format_rate_min": False}
+
+
+def test_without_a_form_asked_for_there_is_no_rate_and_no_gate():
+    comparison = compare(
+        {"base": suite_of("domain", [1] * 5)} | {"tuned": suite_of("domain", [1] * 5)},
+        "base",
+        CONFIG,
+        seed=0,
+    )
+    assert "format_rate" not in by_key(comparison)
+    assert [gate.gate for gate in comparison.gates] == ["domain_accuracy_min"]

@@ -1,0 +1,185 @@
+"""Constraints on an answer's form that a program can check, for Chinese and English.
+
+The idea is IFEval's (Zhou et al. 2023, arXiv 2311.07911); kinds and definitions are our own.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+
+import regex
+
+from eval.matching import collapse, parse_json, whole
+from eval.metrics import UNSPACED, units
+from eval.schema import Instruction
+from nlirg.errors import InputError
+
+LANGUAGES = ("zh", "en")
+LANGUAGE_SHARE = 0.8
+_CJK = rf"[[{UNSPACED}]&&[\p{{L}}\p{{N}}]]"
+_PART = rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]+"
+_WORD = regex.compile(rf"(?V1){_CJK}|{_PART}(?:(?:[-'’.]|(?<=\d),(?=\d)){_PART})*")
+_ABBREVIATION = r"(?<!\b(?:Mr|Mrs|Ms|Dr|St|vs|e\.g|i\.e|\p{Lu}))"
+_END = regex.compile(
+    rf"(?:[。！？!?…]|{_ABBREVIATION}\.(?=[\"'”’)\]]*(?:\s|$)))+[\"'”’」』)\]]*|\n+"
+)
+_BULLET = regex.compile(r"(?m)^[ \t]*[-*•·–][ \t]+\S")
+_NUMBERED = regex.compile(r"(?m)^[ \t]*[(（]?(\d{1,3})(?:[.)）](?!\d)|、)[ \t]*(?=\S)")
+_HIGHLIGHT = regex.compile(r"(?<![*\w])\*{1,2}(?![*\s])[^*\n]+(?<!\s)\*{1,2}(?![*\w])")
+_PLACEHOLDER = regex.compile(r"\[[^\[\]\n]+\]")
+_TITLE = regex.compile(r"<<[^<>\n]*\w[^<>\n]*>>")
+_QUOTES = (('"', '"'), ("“", "”"), ("「", "」"), ("『", "』"), ("«", "»"))
+
+
+def kept(instruction: Instruction, answer: str) -> bool:
+    """Whether an answer keeps one instruction; an empty answer keeps none.
+
+    Counts, within `min` and `max`:
+    - `words`: words, a character of Chinese as one; `characters`: all but white space.
+    - `sentences`: ended by a stop or a line break; `paragraphs`: parted by blank lines;
+      `lines`: those not empty.
+    - `bullets`: lines that begin with -, *, •; `numbered`: lines numbered 1, 2, 3 … in order.
+    - `placeholders`: `[like this]`; `highlights`: `*like this*`; `capital_words`: IN CAPITALS.
+    - `occurrences`: of every value, as a whole word without case.
+    - `parts`: different texts between separators, `values[0]` (`******` if none).
+
+    Content, as whole words without case: `include` (all values), `include_any`, `exclude` (no
+    value); `starts_with` and `ends_with` one of the values, to the letter; `repeats`: begins with
+    `values[0]` and goes on.
+
+    Form: `title` (holds one in `<<>>`), `quoted` (wrapped in quotation marks), `uppercase`,
+    `lowercase` (no letter of the other case), `no_commas`, `json` (nothing else), `language`
+    (`zh` or `en`, by script: four fifths of the words).
+
+    Raises:
+        InputError: if the instruction lacks what it needs, or cannot be kept.
+    """
+    _validate(instruction)
+    text = unicodedata.normalize("NFKC", answer).strip()
+    if not text:
+        return False
+    if instruction.kind in _COUNTS:
+        return all(_within(n, instruction) for n in _COUNTS[instruction.kind](text, instruction))
+    return _TESTS[instruction.kind](text, instruction)
+
+
+def _validate(instruction: Instruction) -> None:
+    kind, values = instruction.kind, instruction.values
+    low, high = instruction.min, instruction.max
+    if kind in _COUNTS:
+        if low is None and high is None:
+            raise InputError(f"instruction {kind!r}: give min, max or both")
+        if low is not None and high is not None and low > high:
+            raise InputError(f"instruction {kind!r}: min {low} is above max {high}")
+    elif low is not None or high is not None:
+        raise InputError(f"instruction {kind!r} counts nothing; remove min and max")
+    if not all(value.strip() for value in values):
+        raise InputError(f"instruction {kind!r}: a value is empty")
+    if kind in _NEED_VALUES and not values:
+        raise InputError(f"instruction {kind!r}: give values")
+    if values and kind not in _NEED_VALUES and kind != "parts":
+        raise InputError(f"instruction {kind!r} takes no values; remove them")
+    if kind in {"repeats", "language", "parts"} and len(values) > 1:
+        raise InputError(f"instruction {kind!r} takes one value")
+    if kind == "language" and values[0] not in LANGUAGES:
+        raise InputError(f"language {values[0]!r} is unknown; there are {', '.join(LANGUAGES)}")
+
+
+def _within(count: int, instruction: Instruction) -> bool:
+    low, high = instruction.min, instruction.max
+    return (low is None or count >= low) and (high is None or count <= high)
+
+
+def _sentences(text: str) -> int:
+    parts = _END.split(_NUMBERED.sub("", text))  # "1." ends no sentence
+    return sum(regex.search(r"\w", part) is not None for part in parts)
+
+
+def _numbered(text: str) -> int:
+    numbers = [int(number) for number in _NUMBERED.findall(text)]
+    return len(numbers) if numbers == list(range(1, len(numbers) + 1)) else 0
+
+
+def _capital_words(text: str) -> int:
+    return sum(len(word) > 1 and word.isupper() for word in _WORD.findall(text))
+
+
+def _parts(text: str, separator: str) -> int:
+    parts = [part.strip() for part in text.split(separator)]
+    return len(parts) if all(parts) and len(set(parts)) == len(parts) else 0
+
+
+def _found(text: str, values: tuple[str, ...]) -> list[int]:
+    """How often each value stands in the text, as a whole word."""
+    return [len(whole(collapse(value)).findall(collapse(text))) for value in values]
+
+
+def _plain(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(unicodedata.normalize("NFKC", value).strip() for value in values)
+
+
+def _repeats(text: str, value: str) -> bool:
+    start, wanted = collapse(text), collapse(value)
+    return start.startswith(wanted) and regex.search(r"\w", start[len(wanted) :]) is not None
+
+
+def _in_language(text: str, language: str) -> bool:
+    words = [word for word in units(text) if regex.search(r"\p{L}", word)]
+    script = {"zh": r"\p{Han}", "en": r"[A-Za-z]"}[language]
+    written = sum(regex.match(script, word) is not None for word in words)
+    kana = regex.search(r"[\p{Hiragana}\p{Katakana}--[ー・]]", text, flags=regex.V1)
+    return bool(words) and written >= LANGUAGE_SHARE * len(words) and not kana
+
+
+def _is_json(text: str) -> bool:
+    try:
+        parse_json(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _quoted(text: str) -> bool:
+    return any(text.startswith(a) and text.endswith(b) and len(text) > 2 for a, b in _QUOTES)
+
+
+_COUNTS: dict[str, Callable[[str, Instruction], list[int]]] = {
+    "words": lambda text, _: [len(_WORD.findall(text))],
+    "characters": lambda text, _: [len("".join(text.split()))],
+    "sentences": lambda text, _: [_sentences(text)],
+    "paragraphs": lambda text, _: [len(regex.split(r"\n[ \t]*\n\s*", text))],
+    "lines": lambda text, _: [sum(bool(line.strip()) for line in text.split("\n"))],
+    "bullets": lambda text, _: [len(_BULLET.findall(text))],
+    "numbered": lambda text, _: [_numbered(text)],
+    "placeholders": lambda text, _: [len(_PLACEHOLDER.findall(text))],
+    "highlights": lambda text, _: [len(_HIGHLIGHT.findall(text))],
+    "capital_words": lambda text, _: [_capital_words(text)],
+    "occurrences": lambda text, i: _found(text, i.values),
+    "parts": lambda text, i: [_parts(text, i.values[0] if i.values else "******")],
+}
+_TESTS: dict[str, Callable[[str, Instruction], bool]] = {
+    "include": lambda text, i: all(_found(text, i.values)),
+    "include_any": lambda text, i: any(_found(text, i.values)),
+    "exclude": lambda text, i: not any(_found(text, i.values)),
+    "starts_with": lambda text, i: text.startswith(_plain(i.values)),
+    "ends_with": lambda text, i: text.endswith(_plain(i.values)),
+    "repeats": lambda text, i: _repeats(text, i.values[0]),
+    "title": lambda text, _: _TITLE.search(text) is not None,
+    "quoted": lambda text, _: _quoted(text),
+    "uppercase": lambda text, _: text.isupper(),
+    "lowercase": lambda text, _: text.islower(),
+    "no_commas": lambda text, _: regex.search("[,،、]", text) is None,
+    "json": lambda text, _: _is_json(text),
+    "language": lambda text, i: _in_language(text, i.values[0]),
+}
+_NEED_VALUES = {
+    "occurrences",
+    "include",
+    "include_any",
+    "exclude",
+    "starts_with",
+    "ends_with",
+    "repeats",
+    "language",
+}
