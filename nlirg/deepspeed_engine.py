@@ -211,7 +211,7 @@ def _load_teacher(train: TrainConfig, tokenizer: Any) -> TappedModel | None:
     wanted = train.distillation
     if wanted is None:
         return None
-    check_vocabulary(wanted.teacher, tokenizer)
+    check_vocabulary("train.distillation.teacher", wanted.teacher, tokenizer)
     device = _teacher_device(wanted.own_device)
     model: Any = load_model(wanted.teacher, DTYPES[wanted.precision])
     model = model.to(device).eval().requires_grad_(False)

@@ -71,9 +71,11 @@ class TappedModel:
         If so, logits of the trained positions are computed by the model, and the loss from those.
         Every rank must call this: it runs the model.
         """
-        first = torch.zeros(1, dtype=torch.long, device=device)
-        order = _Order(first, first)
-        logits = self._run(order, input_ids=torch.zeros((1, 2), dtype=torch.long, device=device))
+        # Of one token the logits might all be 0, which many functions leave as they are: a padding
+        # token's embedding often is.
+        places = torch.arange(4, device=device)
+        order = _Order(places * 0, places)
+        logits = self._run(order, input_ids=places[None])
         untouched = order.seen is not None and torch.equal(order.seen, logits[0])
         self._fused = self._fused and untouched
 

@@ -1,4 +1,4 @@
-"""Token loss, entropy, and the weighted loss of the trained tokens of a batch."""
+"""Token loss, and the weighted loss of the trained tokens of a batch."""
 
 from __future__ import annotations
 
@@ -52,12 +52,14 @@ class Head(NamedTuple):
     weight: Tensor | None = None
     bias: Tensor | None = None
 
-    def logits(self, rows: slice) -> Tensor:
-        """Logits of some rows, float32; a new tensor."""
+    def logits(self, rows: slice, columns: slice = slice(None)) -> Tensor:
+        """Logits of some rows, at some places of the vocabulary, float32; a new tensor."""
         inputs = self.inputs[rows]
         if self.weight is None:
-            return inputs.to(torch.float32, copy=True)
-        return F.linear(inputs.to(self.weight.dtype), self.weight, self.bias).float()
+            return inputs[:, columns].to(torch.float32, copy=True)
+        weight = self.weight[columns]
+        bias = None if self.bias is None else self.bias[columns]
+        return F.linear(inputs.to(weight.dtype), weight, bias).float()
 
     @property
     def vocabulary(self) -> int:
@@ -291,32 +293,6 @@ def _shuffled_weights(head: Head, targets: TokenTargets) -> Tensor:
     ]
     whole = slice(0, len(targets.ids))
     return targets.weights(torch.cat([head.inputs.new_empty(0).float(), *losses]), None, whole)
-
-
-@torch.no_grad()
-def token_loss_entropy(logits: Tensor, targets: Tensor, chunk: int = 1024) -> tuple[Tensor, Tensor]:
-    """Loss and entropy of each token, of the same distribution.
-
-    L = -ln p(target) and H = -sum p ln p, in float32 from upcast logits. Rows are worked through
-    in chunks so that the upcast copy never holds more than `chunk` rows.
-
-    Args:
-        logits: [n, V], any float type; row t predicts targets[t].
-        targets: [n], int64 token ids.
-        chunk: rows upcast at a time.
-
-    Returns:
-        Loss and entropy in nats, float32 [n] each, without gradient.
-    """
-    loss = torch.empty(len(targets), dtype=torch.float32, device=logits.device)
-    entropy = torch.empty_like(loss)
-    for start in range(0, len(targets), chunk):
-        rows = slice(start, start + chunk)
-        log_p = logits[rows].float().log_softmax(-1)
-        loss[rows] = -log_p.gather(-1, targets[rows, None]).squeeze(-1)
-        # entr is 0 where p underflows to 0; p * log p would be 0 * -inf there.
-        entropy[rows] = torch.special.entr(log_p.exp_()).sum(-1)
-    return loss, entropy
 
 
 def normalizer(name: Normalizer, weights: Tensor, loss: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from transformers.utils import is_flash_attn_2_available
 from nlirg.errors import InputError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # Everything a model needs; pickled weights (*.bin, *.pt) can run code and are not fetched.
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
@@ -113,17 +113,32 @@ def model_skeleton(path: str) -> PreTrainedModel:
     return skeleton
 
 
-def check_vocabulary(teacher: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Check that a teacher's tokens are the model's.
+def check_vocabulary(key: str, other: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that another model's tokens are the model's.
+
+    Args:
+        key: the recipe's key that names the other model.
+        other: a local directory or a Hugging Face hub id.
+        tokenizer: the model's.
 
     Raises:
         InputError: if they are not.
     """
-    if load_tokenizer(teacher, chat=False).get_vocab() != tokenizer.get_vocab():
+    if load_tokenizer(other, chat=False).get_vocab() != tokenizer.get_vocab():
         raise InputError(
-            f"train.distillation.teacher {teacher}: its vocabulary differs from the model's, so "
-            "its distributions are over other tokens"
+            f"{key} {other}: its vocabulary differs from the model's, so its distributions are "
+            "over other tokens"
         )
+
+
+def context_length(config: PretrainedConfig) -> int | None:
+    """Tokens that a model was made to read at once; None if it does not say.
+
+    Args:
+        config: of the model; one that sees and hears has another one for text inside.
+    """
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return None if length is None else int(length)
 
 
 def _restore_rotary(model: Any) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 import numpy as np
 
+from nlirg.divergence import analyse
 from nlirg.weights import zone_shares
 
 # Lower bounds of the bands of `similarity`; below the last one a sample is suspect.
@@ -13,7 +17,34 @@ BANDS = (("high", 0.8), ("good", 0.5), ("fair", 0.3))
 MAX_LOG = float(np.log(np.finfo(np.float64).max))
 
 
-def sample_scores(loss: np.ndarray, entropy: np.ndarray) -> dict[str, float | str]:
+# A token that the model cannot be expected to predict counts for filtered rank from this loss on,
+# wholly where the model was sure (entropy at most this), half where it was not. Nats.
+HARD_LOSS, SURE_ENTROPY = 3.0, 1.0
+
+MIN_K_SHARE = 0.2  # of the tokens that Min-K%++ averages
+# Least standard deviation of ln p, nats: below it the model is certain, and what is left of
+# (ln p + H) is rounding, or a token it gives no chance.
+MIN_LOG_P_STD = 1e-3
+
+# Least mean loss in a ratio of two, nats: below it an answer is known by heart.
+MIN_MEAN_LOSS = 1e-6
+
+
+class TokenScores(NamedTuple):
+    """What a model makes of a sample's n trained tokens; float32 [n] each, in nats.
+
+    Attributes:
+        loss: L = -ln p of the token.
+        entropy: H = -sum p ln p of the distribution that the loss was taken from.
+        log_p_std: standard deviation of ln p under that distribution.
+    """
+
+    loss: np.ndarray
+    entropy: np.ndarray
+    log_p_std: np.ndarray
+
+
+def sample_scores(tokens: TokenScores) -> dict[str, Any]:
     """Score one sample.
 
     The model expects to be wrong where its entropy H is high. Where the loss L follows H, the
@@ -21,28 +52,30 @@ def sample_scores(loss: np.ndarray, entropy: np.ndarray) -> dict[str, float | st
     model is sure is not so: new knowledge, or an error.
 
     Args:
-        loss: [n] loss of each answer token, nats, finite.
-        entropy: [n] entropy of the distributions the losses were taken from, nats.
+        tokens: of the sample, finite.
 
     Returns:
         mean_loss, max_loss, mean_entropy (nats); perplexity = exp(mean_loss); zone_low,
         zone_mid, zone_high, zone_discarded (shares of tokens, see `nlirg.weights.zone_shares`);
         similarity = L.H / (|L| |H|) in [0, 1] with its band: high > 0.8, good > 0.5, fair
         > 0.3, suspect; similarity_centered = Pearson's correlation of L and H in [-1, 1], the
-        negative of the reference implementation's `similarity_rank`. All are finite: similarity
-        is 0 if L or H is zero throughout, similarity_centered is 0 if either is constant, as
-        those of a single token are.
+        negative of the reference implementation's `similarity_rank`; filtered_rank, divergence
+        (the anomaly score of `nlirg.divergence.analyse`), n_spans and spans (a list of
+        `nlirg.divergence.Span`, in tokens), min_k, anomaly. All are finite: similarity is 0 if
+        L or H is zero throughout, similarity_centered is 0 if either is constant, as those of a
+        single token are.
 
     Raises:
         ValueError: if there is no token, or the lengths differ.
     """
-    loss, entropy = np.asarray(loss, np.float64), np.asarray(entropy, np.float64)
-    if not len(loss) or loss.shape != entropy.shape:
-        shapes = f"{loss.shape} and {entropy.shape}"
-        raise ValueError(f"need one loss and one entropy per token, not {shapes}")
+    loss, entropy, spread = (np.asarray(values, np.float64) for values in tokens)
+    if not len(loss) or not loss.shape == entropy.shape == spread.shape:
+        shapes = f"{loss.shape}, {entropy.shape} and {spread.shape}"
+        raise ValueError(f"need one loss, entropy and deviation per token, not {shapes}")
     mean_loss = float(loss.mean())
     similarity = cosine(loss, entropy)
-    return {
+    found = analyse(loss, entropy)
+    scores: dict[str, Any] = {
         "mean_loss": mean_loss,
         "max_loss": float(loss.max()),
         "perplexity": float(np.exp(min(mean_loss, MAX_LOG))),
@@ -51,7 +84,69 @@ def sample_scores(loss: np.ndarray, entropy: np.ndarray) -> dict[str, float | st
         "similarity": similarity,
         "band": band(similarity),
         "similarity_centered": pearson(loss, entropy),
+        "filtered_rank": filtered_rank(loss, entropy),
+        "divergence": found.anomaly_score,
+        "n_spans": len(found.spans),
+        "spans": found.spans,
+        "min_k": min_k(loss, entropy, spread),
     }
+    return scores | {"anomaly": anomaly(scores)}
+
+
+def anomaly(scores: Mapping[str, Any]) -> float:
+    """How suspicious a sample is, from its other scores; higher is more so."""
+    return float(scores["divergence"])
+
+
+def filtered_rank(loss: np.ndarray, entropy: np.ndarray) -> float:
+    """Number of tokens [n] with a loss above 3 nats; where the entropy is above 1, half of it.
+
+    That is `filtered_rank` of the reference implementation.
+    """
+    hard = loss > HARD_LOSS
+    sure = entropy <= SURE_ENTROPY
+    return float(np.count_nonzero(hard) + np.count_nonzero(hard & sure)) / 2
+
+
+def min_k(loss: np.ndarray, entropy: np.ndarray, log_p_std: np.ndarray) -> float:
+    """Min-K%++ (arXiv 2404.02936): mean of the lowest 20 % of z = (ln p + H) / sigma.
+
+    ln p = -L is a token's log-probability, -H its mean and sigma its standard deviation under the
+    model's own distribution. Low values: the model would hardly ever say so.
+
+    Args:
+        loss: [n] L, nats.
+        entropy: [n] H, nats.
+        log_p_std: [n] sigma, nats; at least 0.001 is taken.
+    """
+    z = (entropy - loss) / np.maximum(log_p_std, MIN_LOG_P_STD)
+    count = max(1, int(MIN_K_SHARE * len(z)))
+    return float(np.partition(z, count - 1)[:count].mean())
+
+
+def instruction_difficulty(loss: np.ndarray, loss_alone: np.ndarray) -> float:
+    """Instruction-following difficulty (arXiv 2308.12032): how little the prompt helps.
+
+    The answer's mean loss given the prompt, over its mean loss without it (of
+    `nlirg.scorer.without_context`). Near 1 or above the prompt does not help; of an answer that
+    the model knows by heart in either case it is 1.
+
+    Args:
+        loss: [n] given the prompt, nats; n >= 1.
+        loss_alone: [n] of the same tokens without it.
+    """
+    given, alone = (max(float(np.mean(v)), MIN_MEAN_LOSS) for v in (loss, loss_alone))
+    return given / alone
+
+
+def excess_loss(loss: np.ndarray, reference_loss: np.ndarray) -> float:
+    """Mean of L - L_ref (arXiv 2404.07965), nats: what a better model shows can be learned.
+
+    Args:
+        loss: [n] of the model, nats; n >= 1.
+        reference_loss: [n] of the reference model, of the same tokens.
+    """
+    return float(np.mean(loss) - np.mean(reference_loss))
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -192,7 +192,7 @@ def _score(
     from nlirg.scorer import Scorer
 
     scored = Scorer(recipe.model, recipe.score.precision).score(samples, names)
-    return [loss for loss, _ in scored]
+    return [tokens.loss for tokens in scored]
 
 
 def _nlirg(arms: Mapping[str, TrainConfig]) -> tuple[NlirgWeighting, list[str]]:

@@ -36,6 +36,7 @@ def check_training(model: str, name: str, config: TrainConfig, corpus: dict[str,
     if config.gradient_context != "full":
         check_cacheable(skeleton.config)
     if config.distillation is not None:
-        check_vocabulary(config.distillation.teacher, load_tokenizer(model, chat=False))
+        tokenizer = load_tokenizer(model, chat=False)
+        check_vocabulary("train.distillation.teacher", config.distillation.teacher, tokenizer)
     if config.validation is not None:
         check_held_out(config.validation.rows, corpus["rows"])

@@ -2,7 +2,6 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -19,7 +18,7 @@ from nlirg.config import (
     StmWeighting,
     UniformWeighting,
 )
-from nlirg.loss import Head, TokenTargets, normalizer, token_loss, token_loss_entropy
+from nlirg.loss import Head, TokenTargets, normalizer, token_loss
 
 REFERENCE = json.loads((Path(__file__).parent / "reference_vectors.json").read_text())
 EXAMPLE = REFERENCE["sft_loss_example"]
@@ -302,33 +301,6 @@ def test_a_teachers_head_may_be_padded_to_another_size(more) -> None:
     torch.testing.assert_close(found, expected)
     for mine, theirs in zip(gradients_of(found, head), gradients_of(expected, head), strict=True):
         torch.testing.assert_close(mine, theirs)
-
-
-def test_loss_and_entropy_equal_their_definitions() -> None:
-    logits, targets = random_case()
-    p = torch.softmax(logits.double(), -1).numpy()
-    loss, entropy = token_loss_entropy(logits, targets)
-    assert loss.tolist() == pytest.approx(-np.log(p[np.arange(7), targets.numpy()]), abs=1e-5)
-    assert entropy.tolist() == pytest.approx(-(p * np.log(p)).sum(-1), abs=1e-5)
-
-
-def test_entropy_of_uniform_and_of_certain_predictions() -> None:
-    logits = torch.zeros(2, 8)
-    logits[1, 0] = 1e4
-    loss, entropy = token_loss_entropy(logits, torch.tensor([5, 0]))
-    assert loss.tolist() == pytest.approx([math.log(8), 0])
-    assert entropy.tolist() == pytest.approx([math.log(8), 0])
-
-
-@given(chunk=st.integers(1, 9))
-def test_chunks_do_not_change_loss_or_entropy(chunk) -> None:
-    logits, targets = random_case()
-    for whole, chunked in zip(
-        token_loss_entropy(logits, targets),
-        token_loss_entropy(logits, targets, chunk),
-        strict=True,
-    ):
-        torch.testing.assert_close(chunked, whole, atol=0, rtol=1e-6)
 
 
 def test_nonzero_divides_as_the_reference_masked_mean() -> None:

@@ -8,17 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nlirg.scores import band, sample_scores
+from nlirg.divergence import analyse
+from nlirg.scores import (
+    TokenScores,
+    anomaly,
+    band,
+    excess_loss,
+    instruction_difficulty,
+    sample_scores,
+)
 
 TOOL = json.loads((Path(__file__).parent / "reference_vectors.json").read_text())["sort_tool"]
+DIVERGENCE = analyse(np.array([0.0, 2.0, 7.0, 15.0]), np.array([1.0, 2.0, 2.0, 4.0]))
 nats = st.floats(0, 1e4, allow_subnormal=True)
 token_pairs = st.integers(1, 12).flatmap(
     lambda n: st.tuples(arrays(np.float64, n, elements=nats), arrays(np.float64, n, elements=nats))
 )
 
 
-def scores(loss, entropy) -> dict:
-    return sample_scores(np.array(loss), np.array(entropy))
+def scores(loss, entropy, spread=None) -> dict:
+    spread = np.ones(len(loss)) if spread is None else np.array(spread)
+    return sample_scores(TokenScores(np.array(loss), np.array(entropy), spread))
 
 
 @pytest.mark.parametrize("name", TOOL["similarity_rank"])
@@ -28,8 +38,14 @@ def test_centred_similarity_is_the_negative_of_the_references_rank(name) -> None
     assert found == pytest.approx(-TOOL["similarity_rank"][name], abs=1e-6)
 
 
+@pytest.mark.parametrize("name", TOOL["filtered_rank"])
+def test_filtered_rank_is_the_references(name) -> None:
+    sample = TOOL["samples"][name]
+    assert scores(sample["loss"], sample["entropy"])["filtered_rank"] == TOOL["filtered_rank"][name]
+
+
 def test_known_values() -> None:
-    found = scores([0.0, 2.0, 7.0, 15.0], [1.0, 2.0, 2.0, 4.0])
+    found = scores([0.0, 2.0, 7.0, 15.0], [1.0, 2.0, 2.0, 4.0], [1.0, 1.0, 2.0, 0.5])
     assert found == {
         "mean_loss": 6.0,
         "max_loss": 15.0,
@@ -42,6 +58,12 @@ def test_known_values() -> None:
         "similarity": pytest.approx(78 / math.sqrt(278 * 25)),
         "band": "high",
         "similarity_centered": pytest.approx(np.corrcoef([0, 2, 7, 15], [1, 2, 2, 4])[0, 1]),
+        "filtered_rank": 1.0,
+        "divergence": pytest.approx(DIVERGENCE.anomaly_score),
+        "n_spans": 0,
+        "spans": [],
+        "min_k": pytest.approx(-22.0),
+        "anomaly": pytest.approx(DIVERGENCE.anomaly_score),
     }
 
 
@@ -73,7 +95,7 @@ def test_band_bounds_belong_to_the_band_below(similarity, name) -> None:
 @given(pair=token_pairs)
 def test_every_score_is_finite_and_in_its_range(pair) -> None:
     found = scores(*pair)
-    numbers = {key: value for key, value in found.items() if key != "band"}
+    numbers = {key: value for key, value in found.items() if key not in ("band", "spans")}
     assert all(math.isfinite(value) for value in numbers.values())
     assert 0 <= found["similarity"] <= 1
     assert -1 <= found["similarity_centered"] <= 1
@@ -88,8 +110,38 @@ def test_similarity_depends_on_neither_scale_nor_order(pair, scale) -> None:
     assert scores(entropy, loss)["similarity"] == pytest.approx(found)
 
 
+def test_min_k_averages_the_fifth_of_the_tokens_least_expected() -> None:
+    loss = np.arange(10.0)
+    assert scores(loss, np.full(10, 2.0), np.full(10, 2.0))["min_k"] == (-3.5 - 3.0) / 2
+    assert scores([3.0], [1.0], [0.5])["min_k"] == -4, "of a few tokens, the least expected one"
+
+
+def test_min_k_of_a_certain_model_is_finite() -> None:
+    assert scores([0.0, 0.0], [0.0, 0.0], [0.0, 0.0])["min_k"] == 0
+    assert scores([0.0, 90.0], [0.0, 0.0], [0.0, 0.0])["min_k"] == pytest.approx(-90_000)
+
+
+def test_a_prompt_that_helps_lowers_instruction_difficulty() -> None:
+    assert instruction_difficulty(np.array([1.0, 2.0]), np.array([3.0, 3.0])) == 0.5
+    assert instruction_difficulty(np.array([2.0]), np.array([2.0])) == 1
+    assert instruction_difficulty(np.zeros(3), np.zeros(3)) == 1, "known by heart in either case"
+    assert math.isfinite(instruction_difficulty(np.ones(3), np.zeros(3)))
+
+
+def test_excess_loss_is_what_the_reference_knows_better() -> None:
+    assert excess_loss(np.array([3.0, 1.0]), np.array([1.0, 2.0])) == 0.5
+    assert excess_loss(np.array([3.0]), np.array([3.0])) == 0
+
+
+def test_anomaly_is_one_of_the_scores() -> None:
+    found = scores([0.2, 0.1, 9.0, 0.2, 0.3, 0.1], [0.3, 0.4, 0.1, 0.2, 3.0, 0.2])
+    assert found["anomaly"] == anomaly(found) == found["divergence"] > 0
+
+
 def test_a_sample_without_tokens_is_an_error() -> None:
-    with pytest.raises(ValueError, match="one loss and one entropy per token"):
+    with pytest.raises(ValueError, match="one loss, entropy and deviation per token"):
         scores([], [])
-    with pytest.raises(ValueError, match="one loss and one entropy per token"):
+    with pytest.raises(ValueError, match="one loss, entropy and deviation per token"):
         scores([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="one loss, entropy and deviation per token"):
+        scores([1.0, 2.0], [1.0, 2.0], [1.0])
