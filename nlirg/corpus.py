@@ -1,61 +1,47 @@
-"""Reading corpora: JSON Lines and text in byte ranges, JSON arrays whole, faults as rows.
+"""Reading corpora: the rows of a shard as they stand, faults as rows.
 
 Nothing here judges what a row means; `nlirg.records` does.
 """
 
 from __future__ import annotations
 
-import glob
+import io
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TextIO
 
 import ijson
+import pyarrow as pa
 
+from nlirg import hub
 from nlirg.config import DataConfig
 from nlirg.errors import InputError
+from nlirg.files import (
+    UNDECODABLE,
+    as_text,
+    is_damage,
+    is_remote,
+    kind,
+    open_bytes,
+    open_unpacked,
+    unreadable,
+)
+from nlirg.sources import Shard
+from nlirg.tables import open_parquet, read_dataset, read_delimited, read_parquet
 
-SHARD_BYTES = 4 << 20  # small enough to feed many tasks, large enough to be worth one
-SUFFIXES = (".json", ".jsonl", ".ndjson")  # what is read of a directory
-TEXT = ".txt"
 MAX_DEPTH = 64  # nesting of one array element; deeper is an attack, not a row
-
-BOM = b"\xef\xbb\xbf"
-GZIP = b"\x1f\x8b"
-
-
-class Shard(NamedTuple):
-    """A part of a file that can be read on its own.
-
-    Attributes:
-        path: absolute path.
-        start: first byte; of JSON Lines, the beginning of a line.
-        stop: byte after the last one.
-        line: number of the shard's first line, from 1.
-        layout: one JSON array, whose only shard is the whole file; a JSON value a line; or a
-            plain text a line.
-        data: index of the shard's source in the recipe's `data`.
-        version: what tells a source that lies elsewhere from a later one of the same name: size
-            and time of change of a remote file, revision of a dataset; "" of a local file.
-    """
-
-    path: str
-    start: int
-    stop: int
-    line: int
-    layout: Literal["array", "lines", "text"]
-    data: int = 0
-    version: str = ""
+BOM = "\ufeff"
 
 
 class RawRow(NamedTuple):
-    """One row as it stands in its file.
+    """One row as it stands in its source.
 
     Attributes:
-        source: absolute path of the file.
-        line: line number, or index of an array's element; both from 1.
-        value: the parsed JSON (of a line of text `{"text": line}`), None if `error`.
+        source: the file's absolute path or URI, or the dataset's name.
+        line: line number (of a CSV row, of its first line), or number of an array's element or a
+            table's row; all from 1.
+        value: the parsed JSON, the table's row as a dictionary, or `{"text": line}` of a line of
+            text; None if `error`.
         error: why the row could not be read, "" if it could.
     """
 
@@ -65,146 +51,120 @@ class RawRow(NamedTuple):
     error: str
 
 
-def list_shards(
-    paths: Sequence[str],
-    shard_bytes: int = SHARD_BYTES,
-    suffixes: Collection[str] = SUFFIXES,
-) -> list[Shard]:
-    """Cut files into shards; a file that several of the paths name counts once.
-
-    Every file is read through once, to cut at line ends and to number the lines.
-
-    Args:
-        paths: files, directories (their files with one of `suffixes`) and globs, in order. In a
-            *.txt file every line is a row.
-        shard_bytes: bytes after which a shard of lines ends at the next line end.
-        suffixes: of the files read of a directory.
-
-    Raises:
-        InputError: if a path names no file, or a file cannot be read, is empty or compressed.
-    """
-    files = dict.fromkeys(file for path in paths for file in _expand(path, suffixes))
-    return [shard for file in files for shard in _cut(file, shard_bytes)]
-
-
-def read_shard(shard: Shard, source: DataConfig | None = None) -> Iterator[RawRow]:
+def read_shard(shard: Shard, source: DataConfig) -> Iterator[RawRow]:
     """Read a shard's rows; blank lines are passed over, but numbered.
 
-    A malformed line becomes a row with `error`. A malformed array ends in such a row, since
-    nothing after the fault can be told apart.
+    A malformed line becomes a row with `error`. Where nothing after a fault can be told apart (in
+    an array, or a damaged compressed or Parquet file), the shard ends in such a row.
+
+    Args:
+        shard: as `nlirg.sources.list_shards` gives it.
+        source: which it was cut from, `data[shard.data]`.
 
     Raises:
-        InputError: if the file has gone.
+        InputError: if the source can no longer be read.
     """
+    last = shard.line - 1
     try:
-        with Path(shard.path).open("rb") as file:
-            file.seek(shard.start)
-            if shard.layout == "array":
-                yield from _read_array(shard, file)
-            else:
-                yield from _read_lines(shard, file, PARSERS[shard.layout])
-    except OSError as error:
-        raise InputError(f"data {shard.path}: cannot read it: {error.strerror}") from None
+        for row in READERS[shard.layout](shard, source):
+            last = row.line
+            yield row
+    except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as fault:
+        if not is_damage(fault):
+            raise unreadable(shard.path, fault) from None
+        reason = next(iter(str(fault).splitlines()), repr(fault))
+        error = f"the file is damaged after row {last}, what follows is lost: {reason}"
+        yield RawRow(shard.path, last + 1, None, error)
 
 
-def _expand(path: str, suffixes: Collection[str]) -> list[Path]:
-    given = Path(path).expanduser().absolute()
-    if given.is_dir():
-        files = sorted(file for file in given.iterdir() if file.suffix in suffixes)
-        if not files:
-            wanted = ", ".join(f"*{suffix}" for suffix in suffixes)
-            raise InputError(f"data {path}: the directory holds no {wanted}")
-        return files
-    if given.exists():
-        return [given]
-    if glob.has_magic(path):
-        matches = glob.glob(str(given), recursive=True)  # noqa: PTH207 - Path.glob: relative only
-        files = sorted(file for file in map(Path, matches) if file.is_file())
-        if not files:
-            raise InputError(f"data {path}: no file matches")
-        return files
-    raise InputError(f"data {path}: no such file or directory")
+def _read_lines(shard: Shard, source: DataConfig) -> Iterator[RawRow]:
+    parse: Callable[[str], Any] = _text_row if shard.layout == "text" else _json_row
+    with _open_text(shard, source) as lines:
+        for number, raw in enumerate(lines, start=shard.line):
+            line = raw.removeprefix(BOM) if number == 1 else raw
+            if not line.strip():
+                continue
+            value, error = None, ""
+            try:
+                value = parse(line)
+            except json.JSONDecodeError as fault:
+                error = f"not JSON: {fault.msg} at column {fault.colno}"
+            except (ValueError, RecursionError) as fault:
+                error = f"not usable JSON: {fault}"
+            if UNDECODABLE in line:
+                place = line.index(UNDECODABLE) + 1
+                value, error = None, f"not {source.encoding.upper()} at character {place}"
+            yield RawRow(shard.path, number, value, error)
 
 
-def _cut(path: Path, shard_bytes: int) -> list[Shard]:
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-            if head.startswith(GZIP):
-                raise InputError(f"data {path}: is compressed; unpack it first")
-            text = head.removeprefix(BOM).lstrip()
-            if not text and len(head) < 4096:
-                raise InputError(f"data {path}: is empty")
-            file.seek(0)
-            if path.suffix == TEXT:
-                return list(_cut_lines(path, file, shard_bytes, "text"))
-            if text.startswith(b"[") and path.suffix not in {".jsonl", ".ndjson"}:
-                return [Shard(str(path), 0, path.stat().st_size, 1, "array")]
-            return list(_cut_lines(path, file, shard_bytes, "lines"))
-    except OSError as error:
-        raise InputError(f"data {path}: cannot read it: {error.strerror}") from None
+def _open_text(shard: Shard, source: DataConfig) -> TextIO:
+    """The text of a shard of lines: of a local file its bytes alone, else the whole file."""
+    if is_remote(shard.path) or kind(shard.path)[1]:
+        return as_text(open_unpacked(shard.path, source.path), source.encoding)
+    with open_bytes(shard.path, source.path) as file:
+        file.seek(shard.start)
+        return as_text(io.BytesIO(file.read(shard.stop - shard.start)), source.encoding)
 
 
-def _cut_lines(
-    path: Path, file: BinaryIO, shard_bytes: int, layout: Literal["lines", "text"]
-) -> Iterator[Shard]:
-    start, line = 0, 1
-    while block := file.read(shard_bytes):
-        block += b"" if block.endswith(b"\n") else file.readline()
-        yield Shard(str(path), start, start + len(block), line, layout)
-        start += len(block)
-        line += block.count(b"\n")
+def _json_row(line: str) -> Any:
+    return json.loads(line.strip())
 
 
 def _text_row(line: str) -> dict[str, str]:
     return {"text": line.removesuffix("\n").removesuffix("\r")}
 
 
-PARSERS: dict[str, Callable[[str], Any]] = {
-    "lines": lambda line: json.loads(line.strip()),
-    "text": _text_row,
-}
-
-
-def _read_lines(shard: Shard, file: BinaryIO, parse: Callable[[str], Any]) -> Iterator[RawRow]:
-    for number, raw in enumerate(_lines(file, shard.stop), start=shard.line):
-        line = raw.removeprefix(BOM) if number == 1 else raw
-        if not line.strip():
-            continue
-        value, error = None, ""
+def _read_table(shard: Shard, source: DataConfig) -> Iterator[RawRow]:
+    with as_text(open_unpacked(shard.path, source.path), source.encoding) as lines:
         try:
-            value = parse(line.decode())
-        except UnicodeDecodeError as fault:
-            error = f"not UTF-8 at byte {fault.start + 1} of the line"
-        except json.JSONDecodeError as fault:
-            error = f"not JSON: {fault.msg} at column {fault.colno}"
-        except (ValueError, RecursionError) as fault:
-            error = f"not usable JSON: {fault}"
-        yield RawRow(shard.path, number, value, error)
+            for line, value, error in read_delimited(lines, "," if shard.layout == "csv" else "\t"):
+                yield RawRow(shard.path, line, value, error)
+        except ValueError as fault:
+            raise InputError(f"data {shard.path}: its header cannot be read: {fault}") from None
 
 
-def _lines(file: BinaryIO, stop: int) -> Iterable[bytes]:
-    position = file.tell()
-    while position < stop and (line := file.readline()):
-        position += len(line)
-        yield line
-
-
-def _read_array(shard: Shard, file: BinaryIO) -> Iterator[RawRow]:
-    if file.read(len(BOM)) != BOM:
-        file.seek(0)
-    number = 0
-    try:
-        for number, value in enumerate(_elements(file), start=1):
+def _read_parquet(shard: Shard, source: DataConfig) -> Iterator[RawRow]:
+    with open_bytes(shard.path, source.path) as file, open_parquet(file) as table:
+        rows = read_parquet(table, shard.start, shard.stop)
+        for number, value in enumerate(rows, start=shard.line):
             yield RawRow(shard.path, number, value, "")
-    except ijson.JSONError as fault:
-        # Its first line is the reason; of text that is not UTF-8 ijson gives the repr of bytes.
-        reason = str(fault).removeprefix("b'").replace("\\n", "\n").splitlines()[0]
-        error = f"array is malformed after element {number}, the rest is lost: {reason}"
-        yield RawRow(shard.path, number + 1, None, error)
 
 
-def _elements(file: BinaryIO) -> Iterator[Any]:
+def _read_dataset(shard: Shard, source: DataConfig) -> Iterator[RawRow]:
+    dataset, _ = hub.load(source, shard.version)
+    rows = read_dataset(dataset, shard.start, shard.stop)
+    for number, value in enumerate(rows, start=shard.line):
+        yield RawRow(shard.path, number, value, "")
+
+
+def _read_array(shard: Shard, source: DataConfig) -> Iterator[RawRow]:
+    number = 0
+    with as_text(open_unpacked(shard.path, source.path), source.encoding) as text:
+        try:
+            for number, value in enumerate(_elements(_Utf8(text)), start=1):
+                yield RawRow(shard.path, number, value, "")
+        except ijson.JSONError as fault:
+            # Its first line is the reason; of text that is not UTF-8 ijson gives the repr of bytes.
+            reason = str(fault).removeprefix("b'").replace("\\n", "\n").splitlines()[0]
+            error = f"array is malformed after element {number}, the rest is lost: {reason}"
+            yield RawRow(shard.path, number + 1, None, error)
+
+
+class _Utf8:
+    """Decoded text as the UTF-8 that ijson parses; what was undecodable is no UTF-8 either."""
+
+    def __init__(self, text: TextIO) -> None:
+        self.text, self.begun = text, False
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many characters."""
+        text = self.text.read(size)
+        if text and not self.begun:
+            text, self.begun = text.removeprefix(BOM) or self.text.read(size), True
+        return text.encode(errors="surrogateescape")
+
+
+def _elements(file: _Utf8) -> Iterator[Any]:
     """Yield the elements of a JSON array one by one.
 
     Does what `ijson.items(file, "item")` does, whose path strings take memory quadratic in the
@@ -223,3 +183,14 @@ def _elements(file: BinaryIO) -> Iterator[Any]:
         if inside and depth == 1:
             yield builder.value
             builder = ijson.ObjectBuilder()
+
+
+READERS: dict[str, Callable[[Shard, DataConfig], Iterator[RawRow]]] = {
+    "array": _read_array,
+    "lines": _read_lines,
+    "text": _read_lines,
+    "csv": _read_table,
+    "tsv": _read_table,
+    "parquet": _read_parquet,
+    "dataset": _read_dataset,
+}

@@ -1,14 +1,20 @@
 """Rows of a corpus to conversations or documents, each row by its own format.
 
 Conversations: `messages` (OpenAI: role, content, tool_calls of every turn), `conversations`
-(ShareGPT: from and value of every turn), Alpaca (`instruction`, `output`, optional `input` and
-`history`), and `prompt` with `completion`. In every format `system` is the row's system turn and
-`tools` are the functions that may be called. Documents: `text` or `content`. Other keys are
-ignored.
+(ShareGPT: from and value of every turn), or one of `PAIRS`, a question and its answer: Alpaca
+(with an optional `input`), prompt-completion, question-answer, query-response; all of them with an
+optional `history`, a list of earlier [question, answer]. In every format `system` is the row's
+system turn and `tools` are the functions that may be called. Documents: `text` or `content`. Other
+keys are ignored, and so is a format whose keys are null or empty where another has values, as in
+tables, where every row has every column.
+
+What is no text in JSON may be its JSON text, as it must be in CSV (`messages`, `conversations`,
+`history`, `tools`); where text is expected a whole number stands for its digits.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -30,6 +36,17 @@ SPEAKERS = {
     "observation": "tool",
     "tool": "tool",
 }
+PAIRS = {
+    "instruction": "output",
+    "prompt": "completion",
+    "question": "answer",
+    "query": "response",
+}
+DOCUMENTS = ("text", "content")
+# Keys that decide a row's format, and those that any format may have.
+FORMATS = ("messages", "conversations", *PAIRS, *PAIRS.values(), "input", *DOCUMENTS)
+EXTRAS = ("system", "history", "tools", "task_type", "id")
+OPTIONAL = ("input", *EXTRAS)
 LINKS = ("tool_call_id", "name")  # what a tool's turn may say about the call it answers
 
 Messages = list[dict[str, Any]]
@@ -63,6 +80,16 @@ class Document:
     task_type: str
 
 
+def as_json(value: Any) -> str:
+    """What stands in JSON for a value of a table that JSON lacks: bytes as base64, dates as text.
+
+    An argument of `json.dumps`: its `default`.
+    """
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
 def parse_row(value: Any, source: str, line: int) -> Record:
     """Recognise a row's format and turn it into a conversation.
 
@@ -90,7 +117,7 @@ def parse_document(value: Any, source: str, line: int) -> Document:
         BadRowError: if the row has no text; the reason names the key.
     """
     row = _object(value)
-    key = next((key for key in ("text", "content") if key in row), None)
+    key = next((key for key in DOCUMENTS if key in _given(row)), None)
     if key is None:
         raise BadRowError("row has neither text nor content (conversations are encode.task: sft)")
     document = Document(_identity(row, source, line), _text(row, key), _task_type(row))
@@ -126,25 +153,30 @@ def _messages(row: Mapping[str, Any]) -> Messages:
 
 
 def _turns(row: Mapping[str, Any]) -> Messages:
-    if "messages" in row:
+    given = _given(row)
+    if "messages" in given:
         return [_message(n, turn) for n, turn in _numbered(row, "messages")]
-    if "conversations" in row:
+    if "conversations" in given:
         return [_said(n, turn) for n, turn in _numbered(row, "conversations")]
-    if "instruction" in row or "output" in row:
-        return _alpaca(row)
-    if "prompt" in row or "completion" in row:
-        return [_turn("user", _text(row, "prompt")), _turn("assistant", _text(row, "completion"))]
+    for question, answer in PAIRS.items():
+        if question in given or answer in given:
+            return _pair(row, question, answer)
+    pairs = ", ".join(f"{question} with {answer}" for question, answer in PAIRS.items())
     raise BadRowError(
-        "row has none of the keys messages, conversations, instruction with output, prompt with "
-        "completion" + (" (plain text is encode.task: cpt)" if "text" in row else "")
+        f"row has none of the keys messages, conversations, {pairs}"
+        + (" (plain text is encode.task: cpt)" if "text" in row else "")
     )
+
+
+def _given(row: Mapping[str, Any]) -> set[str]:
+    """Keys that decide the row's format: those that say something, or if none does all of them."""
+    present = {key for key in FORMATS if key in row}
+    return {key for key in present if row[key] is not None and row[key] != ""} or present
 
 
 def _numbered(row: Mapping[str, Any], key: str) -> list[tuple[int, Mapping[str, Any]]]:
     """The turns of a list, counted from 1."""
-    turns = row[key]
-    if not isinstance(turns, list):
-        raise BadRowError(f"{key} is {_kind(turns)}, not a list")
+    turns = _list(row, key)
     for number, turn in enumerate(turns, start=1):
         if not isinstance(turn, dict):
             raise BadRowError(f"message {number} is {_kind(turn)}, not an object")
@@ -243,26 +275,38 @@ def _json(text: str, what: str) -> Any:
         raise BadRowError(f"{what}: not JSON") from None
 
 
-def _alpaca(row: Mapping[str, Any]) -> Messages:
+def _pair(row: Mapping[str, Any], question: str, answer: str) -> Messages:
+    """A question and its answer, after those of the row's history."""
     turns = []
-    for question, answer in _history(row):
-        turns += [_turn("user", question), _turn("assistant", answer)]
-    parts = [text for key in ("instruction", "input") if (text := _text(row, key)).strip()]
+    for asked, answered in _history(row):
+        turns += [_turn("user", asked), _turn("assistant", answered)]
+    keys = (question, "input") if question == "instruction" else (question,)
+    parts = [text for key in keys if (text := _text(row, key)).strip()]
     if not parts:
-        raise BadRowError("no instruction")
-    return [*turns, _turn("user", "\n".join(parts)), _turn("assistant", _text(row, "output"))]
+        raise BadRowError("no instruction" if question == "instruction" else f"no {question}")
+    return [*turns, _turn("user", "\n".join(parts)), _turn("assistant", _text(row, answer))]
 
 
 def _history(row: Mapping[str, Any]) -> list[list[str]]:
-    history = row.get("history") or []
-    fits = isinstance(history, list) and all(
+    history = _list(row, "history")
+    fits = all(
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
         for pair in history
     )
     if not fits:
         raise BadRowError("history is not a list of [question, answer] pairs")
-    result: list[list[str]] = history
-    return result
+    return history
+
+
+def _list(row: Mapping[str, Any], key: str) -> list[Any]:
+    """A list, or its JSON text; an absent, null or empty one is empty."""
+    value = row.get(key)
+    if isinstance(value, str) and value.strip():
+        value = _json(value, key)
+    value = value or []
+    if not isinstance(value, list):
+        raise BadRowError(f"{key} is {_kind(value)}, not a list")
+    return value
 
 
 def _check_turns(messages: Messages) -> None:
@@ -287,7 +331,7 @@ def _identity(row: Mapping[str, Any], source: str, line: int) -> str:
         raise BadRowError(f"id is {_kind(given)}, not text or a number")
     if given is not None and given != "":
         return str(given)
-    content = json.dumps([PurePath(source).name, line, row], sort_keys=True)
+    content = json.dumps([PurePath(source).name, line, row], sort_keys=True, default=as_json)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -304,16 +348,25 @@ def _turn(role: str, content: str) -> dict[str, Any]:
 
 
 def _text(row: Mapping[str, Any], key: str) -> str:
-    """Text of a key; an absent or null one is empty."""
+    """Text of a key; an absent or null one is empty, a whole number its digits."""
     value = row.get(key)
     if value is None:
         return ""
+    if type(value) is int:  # not true or false, which Python counts among them
+        return str(value)
     if not isinstance(value, str):
         raise BadRowError(f"{key} is {_kind(value)}, not text")
     return value
 
 
 def _kind(value: Any) -> str:
-    """What a reader of the file would call a JSON value."""
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
-    return "null" if value is None else names.get(type(value), "a number")
+    """What a reader of the file would call a value."""
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
+    return "null" if value is None else names.get(type(value), f"a {type(value).__name__}")

@@ -12,33 +12,68 @@ Scoring, the preflight and selection all go this way, so that they judge a row a
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from nlirg.chat import encode_chat
 from nlirg.config import DataConfig, EncodeConfig
-from nlirg.corpus import SUFFIXES, TEXT, RawRow, Shard, list_shards
-from nlirg.errors import BadRowError
+from nlirg.corpus import RawRow, read_shard
+from nlirg.errors import BadRowError, InputError
 from nlirg.packing import document_labels, encode_document, piece_lengths
-from nlirg.records import Document, Record, parse_document, parse_row
+from nlirg.records import (
+    EXTRAS,
+    FORMATS,
+    OPTIONAL,
+    Document,
+    Record,
+    as_json,
+    parse_document,
+    parse_row,
+)
+from nlirg.sources import Shard, Task, list_shards
 
-Task = Literal["sft", "cpt"]
+LOOKED_AT = 1000  # rows of a file without a schema that are asked which columns it has
 
 
 def shards_of(data: Sequence[DataConfig], task: Task) -> list[Shard]:
     """Cut a recipe's sources into shards, in order; `Shard.data` says which source each is of.
 
     Raises:
-        InputError: if a source cannot be read, or has no column that its `columns` names.
+        InputError: if a source cannot be read, or its `columns` map to a key that no format has,
+            or from a column that it has not (without a schema: not in a file's first rows).
     """
-    suffixes = (*SUFFIXES, TEXT) if task == "cpt" else SUFFIXES
-    return [
-        shard._replace(data=index)
-        for index, source in enumerate(data)
-        for shard in list_shards([source.path], suffixes=suffixes)
-    ]
+    for source in data:
+        if unknown := sorted(source.columns.keys() - {*FORMATS, *EXTRAS}):
+            keys = ", ".join((*FORMATS, *EXTRAS))
+            raise InputError(f"data {source.path}: columns: no key is {unknown[0]!r}, only {keys}")
+    shards = list_shards(data, task)
+    for index, source in enumerate(data):
+        if source.columns:
+            _check_columns(source, [shard for shard in shards if shard.data == index])
+    return shards
+
+
+def _check_columns(source: DataConfig, shards: Sequence[Shard]) -> None:
+    firsts = {shard.path: shard for shard in reversed(shards)}
+    seen: dict[str, None] = {}
+    missing = set(source.columns.values())
+    for path in sorted(firsts):
+        for raw in islice(read_shard(firsts[path], source), LOOKED_AT):
+            if isinstance(raw.value, dict):
+                seen.update(dict.fromkeys(raw.value))
+                missing -= raw.value.keys()
+            if not missing:
+                return
+    if seen:
+        name = min(missing)
+        key = next(key for key, column in source.columns.items() if column == name)
+        raise InputError(
+            f"data {source.path}: no column {name!r}, which columns names for {key}; it has "
+            + ", ".join(seen)
+        )
 
 
 def parse(raw: RawRow, source: DataConfig, task: Task) -> Record | Document:
@@ -54,13 +89,27 @@ def parse(raw: RawRow, source: DataConfig, task: Task) -> Record | Document:
     """
     if raw.error:
         raise BadRowError(raw.error)
+    value = _renamed(raw.value, source.columns) if source.columns else raw.value
     parser = parse_document if task == "cpt" else parse_row
-    return parser(raw.value, raw.source, raw.line)
+    return parser(value, raw.source, raw.line)
+
+
+def _renamed(value: Any, columns: Mapping[str, str]) -> Any:
+    """The row under our keys; where `columns` says what its format is, its own does not count."""
+    if not isinstance(value, dict):
+        return value
+    for key, column in columns.items():
+        if column not in value and key not in OPTIONAL:
+            raise BadRowError(f"row has no {column!r}, which columns names for {key}")
+    decided = any(key in FORMATS for key in columns)
+    dropped = {*columns.values(), *(FORMATS if decided else ())}
+    kept = {key: item for key, item in value.items() if key not in dropped}
+    return kept | {key: value[column] for key, column in columns.items() if column in value}
 
 
 def original(raw: RawRow) -> str:
-    """The row as it stood in its source, as one line of JSON."""
-    return json.dumps(raw.value, ensure_ascii=False)
+    """The row as it stood in its source, as one line of JSON (`nlirg.records.as_json`)."""
+    return json.dumps(raw.value, ensure_ascii=False, default=as_json)
 
 
 def encoded_row(tokenizer: Any, record: Record | Document, config: EncodeConfig) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from rich.text import Text
 from nlirg import preflight, preflight_model
 from nlirg.chat import special_tokens
 from nlirg.config import EncodeConfig, NlirgWeighting, TrainConfig
-from nlirg.corpus import SUFFIXES, TEXT, list_shards
 from nlirg.errors import InputError
 from nlirg.packing import best_fit, piece_lengths
 from nlirg.preflight import Check, Probe, trained_tokens
+from nlirg.rows import shards_of
 from pipelines.recipe import Recipe
 from pipelines.sample import Corpus, draw, encode_sample
 
@@ -65,15 +65,15 @@ def examine(recipe: Recipe) -> list[Check]:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # it warns of the long samples that are counted here
-    suffixes = (*SUFFIXES, TEXT) if recipe.encode.task == "cpt" else SUFFIXES
-    shards = list_shards([source.path for source in recipe.data], suffixes=suffixes)
+    shards = shards_of(recipe.data, recipe.encode.task)
     chat = recipe.encode.task == "sft"
     check_model(recipe.model, chat=chat)
     tokenizer = load_tokenizer(recipe.model, chat=chat)
     directory = model_directory(recipe.model)
     shapes = preflight_model.weight_shapes(directory)
     arms = {name: recipe.arm(name) for name in recipe.arms}
-    corpus = encode_sample(tokenizer, draw(shards, SAMPLE_ROWS, recipe.seed), recipe.encode)
+    sample = draw(shards, recipe.data, SAMPLE_ROWS, recipe.seed)
+    corpus = encode_sample(tokenizer, sample, recipe.encode)
     rows = preflight.check_rows(corpus.probes, corpus.faults, corpus.sample.described())
     checks = [rows]
     if corpus.probes:

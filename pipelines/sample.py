@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from nlirg.chat import OverlongError, encode_chat, encode_prompt
-from nlirg.config import EncodeConfig
-from nlirg.corpus import RawRow, Shard, read_shard
+from nlirg.chat import OverlongError, encode_prompt
+from nlirg.config import DataConfig, EncodeConfig
+from nlirg.corpus import RawRow, read_shard
 from nlirg.errors import BadRowError, InputError
-from nlirg.packing import document_labels, encode_document, piece_lengths
+from nlirg.files import kind
 from nlirg.preflight import Fault, Probe, first_change, squeezed
-from nlirg.records import Record, parse_document, parse_row
+from nlirg.records import Document, Record
+from nlirg.rows import encoded_row, original, parse
+from nlirg.sources import Shard
 
 READ_SHARDS = 16  # places of a large corpus that are read
 READ_ROWS = 20_000  # rows read from all of them
@@ -30,11 +33,13 @@ class Sample:
 
     Attributes:
         rows: in the order of the corpus.
+        sources: that of every row.
         total: rows of the corpus; an estimate unless `exact`.
         exact: whether every row of the corpus was read.
     """
 
     rows: list[RawRow]
+    sources: list[DataConfig]
     total: int
     exact: bool
 
@@ -43,7 +48,7 @@ class Sample:
         return f"the corpus has {'' if self.exact else 'about '}{self.total:,}"
 
 
-def draw(shards: Sequence[Shard], count: int, seed: int) -> Sample:
+def draw(shards: Sequence[Shard], data: Sequence[DataConfig], count: int, seed: int) -> Sample:
     """Draw rows at random, each of those read equally likely.
 
     Of a large corpus a few shards at random are read from their beginnings, and its number of
@@ -51,6 +56,7 @@ def draw(shards: Sequence[Shard], count: int, seed: int) -> Sample:
 
     Args:
         shards: of the corpus.
+        data: its sources, which the shards were cut from.
         count: rows to draw.
         seed: of the draw.
 
@@ -60,30 +66,43 @@ def draw(shards: Sequence[Shard], count: int, seed: int) -> Sample:
     chance = random.Random(seed)
     chosen = sorted(chance.sample(range(len(shards)), min(len(shards), READ_SHARDS)))
     quota = READ_ROWS // len(chosen)
-    kept: list[tuple[int, RawRow]] = []
+    kept: list[tuple[int, RawRow, DataConfig]] = []
     read, exact = 0, len(chosen) == len(shards)
     for index in chosen:
-        for row_of_shard, row in enumerate(read_shard(shards[index])):
+        source = data[shards[index].data]
+        for row_of_shard, row in enumerate(read_shard(shards[index], source)):
             if row_of_shard == quota:
                 exact = False
                 break
             # Reservoir sampling: the n-th row replaces a kept one with probability count / n.
             place = len(kept) if read < count else chance.randrange(read + 1)
             if place < count:
-                kept[place : place + 1] = [(read, row)]
+                kept[place : place + 1] = [(read, row, source)]
             read += 1
     if not kept:
         raise InputError("the corpus holds no rows")
-    rows = [row for _, row in sorted(kept, key=lambda item: item[0])]
-    return Sample(rows, read if exact else max(read, _estimated(shards, rows)), exact)
+    kept.sort(key=lambda item: item[0])
+    rows = [row for _, row, _ in kept]
+    total = read if exact else max(read, _estimated(shards, rows))
+    return Sample(rows, [source for *_, source in kept], total, exact)
 
 
 def _estimated(shards: Sequence[Shard], rows: Sequence[RawRow]) -> int:
-    """Rows of a corpus by its bytes and the mean size of some rows."""
-    sizes = [
-        len(json.dumps(row.value, ensure_ascii=False).encode(errors="replace")) for row in rows
-    ]
-    return round(sum(shard.stop - shard.start for shard in shards) / float(np.mean(sizes)))
+    """Rows of a corpus: those that are counted, else by bytes and the mean size of some rows.
+
+    Of packed files it is the packed size, by what zlib makes of those rows.
+    """
+    texts = [original(row).encode(errors="replace") for row in rows]
+    size = {
+        False: sum(map(len, texts)) / len(texts),
+        True: len(zlib.compress(b"\n".join(texts))) / len(texts),
+    }
+    return round(
+        sum(
+            (shard.stop - shard.start) / (1 if shard.counted else size[bool(kind(shard.path)[1])])
+            for shard in shards
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -104,49 +123,56 @@ class Corpus:
 def encode_sample(tokenizer: Any, sample: Sample, config: EncodeConfig) -> Corpus:
     """Encode the rows of a sample as the pipeline's own stages do."""
     probes, faults = [], []
-    probe = _document_probe if config.task == "cpt" else _chat_probe
-    for row in sample.rows:
+    for row, source in zip(sample.rows, sample.sources, strict=True):
         place = f"{Path(row.source).name}:{row.line}"
         try:
-            if row.error:
-                raise BadRowError(row.error)
-            probes.append(probe(tokenizer, row, place, config))
+            probes.append(_probe(tokenizer, parse(row, source, config.task), place, config))
         except BadRowError as error:
             faults.append(Fault(place, str(error)))
     return Corpus(sample, probes, faults)
 
 
-def _chat_probe(tokenizer: Any, row: RawRow, place: str, config: EncodeConfig) -> Probe:
-    record = parse_row(row.value, row.source, row.line)
-
-    def encoded(limit: int) -> Any:
-        return encode_chat(
-            tokenizer,
-            record.messages,
-            limit,
-            config.overlong,
-            config.template_options,
-            tools=record.tools,
-            loss_on=config.loss_on,
-        )
-
-    full = encoded(UNLIMITED)
-    ids, labels = full.input_ids, full.labels
-    if len(ids) > config.max_length:
-        try:
-            ids, labels, _ = encoded(config.max_length)
-        except OverlongError:
-            ids, labels = [], []
-    last = record.messages[-1]
+def _probe(tokenizer: Any, record: Record | Document, place: str, config: EncodeConfig) -> Probe:
+    whole = encoded_row(tokenizer, record, config.model_copy(update={"max_length": UNLIMITED}))
+    ids, labels = whole["input_ids"], whole["labels"]
+    if isinstance(record, Document):
+        answer, characters = record.text, len(record.text)
+        lost = _lost_in_text(tokenizer, record.text, ids)
+    else:
+        last = record.messages[-1]
+        answer = last["content"] or json.dumps(last.get("tool_calls"), ensure_ascii=False)
+        characters = len(_decoded(tokenizer, ids))
+        lost = _lost_in_chat(tokenizer, record, ids.tolist(), config.template_options)
+        ids, labels = _shortened(tokenizer, record, ids, labels, config)
     return Probe(
         place=place,
-        answer=last["content"] or json.dumps(last.get("tool_calls"), ensure_ascii=False),
-        characters=len(_decoded(tokenizer, full.input_ids)),
-        full_length=len(full.input_ids),
-        input_ids=np.array(ids, np.int64),
-        labels=np.array(labels, np.int64),
-        lost=_lost_in_chat(tokenizer, record, full.input_ids, config.template_options),
+        answer=answer,
+        characters=characters,
+        full_length=len(whole["input_ids"]),
+        input_ids=ids.astype(np.int64),
+        labels=labels.astype(np.int64),
+        lost=lost,
     )
+
+
+def _shortened(
+    tokenizer: Any, record: Record, ids: np.ndarray, labels: np.ndarray, config: EncodeConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids and labels as the stages keep them: none of a row that they skip."""
+    if len(ids) <= config.max_length:
+        return ids, labels
+    try:
+        row = encoded_row(tokenizer, record, config)
+    except OverlongError:
+        return ids[:0], labels[:0]
+    return row["input_ids"], row["labels"]
+
+
+def _lost_in_text(tokenizer: Any, text: str, ids: np.ndarray) -> str:
+    """What tokenizing changes of a plain text; "" if nothing."""
+    plain = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    changed = first_change(text, plain)
+    return changed and f"text {changed}"
 
 
 def _lost_in_chat(
@@ -168,23 +194,6 @@ def _lost_in_chat(
     if squeezed(answer["content"]) not in squeezed(said):
         return f"answer {first_change(answer['content'].strip(), said) or 'is cut'}"
     return ""
-
-
-def _document_probe(tokenizer: Any, row: RawRow, place: str, config: EncodeConfig) -> Probe:
-    text = parse_document(row.value, row.source, row.line).text
-    ids = encode_document(tokenizer, text)
-    plain = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    changed = first_change(text, plain)
-    labels = document_labels(ids, piece_lengths(len(ids), config.pack_length))
-    return Probe(
-        place=place,
-        answer=text,
-        characters=len(text),
-        full_length=len(ids),
-        input_ids=np.array(ids, np.int64),
-        labels=np.array(labels, np.int64),
-        lost=changed and f"text {changed}",
-    )
 
 
 def _decoded(tokenizer: Any, ids: Sequence[int]) -> str:

@@ -1,4 +1,5 @@
 import json
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ anything = st.recursive(
     max_leaves=5,
 )
 KEYS = ["messages", "conversations", "tools", "instruction", "input", "output", "system",
-        "history", "prompt", "completion", "task_type", "id"]  # fmt: skip
+        "history", "prompt", "completion", "question", "response", "task_type", "id"]  # fmt: skip
 
 
 def parse(value, source="/data/a.jsonl", line=1) -> Record:
@@ -49,6 +50,18 @@ def test_alpaca_keeps_the_rows_own_system_and_its_history() -> None:
     ]
 
 
+@pytest.mark.parametrize("pair", [("prompt", "completion"), ("query", "response")])
+@pytest.mark.parametrize("form", [list, json.dumps])
+def test_history_comes_before_any_question(pair, form) -> None:
+    row = {pair[0]: "q2", pair[1]: "a2", "history": form([["q1", "a1"]])}
+    said = [content for _, content in conversation(parse(row))]
+    assert said == ["q1", "a1", "q2", "a2"]
+
+
+def test_a_whole_number_stands_for_its_digits() -> None:
+    assert conversation(parse({"question": 6, "answer": -7}))[1] == ("assistant", "-7")
+
+
 def test_prompt_and_completion() -> None:
     record = parse({"prompt": " p ", "completion": "c\n"})
     assert conversation(record) == [(TURNS[0]["role"], " p "), ("assistant", "c\n")]
@@ -66,6 +79,12 @@ def test_messages_keep_role_and_content_alone() -> None:
         {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yes"}]},
         {"instruction": "hi", "output": "yes"},
         {"prompt": "hi", "completion": "yes"},
+        {"question": "hi", "answer": "yes"},
+        {"query": "hi", "response": "yes"},
+        # As a table of several formats gives them, and JSON in a cell of text.
+        {"messages": None, "instruction": "", "prompt": "hi", "completion": "yes"},
+        {"messages": json.dumps(TURNS), "instruction": ""},
+        {"instruction": "hi", "output": "yes", "messages": "", "history": "", "tools": ""},
     ],
 )
 def test_every_format_says_the_same_and_keeps_the_rows_system(row) -> None:
@@ -161,7 +180,7 @@ def test_a_document_is_text_or_content_as_it_stands() -> None:
     [
         ("text", "row is text, not an object"),
         (ALPACA, "neither text nor content"),
-        ({"text": 3}, "text is a number, not text"),
+        ({"text": 3.5}, "text is a number, not text"),
         ({"content": " \n"}, "content is empty"),
         ({"text": "\ud800"}, "surrogate"),
     ],
@@ -226,7 +245,7 @@ def test_task_type(given, expected) -> None:
         (ALPACA | {"output": " \n"}, "answer is empty"),
         ({"instruction": "Add."}, "answer is empty"),
         ({"output": "3"}, "no instruction"),
-        (ALPACA | {"instruction": 3}, "instruction is a number, not text"),
+        (ALPACA | {"instruction": 3.5}, "instruction is a number, not text"),
         (ALPACA | {"output": ["3"]}, "output is a list, not text"),
         (ALPACA | {"history": [["q"]]}, "history is not a list"),
         (ALPACA | {"history": [["q", " "]]}, "answer is empty"),
@@ -234,7 +253,14 @@ def test_task_type(given, expected) -> None:
         (ALPACA | {"task_type": [["a"]]}, "task_type is neither"),
         (ALPACA | {"output": "\ud800"}, "surrogate"),
         ({"prompt": "p"}, "answer is empty"),
-        ({"messages": "hi"}, "messages is text, not a list"),
+        ({"messages": "hi"}, "messages: not JSON"),
+        ({"messages": '"hi"'}, "messages is text, not a list"),
+        ({"messages": True}, "messages is true or false, not a list"),
+        ({"question": "q"}, "answer is empty"),
+        ({"response": "r"}, "no query"),
+        ({"messages": None, "prompt": ""}, "messages is empty"),
+        (ALPACA | {"output": True}, "output is true or false, not text"),
+        (ALPACA | {"output": date(2026, 1, 2)}, "output is a date, not text"),
         ({"messages": []}, "messages is empty"),
         ({"messages": ["hi"]}, "message 1 is text, not an object"),
         ({"messages": TURNS[:1]}, "messages end on the user"),

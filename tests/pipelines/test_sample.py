@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from nlirg.chat import encode_chat
-from nlirg.config import EncodeConfig
-from nlirg.corpus import RawRow, list_shards
+from nlirg.config import DataConfig, EncodeConfig
+from nlirg.corpus import RawRow
 from nlirg.errors import InputError
+from nlirg.sources import list_shards
 from pipelines import sample
 from pipelines.sample import Sample, draw, encode_sample
 
@@ -19,23 +20,25 @@ def write(path: Path, rows: list) -> Path:
 
 
 def shards(*paths: Path, shard_bytes: int = 4 << 20) -> list:
-    return list_shards([str(path) for path in paths], shard_bytes)
+    """The shards of some files, and their sources."""
+    data = [DataConfig(path=str(path)) for path in paths]
+    return [list_shards(data, shard_bytes=shard_bytes), data]
 
 
 def test_a_small_corpus_is_taken_whole_in_order(tmp_path) -> None:
     lines = write(tmp_path / "a.jsonl", list(range(7)))
     array = tmp_path / "b.json"
     array.write_text(json.dumps([7, 8, 9]))
-    drawn = draw(shards(lines, array), 200, seed=0)
+    drawn = draw(*shards(lines, array), 200, seed=0)
     assert [row.value for row in drawn.rows] == list(range(10))
     assert (drawn.total, drawn.exact) == (10, True)
 
 
 def test_draws_depend_on_the_seed_alone_and_favour_no_row(tmp_path) -> None:
     found = shards(write(tmp_path / "a.jsonl", list(range(40))), shard_bytes=30)
-    assert len(found) > 1
-    assert draw(found, 10, seed=5) == draw(found, 10, seed=5)
-    counts = Counter(row.value for seed in range(400) for row in draw(found, 10, seed).rows)
+    assert len(found[0]) > 1
+    assert draw(*found, 10, seed=5) == draw(*found, 10, seed=5)
+    counts = Counter(row.value for seed in range(400) for row in draw(*found, 10, seed).rows)
     assert sum(counts.values()) == 4000
     # Each row's count is binomial(400, 1/4): 100 with standard deviation 8.7.
     assert all(60 < counts[n] < 140 for n in range(40))
@@ -46,12 +49,12 @@ def test_of_a_large_corpus_little_is_read_and_its_size_estimated(tmp_path, monke
     monkeypatch.setattr(sample, "READ_ROWS", 100)
     rows = [{"n": n, "pad": "x" * 80} for n in range(5000)]
     found = shards(write(tmp_path / "a.jsonl", rows), shard_bytes=20_000)
-    assert len(found) > 20
+    assert len(found[0]) > 20
     read = []
     monkeypatch.setattr(
-        sample, "read_shard", lambda shard, real=sample.read_shard: count(real(shard), read)
+        sample, "read_shard", lambda *given, real=sample.read_shard: count(real(*given), read)
     )
-    drawn = draw(found, 30, seed=1)
+    drawn = draw(*found, 30, seed=1)
     assert len(read) <= 100 + 4
     assert not drawn.exact
     assert drawn.total == pytest.approx(5000, rel=0.05)
@@ -69,13 +72,15 @@ def test_a_corpus_of_blank_lines_is_refused(tmp_path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("\n" * 5000)
     with pytest.raises(InputError, match="no rows"):
-        draw(shards(path), 10, seed=0)
+        draw(*shards(path), 10, seed=0)
 
 
 def encoded(tokenizer, values: list, **settings: object) -> sample.Corpus:
     rows = [RawRow("/d/c.jsonl", n, value, "") for n, value in enumerate(values, start=1)]
     config = EncodeConfig.model_validate(settings)
-    return encode_sample(tokenizer, Sample(rows, len(rows), True), config)
+    return encode_sample(
+        tokenizer, Sample(rows, [DataConfig(path="c.jsonl")] * len(rows), len(rows), True), config
+    )
 
 
 def alpaca(question: str, answer: str) -> dict[str, str]:
