@@ -31,7 +31,7 @@ VALUES = BANDS * BAND_VALUES
 LEADERS = 16
 _COMPARED_AT_ONCE = 1 << 16
 _SEED = 42
-_PAD = "\0"  # in no normal form beside it: shorter texts have one shingle, themselves
+_PAD = "\0"  # a shorter text is filled up, and is one shingle
 
 Keys = NDArray[np.int64]
 Edges = NDArray[np.int64]

@@ -18,6 +18,9 @@ from pydantic import BaseModel
 
 COMMONEST = 10
 UNDETERMINED = "und"  # ISO 639
+# What the language model calls Wu, Cantonese or no language is Chinese with Latin letters in it,
+# or lists of numbers.
+_MEANT = {"wuu": "zh", "yue": "zh", "zxx": UNDETERMINED}
 # Of a text no more is looked at: the cost grows with it, the answer changes little.
 _LANGUAGE_CHARACTERS = 200
 _LEAST_CONFIDENCE = 0.5
@@ -137,7 +140,7 @@ def language(text: str) -> str:
             return "ko"
         return "ja" if kana >= _LEAST_KANA * (han + kana) else "zh"
     found: str = _identifier().classify(start)[0]
-    return UNDETERMINED if found == "zxx" else found  # its "no language": lists of numbers
+    return _MEANT.get(found, found)
 
 
 def count_values(rows: pa.Table, column: str) -> pa.Table:
