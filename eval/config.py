@@ -9,6 +9,17 @@ from pydantic import BeforeValidator, Field
 from nlirg.config import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Perturbation = Literal[
+    "paraphrase",
+    "field_order",
+    "typos",
+    "punctuation",
+    "letter_case",
+    "dropped_clause",
+    "truncated_clause",
+    "code_switching",
+    "padding",
+]
 
 
 class Gates(Section):
@@ -39,14 +50,21 @@ class EvaluateConfig(Section):
 
     `domain` is a JSONL file of cases (see `eval.schema.Case`). `ood` is one or several of such
     files and of the shipped probe sets (`probe`, `probe:v1`; see `eval.sources`). Robustness
-    cases are made from the domain cases by the perturbations named.
+    cases are made from the domain cases by the perturbations named, and by up to
+    `model_paraphrases` rewordings a case that the base model writes.
     """
 
     domain: str | None = None
     ood: Annotated[tuple[str, ...], BeforeValidator(_one_source)] = ()
-    perturbations: tuple[
-        Literal["paraphrase", "field_order", "typos", "punctuation", "padding"], ...
-    ] = ("field_order", "typos")
+    perturbations: tuple[Perturbation, ...] = (
+        "paraphrase",
+        "field_order",
+        "typos",
+        "punctuation",
+        "dropped_clause",
+        "code_switching",
+    )
+    model_paraphrases: Annotated[int, Field(ge=0, le=16)] = 0
     max_cases: Annotated[int, Field(ge=1)] | None = None
     max_prompt_tokens: Annotated[int, Field(ge=8)] = 2048
     max_new_tokens: Annotated[int, Field(ge=1)] = 256

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from eval.checkers import validate_checker
-from eval.perturb import PERTURBATIONS, perturb
+from eval.perturb import PERTURBATIONS, case_facts, perturb
 from eval.schema import Case, Checker, Message, Suite
 from nlirg.errors import InputError
 
@@ -134,9 +134,8 @@ def robustness_cases(domain: Sequence[Case], names: Sequence[str], seed: int) ->
 
 
 def _variant(case: Case, name: str, seed: int) -> Case | None:
-    facts = case.checker.values or (case.reference,)
     last = case.messages[-1]
-    text = perturb(last.content, name, f"{seed}:{case.id}", facts)
+    text = perturb(last.content, name, f"{seed}:{case.id}", case_facts(case))
     if text is None:
         return None
     changed = {

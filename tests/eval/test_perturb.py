@@ -1,21 +1,46 @@
 import random
+import subprocess
+import sys
+from collections import Counter
+from typing import get_args
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from eval.config import Perturbation
 from eval.perturb import PERTURBATIONS, is_chinese, perturb
+from eval.perturb.tables import HOMOPHONES, LEXICON
 
-TICKET = """Triage this support ticket.
+TICKET = """Triage this support ticket, please. Our whole office moved house in spring.
 customer: Anna Berg
 product: desk lamp
 issue: broken switch
 order: TK-1024/b"""
-ZH_TICKET = "请处理这个工单，在今天完成。\n客户：王芳\n产品：台灯"
+ZH_TICKET = """请处理这个工单，在今天完成。我上周刚搬了新房子，心里很高兴。
+客户：王芳
+产品：台灯"""
+MIXED = "请把这段 Python 代码改写成函数，保持变量 user_id 不变。昨晚天很冷。"
 
 names = st.sampled_from(sorted(PERTURBATIONS))
-prompts = st.sampled_from([TICKET, ZH_TICKET]) | st.text(
-    alphabet="abcdeXYZ 我在的，。:\n12.!", min_size=1, max_size=80
+sentences = st.sampled_from(
+    [
+        "Write a reply to the customer, briefly. ",
+        "Do not mention the refund of 30.50 dollars. ",
+        "Which team should handle it? ",
+        "We went to the sea last summer. ",
+        'Keep "AS IS" and mail a.b@c.org. ',
+        "请总结下面的问题，只用三句话。",
+        "客户的订单 AB-12 在3天内没有送达。",
+        "昨天晚上的月亮很圆。",
+        "\nproduct: kettle\npriority: high\n",
+        "\n产品：水壶\n城市：上海\n",
+    ]
+)
+prompts = (
+    st.sampled_from([TICKET, ZH_TICKET, MIXED])
+    | st.lists(sentences, min_size=1, max_size=6).map("".join)
+    | st.text(alphabet="abcdeXYZ 我在的，。:\n12.!", min_size=1, max_size=80)
 )
 
 
@@ -29,7 +54,15 @@ def test_facts_and_digits_survive(text, name, seed, data):
         assert changed != text
         assert fact in changed
         digits = [character for character in text if character in "0123456789"]
-        assert [c for c in changed if c in "0123456789"] == digits or name == "field_order"
+        assert sorted(c for c in changed if c in "0123456789") == sorted(digits)
+
+
+@given(prompts, names, st.integers(0, 99))
+def test_variants_keep_to_a_budget_of_characters(text, name, seed):
+    changed = perturb(text, name, str(seed))
+    if changed is not None:
+        assert changed.strip()
+        assert len(changed) <= len(text) + 100
 
 
 @given(prompts, names, st.integers(0, 99))
@@ -37,12 +70,31 @@ def test_equal_seeds_give_equal_variants(text, name, seed):
     assert perturb(text, name, str(seed)) == perturb(text, name, str(seed))
 
 
+def test_variants_are_the_same_in_every_process():
+    code = (
+        "from eval.perturb import PERTURBATIONS, perturb\n"
+        f"texts = {[TICKET, ZH_TICKET, MIXED]!r}\n"
+        "print(ascii([perturb(t, n, 's') for t in texts for n in PERTURBATIONS]))"
+    )
+    here = [perturb(t, n, "s") for t in (TICKET, ZH_TICKET, MIXED) for n in PERTURBATIONS]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONHASHSEED": "7"},
+    )
+    assert done.stdout.strip() == ascii(here)
+
+
 @pytest.mark.parametrize("name", sorted(PERTURBATIONS))
-@pytest.mark.parametrize("text", [TICKET, ZH_TICKET])
+@pytest.mark.parametrize("text", [TICKET, ZH_TICKET], ids=["en", "zh"])
 def test_every_perturbation_applies_to_tickets(name, text):
     variants = {perturb(text, name, str(seed)) for seed in range(30)}
-    assert None not in variants
-    assert len(variants) > 1 or text == ZH_TICKET
+    if name == "letter_case" and text == ZH_TICKET:
+        assert variants == {None}  # no letters
+    else:
+        assert None not in variants
 
 
 def test_field_order_moves_whole_lines_and_nothing_else():
@@ -82,7 +134,26 @@ def test_typos_spare_every_word_of_a_fact():
 
 def test_typos_without_longer_words_do_not_apply():
     assert perturb("is it on? 123", "typos", "0") is None
-    assert perturb("你好", "typos", "0") is None  # no homophone of the list
+    assert perturb("你好", "typos", "0") is None  # no homophone of the table
+
+
+def test_chinese_typos_are_homophones_and_spare_numbers_and_negations():
+    text = "请不要在三天内联系客户，只说明原因。" * 4
+    for seed in range(20):
+        changed = perturb(text, "typos", str(seed))
+        swapped = [(a, b) for a, b in zip(text, changed, strict=True) if a != b]
+        assert 0 < len(swapped) <= 3  # 5 % of 64 characters
+        assert all(any({a, b} <= set(group) for group in HOMOPHONES) for a, b in swapped)
+        assert Counter(c for c in changed if c in "不三天只") == Counter("不三天只" * 4)
+
+
+def test_homophones_are_one_group_each_without_numerals_units_and_negations():
+    characters = "".join(HOMOPHONES)
+    assert len(characters) == len(set(characters)) > 500
+    assert all(len(group) > 1 for group in HOMOPHONES)
+    assert not set(characters) & set(
+        "零一二三四五六七八九十百千万亿两半几年月日时分秒元天不没无非别未"
+    )
 
 
 def test_paraphrase_turns_an_imperative_into_a_request():
@@ -90,6 +161,7 @@ def test_paraphrase_turns_an_imperative_into_a_request():
     assert changed.endswith(" write a poem.")
     assert perturb("请写一首诗", "paraphrase", "0").endswith("写一首诗")
     assert perturb("What is this?", "paraphrase", "0").endswith("\nWhat is this?")
+    assert perturb("请勿动", "paraphrase", "0").endswith("\n请勿动")  # not "麻烦你勿动"
 
 
 def test_chinese_punctuation_changes_width_or_end():
@@ -97,8 +169,62 @@ def test_chinese_punctuation_changes_width_or_end():
     assert variants == {"你好,世界.", "你好，世界"}
 
 
+def test_punctuation_leaves_the_values_of_fields_alone():
+    for seed in range(20):
+        changed = perturb(TICKET, "punctuation", str(seed))
+        assert changed.split("\n")[1:] == TICKET.split("\n")[1:]
+
+
+def test_letter_case_spares_codes_and_quotations():
+    text = 'Reply with "OK" to Ana@shop.de about TK-9x, Anna.'
+    variants = {perturb(text, "letter_case", str(seed), ["Anna"]) for seed in range(20)}
+    assert variants == {
+        'reply with "OK" to Ana@shop.de about TK-9x, Anna.',
+        'REPLY WITH "OK" TO Ana@shop.de ABOUT TK-9x, Anna.',
+    }
+
+
+def test_only_a_clause_that_nothing_refers_to_is_dropped():
+    aside = "We went to the sea last summer. "
+    asked = "All birds have wings. Answer briefly: has a bird wings?"
+    assert perturb(aside + asked, "dropped_clause", "0") == asked
+    assert perturb(asked, "dropped_clause", "0") is None
+    assert perturb(aside + asked, "dropped_clause", "0", ["summer"]) is None
+    assert perturb("I like tea very much. Blue whales sing songs.", "dropped_clause", "0") is None
+    assert perturb("天气很好啊。请写一首诗，不要太长。", "dropped_clause", "0") == (
+        "请写一首诗，不要太长。"
+    )
+
+
+def test_a_dropped_clause_does_not_pull_the_next_line_up():
+    changed = perturb(TICKET, "dropped_clause", "0")
+    assert changed == TICKET.replace("Our whole office moved house in spring.", "")
+    assert changed.split("\n")[1:] == TICKET.split("\n")[1:]
+
+
+def test_a_truncated_clause_is_cut_in_the_middle():
+    changed = perturb(TICKET, "truncated_clause", "0")
+    assert changed == TICKET.replace("office moved house in spring.", "office…")
+
+
+def test_code_switching_translates_the_instruction_and_not_the_data():
+    for seed in range(20):
+        changed = perturb(TICKET, "code_switching", str(seed), ["switch"])
+        assert is_chinese(changed) is False
+        assert any(chinese in changed for chinese in LEXICON.values())
+        values = [line.partition(": ")[2] for line in TICKET.split("\n")[1:]]
+        assert all(value in changed for value in values)
+    assert perturb("写邮件", "code_switching", "0") == "写 email"
+    assert perturb('Translate "email"!', "code_switching", "0") == '翻译 "email"!'
+
+
+def test_the_lexicon_has_one_translation_each_way():
+    assert len(set(LEXICON.values())) == len(LEXICON) > 50
+    assert all(english.isascii() and english == english.lower() for english in LEXICON)
+
+
 def test_blank_messages_have_no_variants():
-    assert all(perturb(" \n", name, "0") is None for name in ("paraphrase", "padding", "typos"))
+    assert all(perturb(" \n", name, "0") is None for name in PERTURBATIONS)
 
 
 def test_language_is_told_by_script():
@@ -112,3 +238,7 @@ def test_perturbations_do_not_use_the_global_random_state():
     for name in PERTURBATIONS:
         perturb(TICKET, name, "0")
     assert random.getstate() == state
+
+
+def test_the_recipe_names_every_perturbation():
+    assert get_args(Perturbation) == tuple(PERTURBATIONS)

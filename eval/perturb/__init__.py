@@ -1,0 +1,53 @@
+"""Variants of a prompt that ask for the same answer: seeded, pure, and careful with facts.
+
+Every perturbation rewrites one user message and returns None where it does not apply. A variant is
+kept only if `slots_survive` finds all that the answer depends on in it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from eval.perturb.clauses import dropped_clause, truncated_clause
+from eval.perturb.slots import case_facts, slots_survive
+from eval.perturb.spelling import letter_case, punctuation, typos
+from eval.perturb.text import is_chinese
+from eval.perturb.wording import code_switching, field_order, padding, paraphrase
+
+__all__ = ["PERTURBATIONS", "case_facts", "is_chinese", "perturb", "slots_survive"]
+
+Perturbation = Callable[[str, random.Random, Sequence[str]], str | None]
+
+PERTURBATIONS: dict[str, Perturbation] = {
+    "paraphrase": paraphrase,
+    "field_order": field_order,
+    "typos": typos,
+    "punctuation": punctuation,
+    "letter_case": letter_case,
+    "dropped_clause": dropped_clause,
+    "truncated_clause": truncated_clause,
+    "code_switching": code_switching,
+    "padding": padding,
+}
+
+
+def perturb(text: str, name: str, seed: str, facts: Sequence[str] = ()) -> str | None:
+    """Apply one perturbation to a user message.
+
+    Args:
+        text: the message.
+        name: a key of `PERTURBATIONS`.
+        seed: any string; equal arguments give equal results, in every process.
+        facts: strings that must survive where the message holds them, and must not be told where
+            it does not (see `slots_survive`).
+
+    Returns:
+        The variant, or None if the perturbation does not apply, would change nothing, or would
+        lose what the answer depends on.
+    """
+    named = [fact for fact in facts if fact.strip()]
+    changed = PERTURBATIONS[name](text, random.Random(f"{name}:{seed}"), named)
+    if changed is None or changed == text or not slots_survive(text, changed, named).kept:
+        return None
+    return changed
