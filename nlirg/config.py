@@ -162,6 +162,10 @@ class ScoreConfig(Section):
     reference_model: str | None = None
     token_entropy: bool = False
 
+    def meaning(self) -> dict[str, Any]:
+        """The settings that decide the scores."""
+        return self.model_dump(mode="json", exclude={"batch_tokens", "max_bad_rows"})
+
 
 Order = Literal["similarity_rank", "filtered_rank", "easy_to_hard", "mixed", "length", "random"]
 

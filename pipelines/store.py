@@ -23,7 +23,9 @@ HASHED_BYTES = 64 << 20
 def meaning(recipe: Recipe) -> dict[str, Any]:
     """The part of a recipe that decides its results."""
     found = recipe.model_dump(mode="json", exclude=ELSEWHERE)
-    return found | {"train": recipe.train.meaning(), "evaluate": recipe.evaluate.meaning()}
+    return found | {
+        name: getattr(recipe, name).meaning() for name in ("score", "train", "evaluate")
+    }
 
 
 def _difference(old: Any, new: Any, key: str = "") -> str | None:

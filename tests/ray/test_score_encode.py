@@ -81,7 +81,7 @@ def recipe_for(tmp_path: Path, model: Path, lines: list[str], **more: Any) -> An
         "storage": str(tmp_path / "runs"),
         "model": str(model),
         "data": [str(corpus)],
-        "score": {"precision": "fp32"},
+        "score": {"precision": "fp32", "max_bad_rows": 0.5},
         "encode": {"max_length": 256},
     }
     path.write_text(yaml.safe_dump(raw | more))
