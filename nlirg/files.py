@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import glob
 import io
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -115,7 +116,8 @@ def is_damage(fault: Exception) -> bool:
 
 def unreadable(path: str, fault: Exception) -> InputError:
     """The error of a file that cannot be read, in one line."""
-    said = getattr(fault, "strerror", None) or next(iter(str(fault).splitlines()), repr(fault))
+    number = getattr(fault, "errno", None)
+    said = os.strerror(number) if number else next(iter(str(fault).splitlines()), repr(fault))
     hint = ""
     if any(sign in said for sign in DENIED):
         hint = "; give credentials through the environment (AWS_PROFILE, AWS_ACCESS_KEY_ID, ...)"
@@ -144,7 +146,7 @@ def _find_remote(uri: str, wanted: Callable[[str], bool]) -> list[File] | None:
     scheme, key = bare.split("://")
     try:
         infos = _list(_filesystem(uri), key.rstrip("/"), wanted)
-    except OSError as fault:
+    except (OSError, ValueError) as fault:  # ValueError: of a pattern
         raise unreadable(bare, fault) from None
     if infos is None:
         return None

@@ -151,9 +151,7 @@ def _layout(path: str, suffix: str, head: bytes, encoding: str) -> Layout:
         return "array"
     if suffix not in SUFFIXES and not text.startswith("{"):
         read = ", ".join((*SUFFIXES, TEXT))
-        raise InputError(
-            f"data {path}: is neither JSON nor one of {read}, with or without .gz/.zst"
-        )
+        raise InputError(f"data {path}: is no JSON, and its name ends in none of {read}")
     return "lines"
 
 

@@ -90,7 +90,7 @@ def open_parquet(file: Any) -> pq.ParquetFile:
     Raises:
         pyarrow.ArrowInvalid: if it is no whole Parquet file.
     """
-    return pq.ParquetFile(file, buffer_size=PAGES, pre_buffer=False)
+    return pq.ParquetFile(file, buffer_size=PAGES, page_checksum_verification=True)
 
 
 def read_parquet(table: pq.ParquetFile, start: int, stop: int) -> Iterator[dict[str, Any]]:
