@@ -10,13 +10,15 @@ from pathlib import Path
 from eval import samples as sample_files
 from eval.config import EvaluateConfig
 from eval.estimates import Setting
-from eval.measures import Tables, build_metrics, build_task_metrics
+from eval.measures import build_metrics, build_task_metrics
 from eval.metrics import top_openings, top_phrases
-from eval.pairing import pair_samples
+from eval.pairing import Tables, pair_samples
+from eval.robustness import perturbation_metrics
 from eval.schema import (
     Answer,
     GateResult,
     Metric,
+    PerturbationMetric,
     PhraseShare,
     Sample,
     SideBySide,
@@ -35,6 +37,7 @@ class Comparison:
 
     metrics: list[Metric]
     by_task: list[TaskMetric]
+    by_perturbation: list[PerturbationMetric]
     gates: list[GateResult]
     verdicts: dict[str, list[str]]
     openings: list[PhraseShare]
@@ -79,6 +82,7 @@ def compare(
     return Comparison(
         metrics=metrics,
         by_task=build_task_metrics(tables, setting),
+        by_perturbation=perturbation_metrics(tables, setting),
         gates=list(itertools.chain.from_iterable(gates)),
         verdicts={variant: judge(by_key, tables, baseline, variant) for variant in tuned},
         openings=top_openings(template),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from eval import estimates, stats
+from eval import estimates, robustness, stats
 from eval.estimates import Estimates, Setting, Statistic
 from eval.metrics import (
     NGrams,
@@ -20,11 +19,8 @@ from eval.metrics import (
     opening,
     repeated_share,
 )
-from eval.pairing import HUMAN, Table
+from eval.pairing import HUMAN, Table, Tables
 from eval.schema import Metric, Sample, Suite, TaskMetric
-from eval.stats import Flags
-
-Tables = Mapping[Suite, Table]
 
 
 @dataclass(frozen=True)
@@ -86,14 +82,7 @@ def build_task_metrics(tables: Tables, setting: Setting) -> list[TaskMetric]:
 
 
 def _of_task(table: Table, task: str) -> Table | None:
-    return _part(table, [sample.task_type == task for sample in table.cases])
-
-
-def _part(table: Table, keep: list[bool]) -> Table | None:
-    """Some of the cases, or None if they are not two independent ones."""
-    if len(set(table.clusters[np.array(keep)])) < 2:
-        return None
-    return table.where(keep)
+    return table.part([sample.task_type == task for sample in table.cases])
 
 
 def _mean(suite: Suite, value: Callable[[Sample], bool | float]) -> Callable[..., Estimates]:
@@ -109,47 +98,10 @@ def _mean(suite: Suite, value: Callable[[Sample], bool | float]) -> Callable[...
 def _format_rate(tables: Tables, setting: Setting) -> Estimates | None:
     """Of the cases that ask for a form."""
     table = tables["domain"]
-    asked = _part(table, [sample.format_ok is not None for sample in table.cases])
+    asked = table.part([sample.format_ok is not None for sample in table.cases])
     if asked is None:
         return None
     return _mean("domain", lambda sample: bool(sample.format_ok))({"domain": asked}, setting)
-
-
-def _consistency(tables: Tables, setting: Setting) -> Estimates | None:
-    """Per root: are the answers to all its prompts right, or all wrong?"""
-    prompts: dict[str, list[tuple[Table, int]]] = defaultdict(list)
-    for table in (tables[suite] for suite in ("robustness", "domain") if suite in tables):
-        for i, sample in enumerate(table.cases):
-            prompts[sample.root_id].append((table, i))
-    roots = [group for group in prompts.values() if len(group) > 1]
-    if len(roots) < 2:
-        return None
-    columns = {
-        name: np.array(
-            [len({table.answers[name][i].correct for table, i in group}) == 1 for group in roots]
-        )
-        for name in tables["robustness"].answers
-    }
-    return estimates.of_columns(columns, np.arange(len(roots)), setting)
-
-
-def _worst(tables: Tables, setting: Setting) -> Estimates:
-    """The accuracy under the perturbation that hurts most."""
-    table = tables["robustness"]
-    _, kinds = np.unique([sample.perturbation for sample in table.cases], return_inverse=True)
-
-    def statistic(right: Flags) -> Statistic:
-        def worst(keep: Flags) -> float:
-            asked = np.bincount(kinds[keep])
-            answered = np.bincount(kinds[keep], weights=right[keep])
-            return float((answered[asked > 0] / asked[asked > 0]).min())
-
-        return worst
-
-    statistics = {
-        name: statistic(right) for name, right in table.column(lambda s: s.correct).items()
-    }
-    return estimates.of_statistics(statistics, table.clusters, setting, upper=1)
 
 
 def _retention(tables: Tables, setting: Setting) -> Estimates | None:
@@ -266,7 +218,7 @@ MEASURES = (
         "share",
         "higher",
         "Accuracy under the one kind of rewording that hurts this model most.",
-        _worst,
+        robustness.by_perturbation(robustness.lowest),
     ),
     Measure(
         "robustness_consistency",
@@ -275,7 +227,25 @@ MEASURES = (
         "share",
         "higher",
         "Share of questions answered alike, always right or always wrong, in every wording.",
-        _consistency,
+        robustness.by_question(robustness.always_alike),
+    ),
+    Measure(
+        "robustness_worst_case",
+        "Right in every wording",
+        "robustness",
+        "share",
+        "higher",
+        "Share of questions answered correctly in every wording, the original one included.",
+        robustness.by_question(robustness.always_right),
+    ),
+    Measure(
+        "robustness_range",
+        "Range over rewordings",
+        "robustness",
+        "share",
+        "lower",
+        "Accuracy under the rewording that hurts least minus that under the one that hurts most.",
+        robustness.by_perturbation(robustness.spread, least=2),
     ),
     Measure(
         "distinct_1",

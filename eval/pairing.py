@@ -54,6 +54,11 @@ class Table:
         roots = [root for root, kept in zip(self.clusters, keep, strict=True) if kept]
         return Table(answers, number_clusters(list(map(str, roots))))
 
+    def part(self, keep: Sequence[bool]) -> Table | None:
+        """The table of some of the cases; None if they are not two independent ones."""
+        roots = {root for root, kept in zip(self.clusters, keep, strict=True) if kept}
+        return self.where(keep) if len(roots) > 1 else None
+
     @cached_property
     def units(self) -> dict[str, list[Units]]:
         """The answers as units; "human" holds the references where they can be compared.
@@ -77,6 +82,9 @@ class Table:
                 text[:length] for text, length in zip(self.units[HUMAN], lengths, strict=True)
             ]
         return cut
+
+
+Tables = Mapping[Suite, Table]
 
 
 def pair_samples(samples: Mapping[str, Sequence[Sample]], baseline: str) -> dict[Suite, Table]:

@@ -177,6 +177,18 @@ class TaskMetric(Strict):
     values: dict[str, Estimate]
 
 
+class PerturbationMetric(Strict):
+    """One metric's value under one kind of rewording.
+
+    `robustness_accuracy` is the share of right answers, `robustness_change` that share minus the
+    share of the same questions in their original wording.
+    """
+
+    key: Literal["robustness_accuracy", "robustness_change"]
+    perturbation: str
+    values: dict[str, Estimate]
+
+
 class GateResult(Strict):
     """One bound and whether one variant kept it."""
 
@@ -247,6 +259,7 @@ class Report(Strict):
     baseline: str
     metrics: list[Metric]
     by_task: list[TaskMetric]
+    by_perturbation: list[PerturbationMetric] = Field(default_factory=list)
     gates: list[GateResult]
     verdicts: dict[str, list[str]]  # variant -> sentences: learned? parrot? forgot?
     openings: list[PhraseShare]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from eval.config import Gates
-from eval.measures import MEASURES, Tables
-from eval.pairing import HUMAN
+from eval.measures import MEASURES
+from eval.pairing import HUMAN, Tables
 from eval.report import wording
 from eval.schema import GateResult, Metric, Paired
 from nlirg.errors import InputError

@@ -36,6 +36,7 @@ def report(recipe: Recipe, run: RunDirectory) -> Report:
         baseline=BASE,
         metrics=judged.metrics,
         by_task=judged.by_task,
+        by_perturbation=judged.by_perturbation,
         gates=judged.gates,
         verdicts=judged.verdicts,
         openings=judged.openings,

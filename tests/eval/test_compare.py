@@ -117,6 +117,11 @@ def test_planted_robustness():
     assert values["robustness_worst"] == 1 / 4
     # Root 3 is wrong in both rewordings, but right in the original wording.
     assert values["robustness_consistency"] == 1 / 4
+    assert values["robustness_worst_case"] == 1 / 4
+    assert values["robustness_range"] == 3 / 4 - 1 / 4
+    base = {key: metric.values["base"].value for key, metric in found.items()}
+    assert (base["robustness_worst_case"], base["robustness_range"]) == (1, 0)
+    assert found["robustness_worst_case"].against["x"].delta == -3 / 4
 
 
 def test_base_against_itself_shows_no_difference():
