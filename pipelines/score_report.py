@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from cluster.rundir import RunDirectory, write_text
+from eval.corpus_report.heat import Decode, chat_sample, scored_tokens, text_sample
+from eval.corpus_report.model import CorpusReport, ListedRow, Repeats, Sample
+from eval.corpus_report.page import render_corpus
+from eval.corpus_report.reasons import reasons
+from nlirg.hygiene import Hygiene
+from nlirg.models import load_tokenizer
 from pipelines.recipe import Recipe
+from pipelines.score_survey import Duplicates, Survey, group_batches, survey
 
-if TYPE_CHECKING:
-    from nlirg.hygiene import Hygiene
+LISTED, MAPPED = 10_000, 100  # rows of the list, and those of them with a heat map
+BEGINNING = 400  # characters kept of a listed text; the page shows fewer
+# What rows can be sorted by; the last two only where the recipe asks for them.
+SCORES = (
+    "anomaly",
+    "mean_loss",
+    "max_loss",
+    "mean_entropy",
+    "similarity",
+    "similarity_centered",
+    "filtered_rank",
+    "divergence",
+    "min_k",
+    "n_trained",
+    "ifd",
+    "excess_loss",
+)
+SAID = ("messages", "text")  # of a conversation and of a document
+DESCRIBED = ("id", "source", "line", "position", "task_type", "band", "language", *SAID)
+TOKENS = ("input_ids", "labels", "token_loss", "token_entropy", "spans")
+REASONS = ("band", "similarity", "mean_loss", "n_trained", "zone_discarded", "truncated", "anomaly")
 
 
-def write(
-    recipe: Recipe, run: RunDirectory, hygiene: Hygiene, quarantined: dict[str, int]
-) -> Path:
+def write(recipe: Recipe, run: RunDirectory, hygiene: Hygiene, quarantined: dict[str, int]) -> Path:
     """Write `scores/report.html` from `scores/*.parquet` and `scores/duplicates/*.parquet`.
 
     Args:
@@ -25,7 +56,104 @@ def write(
 
     Returns:
         The file written.
+
+    Raises:
+        InputError: if the model's tokenizer cannot be loaded.
     """
-    path = run.scores.path / "report.html"
-    write_text(path, "")
+    folder = run.scores.path
+    duplicates = Duplicates(folder / "duplicates")
+    found = survey(folder, duplicates, LISTED)
+    tokenizer = load_tokenizer(recipe.model, chat=recipe.encode.task == "sft")
+
+    def decode(ids: Any) -> str:
+        return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+    report = CorpusReport(
+        title=recipe.name,
+        model=recipe.model,
+        all=found.all,
+        types=found.types,
+        zones=found.zone_shares(),
+        truncated=found.truncated,
+        flagged=found.flagged,
+        histograms=found.histograms(),
+        hygiene=hygiene,
+        quarantined=quarantined,
+        listed=_listed(found, duplicates.repeats(found.top["position"]), decode),
+    )
+    path = folder / "report.html"
+    write_text(path, render_corpus(report))
     return path
+
+
+def _listed(found: Survey, repeats: Mapping[int, Repeats], decode: Decode) -> list[ListedRow]:
+    """The most suspicious rows in order; the first of them with heat maps."""
+    columns = _present(found, (*DESCRIBED, *SCORES))
+    scores = [name for name in SCORES if name in columns]
+    described = {
+        row["position"]: _beginning(row, scores) for row in _rows(found, found.top, columns)
+    }
+    columns = _present(found, ("position", *SAID, *TOKENS, *REASONS))
+    samples = {
+        row["position"]: _sample(row, repeats.get(row["position"], Repeats()), found, decode)
+        for row in _rows(found, found.top[:MAPPED], columns)
+    }
+    return [
+        ListedRow(
+            **described[position],
+            repeats=repeats.get(position, Repeats()),
+            sample=samples.get(position),
+        )
+        for position in found.top["position"].tolist()
+    ]
+
+
+def _present(found: Survey, columns: Iterable[str]) -> list[str]:
+    """Those of the columns that the scores have."""
+    if not found.groups:
+        return []
+    known = set(pq.read_schema(found.groups[0][0]).names)
+    return [name for name in columns if name in known]
+
+
+def _rows(found: Survey, top: np.ndarray, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """These rows of the corpus, in its order; row groups without any of them are not read."""
+    for group in np.unique(top["group"]):
+        wanted = pa.array(top["position"][top["group"] == group])
+        for batch in group_batches(found.groups[group], columns):
+            yield from batch.filter(pc.field("position").isin(wanted)).to_pylist()
+
+
+def _beginning(row: dict[str, Any], scores: list[str]) -> dict[str, Any]:
+    """What the list shows of a row; its texts are cut here, so that few stay in memory."""
+    prompt, answer = _texts(row)
+    return {
+        **{name: row[name] for name in ("id", "source", "line", "task_type", "band")},
+        "language": row["language"] or "",
+        "prompt": prompt[:BEGINNING],
+        "answer": answer[:BEGINNING],
+        "scores": {name: float(row[name]) for name in scores},
+    }
+
+
+def _texts(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The last question and the answer to it, or nothing and the text of a document."""
+    if not row.get("messages"):
+        return "", row["text"]
+    messages = json.loads(row["messages"])
+    answer = messages[-1]
+    asked = [message["content"] for message in messages[:-1] if message["role"] != "assistant"]
+    called = json.dumps(answer.get("tool_calls"), ensure_ascii=False)
+    return (asked or [""])[-1], answer["content"] or called
+
+
+def _sample(row: dict[str, Any], repeats: Repeats, found: Survey, decode: Decode) -> Sample:
+    """A suspicious row in full."""
+    spans = row["spans"] or []
+    scored = scored_tokens(
+        row["input_ids"], row["labels"], row["token_loss"], row.get("token_entropy"), spans
+    )
+    why = reasons(row, scored.spans, repeats, found.tallies)
+    if row.get("messages"):
+        return chat_sample(scored, json.loads(row["messages"]), decode, why)
+    return text_sample(scored, row["text"], decode, why)

@@ -96,7 +96,7 @@ class ListedRow:
     prompt: str
     answer: str
     scores: dict[str, float]
-    repeats: Repeats = Repeats()
+    repeats: Repeats
     sample: Sample | None = None
 
 

@@ -76,25 +76,22 @@ class Tally:
         last = max(round(self.quantile(TAIL) / self.width), first)
         step = _round_up((last - first + 1) / SHOWN_BINS)
         first = first // step * step
-        shown = self.counts[first : last + 1]
-        shown = np.pad(shown, (0, -len(shown) % step))
-        stop = first + len(shown)
-        # The padding may reach past `last`: what lies there is drawn, not counted as beyond.
-        shown[: len(self.counts[first:stop])] = self.counts[first:stop]
-        coarse = shown.reshape(-1, step).sum(axis=1)
+        stop = first + -(-(last - first + 1) // step) * step
+        shown = self.counts[first:stop]
+        shown = np.pad(shown, (0, stop - first - len(shown)))
         return Histogram(
             label,
             unit,
             first * self.width,
             step * self.width,
-            coarse.tolist(),
+            shown.reshape(-1, step).sum(axis=1).tolist(),
             int(self.counts[stop:].sum()),
             self.quantile(0.5),
         )
 
 
 def _round_up(number: float) -> int:
-    """The next of 1, 2, 5, 10, 20, 50, …"""
+    """The next of 1, 2, 5, 10, 20, 50 and so on."""
     power = 1
     while True:
         for factor in (1, 2, 5):

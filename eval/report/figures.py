@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from eval.schema import Estimate, Metric, PhraseShare, Report, Suite, TrainingCu
 
 MAX_POINTS = 120  # per curve: more cannot be told apart at the size they are drawn
 ZONE_STYLES = {zone: f"z-{zone}" for zone in ("low", "mid", "high", "discarded")}
+BAND_STYLES = {"high": "z-low", "good": "z-mid", "fair": "z-high", "suspect": "z-discarded"}
 COLOURS = 7  # Okabe-Ito: black or white for the baseline, and six hues; see report.css
 _written_share = partial(wording.value, unit="share")
 
@@ -156,25 +157,24 @@ def phrases(report: Report) -> Iterator[Figure]:
 def corpus(report: Report) -> Iterator[Figure]:
     """What scoring found: similarity bands and loss zones of the corpus."""
     found = report.corpus
-    if found is None:
-        return
-    if total := sum(found.bands.values()):
-        shares = {band: rows / total for band, rows in found.bands.items()}
+    if found is not None:
+        yield from corpus_shares(found.bands, found.zones)
+
+
+def corpus_shares(bands: Mapping[str, int], zones: Mapping[str, float]) -> Iterator[Figure]:
+    """Rows per similarity band, and share of tokens per loss zone; either may be empty."""
+    if total := sum(bands.values()):
+        shares = {band: rows / total for band, rows in bands.items()}
         note = "How alike a sample's loss and entropy run; suspect samples are worth a look."
-        yield Figure(
-            "Similarity bands",
-            note,
-            _plain_bars(shares, dict.fromkeys(shares, "s0"), "Share of samples"),
-            [],
-        )
-    if found.zones:
+        svg = _plain_bars(shares, BAND_STYLES, "Share of samples")
+        yield Figure("Similarity bands", note, svg, [])
+    if zones:
         note = "How hard the answers' tokens are for the base model before any training."
-        yield Figure(
-            "Loss zones", note, _plain_bars(found.zones, ZONE_STYLES, "Share of tokens"), []
-        )
+        svg = _plain_bars(zones, ZONE_STYLES, "Share of tokens")
+        yield Figure("Loss zones", note, svg, [])
 
 
-def _plain_bars(shares: dict[str, float], colour: dict[str, str], description: str) -> Markup:
+def _plain_bars(shares: Mapping[str, float], colour: Mapping[str, str], description: str) -> Markup:
     groups = {
         name: [Bar(name, colour[name], Ranged(share, share, share))]
         for name, share in shares.items()

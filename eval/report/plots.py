@@ -17,7 +17,7 @@ from eval.report.svg import FONT_PX, Axis, drawing, label, spread, tag, text_wid
 
 WIDTH = 440.0
 LEFT, TOP, BOTTOM = 52.0, 12.0, 42.0
-PLOT_HEIGHT = 300.0
+PLOT_HEIGHT, HISTOGRAM_HEIGHT = 300.0, 210.0
 BAR, BAR_GAP, GROUP_GAP = 13.0, 3.0, 16.0
 
 Format = Callable[[float], str]
@@ -294,4 +294,46 @@ def areas(steps: Sequence[float], layers: Sequence[Line], x_name: str, y_name: s
         _frame(x, y, (x_name, y_name), (_count, percent)),
         *parts,
         _end_labels(layers, middles, x.stop + 11, y),
+    )
+
+
+def histogram(
+    start: float, width: float, counts: Sequence[int], beyond: int, x_name: str, y_name: str
+) -> Markup:
+    """Counts in bins of equal width; those above the last bin stand in a bar of their own.
+
+    Args:
+        start: lower edge of the first bin.
+        width: of a bin.
+        counts: per bin; at least one.
+        beyond: count above the last bin.
+        x_name: what was counted.
+        y_name: of what kind the counts are.
+    """
+    stop = start + width * len(counts)
+    columns = [(start + width * i, count, "") for i, count in enumerate(counts)]
+    if beyond:
+        columns.append((stop + width, beyond, "beyond"))
+    x = Axis(start, columns[-1][0] + width, LEFT, WIDTH - 12)
+    y = Axis(0.0, max(1, *counts, beyond), HISTOGRAM_HEIGHT - BOTTOM, TOP + 14)
+    parts = []
+    for low, count, style in columns:
+        said = f"above {low - width:g}" if style else f"{low:g} to {low + width:g}"
+        parts.append(
+            tag(
+                "rect",
+                tag("title", f"{said}: {count:,}"),
+                class_=f"bar s2 {style}".rstrip(),
+                x=x(low) + 0.5,
+                y=y(count),
+                width=max(1.0, x(low + width) - x(low) - 1),
+                height=y.start - y(count),
+            )
+        )
+    return drawing(
+        WIDTH,
+        HISTOGRAM_HEIGHT,
+        f"{y_name} by {x_name}, from {start:g} to {stop:g}; {beyond:,} above",
+        _frame(x, y, (x_name, y_name), (_count, _count)),
+        *parts,
     )
