@@ -166,6 +166,13 @@ def add_counts(counts: Sequence[pa.Table]) -> pa.Table:
     return summed.rename_columns(["task_type", "value", "count", "first"])
 
 
+def repeated(counts: pa.Table) -> pa.Table:
+    """The counts of values that more than one row has, whatever its task type."""
+    totals = counts.group_by("value", use_threads=False).aggregate([("count", "sum")])
+    many = totals.filter(pc.field("count_sum") > 1)["value"]
+    return counts.filter(pc.is_in(counts["value"], many))
+
+
 def lengths(values: NDArray[np.int64], counts: NDArray[np.int64]) -> Lengths:
     """Exact quantiles of lengths; the p-th is the least that p % of the rows do not exceed.
 
@@ -185,7 +192,8 @@ def describe_types(
     """Describe all rows, and every task type.
 
     Args:
-        counts: what `count_values` gives for each of `COUNTED`.
+        counts: what `count_values` gives for each of `COUNTED`; of `PHRASES` the `repeated` ones
+            are enough.
         texts: from a column and positions of rows to what to show of it, by position.
 
     Returns:

@@ -27,19 +27,22 @@ from nlirg import duplicates
 from nlirg.errors import InputError
 from nlirg.hygiene import (
     COUNTED,
+    PHRASES,
     DuplicateCount,
     Hygiene,
     Kind,
     Of,
+    TypeHygiene,
     add_counts,
     count_values,
     describe_types,
+    repeated,
 )
 from pipelines.progress import Progress, say
 from pipelines.ray_data import configure, root_cause, watch_parquet
 
 ROWS_PER_BATCH = 1024
-ROWS_PER_TASK = 200_000  # below that one task takes all bands, above as many more share them
+ROWS_PER_TASK = 200_000  # larger corpora are examined in parts, to bound a task's memory
 RESULT = "hygiene.json"
 EXCERPT = 160  # characters of a text that are shown
 OPENING = 200  # characters in which its first words are looked for
@@ -228,10 +231,10 @@ def _examine(pieces: Path, found: Path, conversations: bool, rows: int) -> Hygie
     edges: Any = ray.remote(band_edges)
     groups: Any = ray.remote(write_groups)
     compared: tuple[Of, ...] = ("prompt", "answer", "row") if conversations else ("row",)
-    parts = min(duplicates.BANDS, 1 + rows // ROWS_PER_TASK)
-    shares = np.array_split(np.arange(duplicates.BANDS), parts)
+    parts = 1 + rows // ROWS_PER_TASK
+    shares = shared_bands(parts)
     found.mkdir()
-    described = ray.remote(count_types).remote(pieces)
+    described = ray.remote(count_types).remote(pieces, parts)
     counted = [
         groups.remote(pieces, of, found, *(edges.remote(pieces, of, bands) for bands in shares))
         for of in compared
@@ -244,6 +247,11 @@ def _examine(pieces: Path, found: Path, conversations: bool, rows: int) -> Hygie
     every, by_type = ray.get(described)
     counts = [count for counts in ray.get(counted) for count in counts]
     return Hygiene(all=every, types=by_type, duplicates=counts)
+
+
+def shared_bands(parts: int) -> list[np.ndarray]:
+    """Which bands each of the tasks takes."""
+    return np.array_split(np.arange(duplicates.BANDS), min(parts, duplicates.BANDS))
 
 
 def band_edges(pieces: Path, of: Of, bands: np.ndarray) -> np.ndarray:
@@ -302,18 +310,25 @@ def _counted(pieces: Path, of: Of, kind: Kind, table: pa.Table) -> DuplicateCoun
     )
 
 
-def count_types(pieces: Path) -> Any:
-    """Task: describe all rows, and every task type."""
-    counts = {
-        name: add_counts(
-            [
-                count_values(pq.read_table(file, columns=["task_type", "position", name]), name)
-                for file in sorted(pieces.glob("*.parquet"))
-            ]
-        )
-        for name in COUNTED
-    }
+def count_types(pieces: Path, parts: int) -> tuple[TypeHygiene, list[TypeHygiene]]:
+    """Task: describe all rows, and every task type; the more parts, the less memory."""
+    counts = {name: _counts(pieces, name) for name in COUNTED if name not in PHRASES}
+    for name in PHRASES:  # nearly every row has its own: a part of the values at a time
+        of_part = [repeated(_counts(pieces, name, part, parts)) for part in range(parts)]
+        counts[name] = pa.concat_tables(of_part)
     return describe_types(counts, lambda name, positions: _shown(pieces, name, positions))
+
+
+def _counts(pieces: Path, name: str, part: int = 0, parts: int = 1) -> pa.Table:
+    """Count the values of a column; of keys, those that fall into one of several parts."""
+    counts = []
+    for file in sorted(pieces.glob("*.parquet")):
+        rows = pq.read_table(file, columns=["task_type", "position", name])
+        if parts > 1:
+            rows = rows.drop_null()
+            rows = rows.filter(pa.array(rows[name].to_numpy() % parts == part))
+        counts.append(count_values(rows, name))
+    return add_counts(counts)
 
 
 def _columns(pieces: Path, names: list[str]) -> dict[str, np.ndarray]:

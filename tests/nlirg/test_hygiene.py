@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nlirg.hygiene import (
     COUNTED,
+    PHRASES,
     Hygiene,
     TypeHygiene,
     add_counts,
@@ -18,6 +19,7 @@ from nlirg.hygiene import (
     describe_types,
     language,
     lengths,
+    repeated,
 )
 
 
@@ -77,18 +79,37 @@ def rows_of(rng: random.Random, count: int) -> pa.Table:
     )
 
 
+def counts_of(parts: list[pa.Table]) -> dict[str, pa.Table]:
+    return {name: add_counts([count_values(part, name) for part in parts]) for name in COUNTED}
+
+
 def described(parts: list[pa.Table]) -> tuple[TypeHygiene, list[TypeHygiene]]:
-    counts = {name: add_counts([count_values(part, name) for part in parts]) for name in COUNTED}
-    return describe_types(counts, lambda name, places: {i: f"{name} {i}" for i in places})
+    counts = counts_of(parts)
+    return describe_types(counts, show)
 
 
-@settings(max_examples=20, deadline=None)
+def show(name: str, places: list[int]) -> dict[int, str]:
+    return {place: f"{name} {place}" for place in places}
+
+
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=5), st.randoms())
 def test_blocks_add_up_in_any_order(sizes: list[int], rng: random.Random) -> None:
     rows = rows_of(rng, sum(sizes))
     starts = np.cumsum([0, *sizes])
     parts = [rows.slice(start, size) for start, size in zip(starts, sizes, strict=False)]
     assert described(rng.sample(parts, len(parts))) == described([rows])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 40), st.randoms())
+def test_values_of_one_row_are_not_needed(count: int, rng: random.Random) -> None:
+    rows = rows_of(rng, count)
+    counts = counts_of([rows])
+    fewer = counts | {name: repeated(counts[name]) for name in PHRASES}
+    assert describe_types(fewer, show) == described([rows])
+    once = pa.table({"task_type": ["a", "b", "a"], "value": [1, 1, 2], "count": [1, 1, 1]})
+    assert repeated(once)["value"].to_pylist() == [1, 1], "once in each of two types is twice"
 
 
 def test_a_thousand_rows_with_one_answer_come_first() -> None:
