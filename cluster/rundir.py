@@ -2,9 +2,9 @@
 
     <storage>/<name>/
       recipe.yaml  env.json  quarantine.jsonl  holdout.jsonl
-      scores/*.parquet  encoded/*.parquet
+      scores/*.parquet  selected/{index.arrow, corpus-*.jsonl, dropped.jsonl}  encoded/*.parquet
       train/<arm>/{metrics.jsonl, tensorboard/, checkpoints/, model/}
-      eval/<variant>/{samples_<suite>.jsonl, results_<suite>.json}
+      paraphrases/cases.jsonl  eval/<variant>/{samples_<suite>.jsonl, results_<suite>.json}
       tune/  report/{index.html, report.md, results.json}
 
 A stage's folder holds `_SUCCESS`, written last: a small JSON with the fingerprint of the settings
@@ -141,7 +141,7 @@ class RunDirectory:
                 "or digit"
             )
         self.path = Path(storage).expanduser().resolve() / name
-        self.corpus = self.path  # where scores/ and encoded/ are
+        self.corpus = self.path  # where scores/, selected/ and encoded/ are
 
     def sweep(self) -> RunDirectory:
         """The run directory of this run's sweep: its own arms on this run's corpus."""
@@ -185,6 +185,11 @@ class RunDirectory:
         return Stage(self.corpus / "scores")
 
     @property
+    def selected(self) -> Stage:
+        """Rows chosen to be trained, and their order; only where the recipe asks for either."""
+        return Stage(self.corpus / "selected")
+
+    @property
     def encoded(self) -> Stage:
         """Token ids and labels."""
         return Stage(self.corpus / "encoded")
@@ -192,6 +197,11 @@ class RunDirectory:
     def arm(self, arm: str) -> Stage:
         """One training run: `metrics.jsonl`, `tensorboard/`, `checkpoints/`, `model/`."""
         return Stage(self.path / "train" / arm)
+
+    @property
+    def paraphrases(self) -> Stage:
+        """Rewordings of the domain cases that the base model wrote; only where asked for."""
+        return Stage(self.path / "paraphrases")
 
     def evaluation(self, variant: str) -> Stage:
         """One variant's answers and results."""

@@ -8,12 +8,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
 
-from cluster.plan import model_pool
+from cluster.plan import Pool, model_pool
 from cluster.rundir import RunDirectory, fingerprint
 from cluster.session import connect
 from eval.actors import Chunk, Fleet, Group
@@ -24,6 +25,7 @@ from eval.generate import (
     EngineSpec,
     Key,
     Prompt,
+    Request,
     error_sample,
     make_request,
     make_sample,
@@ -40,6 +42,7 @@ from nlirg.errors import InputError
 from nlirg.models import load_tokenizer, model_directory
 from nlirg.records import Record
 from pipelines.answers import Answers, Variant
+from pipelines.paraphrases import model_paraphrases
 from pipelines.progress import Progress, say
 from pipelines.recipe import Recipe
 
@@ -64,15 +67,26 @@ def evaluate(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     started = time.monotonic()
     base = model_directory(recipe.model)
     tokenizer = load_tokenizer(recipe.model)
-    prompts = render(tokenizer, evaluation_cases(recipe, run), dict(recipe.encode.template_options))
     settings = {
         **recipe.evaluate.model_dump(mode="json", include=ANSWER_KEYS),
         "context": context_length(base, recipe.evaluate),
         "stop_ids": stop_ids(tokenizer, dict(recipe.encode.template_options)),
         "seed": recipe.seed,
     }
-    _require_answerable(prompts, recipe.evaluate, settings["context"])
     variants = find_variants(recipe, run, base)
+    cases = evaluation_cases(recipe, run)
+    if recipe.evaluate.model_paraphrases:
+        cases += model_paraphrases(
+            recipe,
+            run,
+            tokenizer,
+            [case for case in cases if case.suite == "domain"],
+            base=variants[0].identity,
+            context=settings["context"],
+            ask=partial(_ask_base, recipe, base, settings),
+        )
+    prompts = render(tokenizer, cases, dict(recipe.encode.template_options))
+    _require_answerable(prompts, recipe.evaluate, settings["context"])
     open_answers = _open_answers(variants, run, prompts, settings)
     done = {"answered": 0, "tokens": 0, "replaced": 0}
     if open_answers:
@@ -198,20 +212,10 @@ def _answer(
     settings: dict[str, Any],
 ) -> dict[str, int]:
     """Generate and judge what is missing; return counts of the work done."""
-    connect(recipe.cluster)
-    config = recipe.evaluate
-    pool = model_pool(config.engines, config.tensor_parallel_size)
-    common = EngineSpec(
-        model=str(base.resolve()),
-        tokenizer=str(base.resolve()),
-        device="gpu" if pool.num_gpus else "cpu",
-        context=settings["context"],
-        stop_ids=settings["stop_ids"],
-        tensor_parallel_size=config.tensor_parallel_size,
-    )
+    pool, common = _engines(recipe, base, settings)
     groups = plan_groups(recipe, common, open_answers, prompts)
     total = sum(len(chunk.requests) for group in groups for chunk in group.chunks)
-    fleet = Fleet(groups, pool.actors, pool.num_cpus, pool.num_gpus, recipe.cluster.stall_timeout_s)
+    fleet = _fleet(recipe, pool, groups)
     by_name = {answers.variant.name: answers for answers in open_answers}
     by_key = {prompt.key: prompt for prompt in prompts}
     answered = tokens = 0
@@ -224,6 +228,44 @@ def _answer(
     if fleet.replaced:
         say("evaluate", f"{fleet.replaced} engine(s) failed and were replaced")
     return {"answered": answered, "tokens": tokens, "replaced": fleet.replaced}
+
+
+def _engines(recipe: Recipe, base: Path, settings: dict[str, Any]) -> tuple[Pool, EngineSpec]:
+    """Connect to the cluster; how many engines it holds, and an engine of the base model."""
+    connect(recipe.cluster)
+    config = recipe.evaluate
+    pool = model_pool(config.engines, config.tensor_parallel_size)
+    spec = EngineSpec(
+        model=str(base.resolve()),
+        tokenizer=str(base.resolve()),
+        device="gpu" if pool.num_gpus else "cpu",
+        context=settings["context"],
+        stop_ids=settings["stop_ids"],
+        tensor_parallel_size=config.tensor_parallel_size,
+    )
+    return pool, spec
+
+
+def _fleet(recipe: Recipe, pool: Pool, groups: Sequence[Group]) -> Fleet:
+    timeout = recipe.cluster.stall_timeout_s
+    return Fleet(groups, pool.actors, pool.num_cpus, pool.num_gpus, timeout)
+
+
+def _ask_base(
+    recipe: Recipe, base: Path, settings: dict[str, Any], requests: Sequence[Request]
+) -> dict[Key, Completion]:
+    """Answer requests with the base model alone."""
+    pool, spec = _engines(recipe, base, settings)
+    check_model(base)
+    group = Group(spec, tuple(_chunks(BASE, None, requests, spec)))
+    answers: dict[Key, Completion] = {}
+    fleet = _fleet(recipe, pool, [group])
+    with Progress("reword", len(requests), "text") as progress, closing(fleet.run()) as results:
+        for chunk, completions in results:
+            keys = [request.key for request in chunk.requests]
+            answers |= dict(zip(keys, completions, strict=True))
+            progress.to(len(answers), BASE)
+    return answers
 
 
 def _judge(
@@ -275,9 +317,16 @@ def missing_chunks(
         else:
             requests.append(make_request(prompt, recipe.evaluate, common.context, recipe.seed))
     answers.add(refused)
-    variant, size = answers.variant, CHUNK_REQUESTS[common.device]
+    variant = answers.variant
     adapter = variant.name if variant.adapter is not None else None
+    return _chunks(variant.name, adapter, requests, common)
+
+
+def _chunks(
+    variant: str, adapter: str | None, requests: Sequence[Request], spec: EngineSpec
+) -> list[Chunk]:
+    size = CHUNK_REQUESTS[spec.device]
     return [
-        Chunk(variant.name, adapter, tuple(requests[i : i + size]))
+        Chunk(variant, adapter, tuple(requests[i : i + size]))
         for i in range(0, len(requests), size)
     ]

@@ -202,6 +202,58 @@ def test_held_out_rows_are_the_domain_without_a_file_of_cases(make_run) -> None:
     assert (case.id, case.task_type, case.reference) == ("h1", "t", "the answer")
 
 
+class RewordingFleet(FakeFleet):
+    """Rewords a case the first time it is asked to; loses the case's number the second time."""
+
+    asked_for_rewordings = 0
+
+    def run(self):
+        for chunk, completions in super().run():
+            texts = []
+            for request, completion in zip(chunk.requests, completions, strict=True):
+                name, _, number = request.key[1].partition("~model_paraphrase")
+                if request.temperature and number:
+                    RewordingFleet.asked_for_rewordings += 1
+                    kept = "" if number == "0" else f" {int(name[1:])}"
+                    completion = Completion(f"say two and one{kept}", (1, 2), "stop")
+                texts.append(completion)
+            yield chunk, texts
+
+
+def test_rewordings_of_the_base_model_are_written_once(make_run, monkeypatch) -> None:
+    monkeypatch.setattr(stage, "Fleet", RewordingFleet)
+    monkeypatch.setattr(RewordingFleet, "asked_for_rewordings", 0)
+    recipe, run = make_run(model_paraphrases=1, perturbations=[])
+    FakeFleet.stop_after = 7  # five chunks of rewordings, then two of answers
+    with pytest.raises(KeyboardInterrupt):
+        stage.evaluate(recipe, run)
+    assert RewordingFleet.asked_for_rewordings == 2 * CASES
+    summary = run.paraphrases.summary()
+    assert (summary["asked"], summary["kept"]) == (2 * CASES, CASES)
+    assert summary["dropped"] == {"number changed": CASES}
+
+    FakeFleet.stop_after = 10**6
+    stage.evaluate(recipe, run)
+    assert RewordingFleet.asked_for_rewordings == 2 * CASES
+    for variant in ("base", "nlirg"):
+        folder = run.evaluation(variant).path
+        samples = read_samples(samples_path(folder, "robustness"))
+        assert [s.root_id for s in samples] == [f"q{i:02d}" for i in range(CASES)]
+        assert {s.perturbation for s in samples} == {"model_paraphrase"}
+        assert all("say two and one" in s.prompt for s in samples)
+
+    more, _ = make_run(model_paraphrases=2, perturbations=[])
+    with pytest.raises(InputError, match=r"paraphrases was made with other settings"):
+        stage.evaluate(more, run)
+
+
+def test_a_base_model_that_rewords_nothing_leaves_no_cases(make_run) -> None:
+    recipe, run = make_run(model_paraphrases=1, perturbations=[])
+    summary = stage.evaluate(recipe, run)
+    assert "robustness" not in summary["variants"]["base"]["suites"]
+    assert run.paraphrases.summary()["kept"] == 0
+
+
 def test_an_arm_that_is_not_trained_is_an_error(make_run) -> None:
     recipe, run = make_run()
     run.arm("nlirg").marker.unlink()
