@@ -22,11 +22,13 @@ _PART = rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]+"
 _WORD = regex.compile(rf"(?V1){_CJK}|{_PART}(?:(?:[-'’.]|(?<=\d),(?=\d)){_PART})*")
 _ABBREVIATION = r"(?<!\b(?:Mr|Mrs|Ms|Dr|St|vs|e\.g|i\.e|\p{Lu}))"
 _END = regex.compile(
-    rf"(?:[。！？!?…]|{_ABBREVIATION}\.(?=[\"'”’)\]]*(?:\s|$)))+[\"'”’」』)\]]*|\n+"
+    rf"(?:[。！？!?]|{_ABBREVIATION}\.(?=[\"'”’)\]]*(?:\s|$)))+[\"'”’」』)\]]*|\n+"
 )
 _BULLET = regex.compile(r"(?m)^[ \t]*[-*•·–][ \t]+\S")
 _NUMBERED = regex.compile(r"(?m)^[ \t]*[(（]?(\d{1,3})(?:[.)）](?!\d)|、)[ \t]*(?=\S)")
-_HIGHLIGHT = regex.compile(r"(?<![*\w])\*{1,2}(?![*\s])[^*\n]+(?<!\s)\*{1,2}(?![*\w])")
+_HIGHLIGHT = regex.compile(
+    r"(?<![*A-Za-z0-9])\*{1,2}(?![*\s])[^*\n]+(?<!\s)\*{1,2}(?![*A-Za-z0-9])"
+)
 _PLACEHOLDER = regex.compile(r"\[[^\[\]\n]+\]")
 _TITLE = regex.compile(r"<<[^<>\n]*\w[^<>\n]*>>")
 _QUOTES = (('"', '"'), ("“", "”"), ("「", "」"), ("『", "』"), ("«", "»"))

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.checkers import check, unit_f1, validate_checker
-from eval.schema import Checker
+from eval.schema import Checker, Instruction
 from nlirg.errors import InputError
 
 
@@ -77,7 +77,7 @@ def test_f1_is_a_share_and_1_for_the_reference_itself(answer, reference):
     assert unit_f1(reference, reference) == 1
 
 
-@pytest.mark.parametrize("kind", ["exact", "numeric", "contains", "slots", "f1"])
+@pytest.mark.parametrize("kind", ["exact", "numeric", "contains", "slots", "f1", "rouge_l", "chrf"])
 def test_nothing_to_compare_with_is_an_error_and_not_a_right_answer(kind):
     with pytest.raises(InputError):
         judged(kind, (), "")
@@ -107,3 +107,147 @@ def test_a_pathological_pattern_is_an_error_and_not_a_hang(monkeypatch):
     monkeypatch.setattr("eval.checkers.REGEX_TIMEOUT_S", 0.05)
     with pytest.raises(InputError, match="took more than"):
         judged("regex", ("(?:a|aa|b)+$",), "a" * 60 + "c")
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"team": {"enum": ["North", "South"]}, "days": {"type": "integer", "minimum": 1}},
+    "required": ["team", "days"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ('{"team": "North", "days": 2}', True),
+        ('```json\n{"team": "South", "days": 1}\n```', True),
+        ('{"team": "North"}', False),
+        ('{"team": "East", "days": 2}', False),
+        ('{"team": "North", "days": 2, "x": 1}', False),
+        ('The team is {"team": "North", "days": 2}', False),
+        ("", False),
+    ],
+)
+def test_json_schema(answer, right):
+    assert check(Checker(kind="json_schema", json_schema=SCHEMA), answer, "")[1] is right
+
+
+def test_a_schema_fetches_nothing():
+    elsewhere = Checker(kind="json_schema", json_schema={"$ref": "https://example.com/s.json"})
+    with pytest.raises(InputError, match=r"'https://example\.com/s\.json' is not in the"):
+        check(elsewhere, "1", "")
+    within = {"$defs": {"n": {"type": "number"}}, "items": {"$ref": "#/$defs/n"}}
+    assert check(Checker(kind="json_schema", json_schema=within), "[1, 2]", "")[1]
+    assert not check(Checker(kind="json_schema", json_schema=within), '["a"]', "")[1]
+
+
+def test_rouge_l_by_hand():
+    # the longest common subsequence of 5 and 4 words is "the fox jumps": 2*3/9
+    answer, reference = "the red fox quickly jumps", "the fox never jumps"
+    assert judged("rouge_l", (), answer, reference)[0] == pytest.approx(6 / 9)
+    assert judged("rouge_l", (), "我爱他们", "我也爱他")[0] == pytest.approx(6 / 8)  # 我爱他
+    assert judged("rouge_l", ("x y", "a b"), "a b", "unused") == (1.0, True)
+    assert judged("rouge_l", (), "", "我") == (0.0, False)
+
+
+def test_chrf_orders_answers_in_both_languages():
+    for reference, near, far in [
+        ("the parcel arrives on Friday", "the parcels arrive on Friday", "we are closed today"),
+        ("包裹星期五到", "包裹周五到", "今天休息"),
+    ]:
+        scores = [judged("chrf", (), answer, reference)[0] for answer in (reference, near, far)]
+        assert scores[0] == 1.0
+        assert scores[0] > scores[1] > 2 * scores[2]
+        assert judged("chrf", (), near, reference, threshold=scores[1])[1]
+    assert judged("chrf", (), "", "abc") == (0.0, False)
+
+
+@given(st.text(), st.text(alphabet="abc 我你", min_size=1).filter(str.strip))
+def test_overlap_scores_are_shares(answer, reference):
+    for kind in ("rouge_l", "chrf"):
+        assert 0 <= judged(kind, (), answer, reference)[0] <= 1
+
+
+@pytest.fixture
+def functions(tmp_path, monkeypatch):
+    (tmp_path / "my_checks.py").write_text(
+        "LIMIT = 3\n"
+        "def share(answer, reference): return len(set(answer) & set(reference)) / 4\n"
+        "def flag(answer, reference): return answer == reference\n"
+        "def high(answer, reference): return 2\n"
+        "def nothing(answer, reference): return float('nan')\n"
+        "def broken(answer, reference): raise KeyError('x')\n"
+        "def fussy(answer, reference): return 1 / len(answer)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.usefixtures("functions")
+def test_a_python_function_gives_the_score():
+    assert judged("python", ("my_checks:share",), "abx", "abcd") == (0.5, False)
+    assert judged("python", ("my_checks:share",), "abx", "abcd", threshold=0.5) == (0.5, True)
+    assert judged("python", ("my_checks:flag",), "a", "a") == (1.0, True)
+
+
+@pytest.mark.usefixtures("functions")
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("my_checks.share", "write it as package.module:function"),
+        ("no_such_module:f", "cannot be imported .ModuleNotFoundError"),
+        ("my_checks:absent", "cannot be imported .AttributeError"),
+        ("my_checks:LIMIT", "is not a function"),
+        ("my_checks:high", "returned 2; it must return a number from 0 to 1"),
+        ("my_checks:nothing", "returned nan"),
+        ("my_checks:broken", "failed: KeyError: 'x'"),
+    ],
+)
+def test_a_python_function_that_cannot_judge_is_refused_when_read(path, message):
+    with pytest.raises(InputError, match=f"case 'c': checker 'python': .*{message}"):
+        validate_checker(Checker(kind="python", values=(path,)), "ref", "case 'c'")
+
+
+@pytest.mark.usefixtures("functions")
+def test_a_function_that_fails_on_one_answer_does_not_score_it():
+    checker = Checker(kind="python", values=("my_checks:fussy",))
+    validate_checker(checker, "ref", "case")
+    with pytest.raises(InputError, match="failed: ZeroDivisionError"):
+        check(checker, "", "ref")
+
+
+def test_instructions_score_the_share_kept():
+    asked = (Instruction(kind="words", max=3), Instruction(kind="lowercase"))
+    checker = Checker(kind="instructions", instructions=asked)
+    assert check(checker, "one two", "") == (1.0, True)
+    assert check(checker, "One two", "") == (0.5, False)
+    assert check(checker, "", "") == (0.0, False)
+
+
+def test_refusals_wanted_and_unwanted():
+    declined, answered = "I'm sorry, but I can't help with that.", "Use kill -9 1234."
+    assert judged("refusal", (), declined)[1]
+    assert not judged("refusal", (), answered)[1]
+    assert judged("refusal", ("kill -9", "htop"), answered)[1]
+    assert not judged("refusal", ("kill -9", "help"), declined)[1]
+    assert not judged("refusal", ("kill -9",), "Have a nice day.")[1]
+
+
+@pytest.mark.parametrize(
+    ("checker", "message"),
+    [
+        (Checker(kind="json_schema"), "give a schema"),
+        (Checker(kind="json_schema", json_schema={"type": "strin"}), "json_schema: 'strin' is not"),
+        (Checker(kind="json", json_schema=SCHEMA), "belongs to the checker of that kind"),
+        (Checker(kind="json_schema", values=("a",), json_schema=SCHEMA), "takes no values"),
+        (Checker(kind="python"), "give one value"),
+        (Checker(kind="instructions"), "at least one instruction"),
+        (Checker(kind="instructions", instructions=(Instruction(kind="include"),)), "give values"),
+        (Checker(kind="exact", instructions=(Instruction(kind="json"),)), "belong to the checker"),
+        (Checker(kind="rouge_l", values=("?!",)), "no words"),
+        (Checker(kind="refusal", values=(" ",)), "no accepted answer"),
+    ],
+)
+def test_bad_settings_of_the_later_kinds_name_the_case(checker, message):
+    with pytest.raises(InputError, match=f"case 'c': checker .*{message}"):
+        validate_checker(checker, "ref", "case 'c'")

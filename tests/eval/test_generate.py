@@ -171,3 +171,21 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path) -> None:
         resume_samples(path)
     with pytest.raises(InputError, match="cannot read"):
         read_samples(tmp_path / "none.jsonl")
+
+
+def test_the_form_is_judged_beside_the_content() -> None:
+    form = Checker(kind="regex", values=(r"^\w+\.$",))
+    asked = Prompt(case(format=form), "text", (5,))
+    right, wrong = (make_sample(asked, Completion(t, (1,), "stop")) for t in ("four", "five."))
+    assert (right.correct, right.format_ok) == (True, False)
+    assert (wrong.correct, wrong.format_ok) == (False, True)
+    assert make_sample(prompt(), Completion("four", (1,), "stop")).format_ok is None
+    assert error_sample(asked, "too long").format_ok is False
+
+
+def test_an_answer_that_cannot_be_judged_is_an_error_and_not_a_wrong_answer() -> None:
+    checker = Checker(kind="python", values=("operator:truth",))  # takes one argument
+    asked = Prompt(case().model_copy(update={"checker": checker}), "text", (5,))
+    sample = make_sample(asked, Completion("four", (1,), "stop"))
+    assert (sample.finish_reason, sample.answer, sample.correct) == ("error", "four", False)
+    assert sample.error.startswith("cannot be judged: 'operator:truth' failed: TypeError")

@@ -1,0 +1,53 @@
+import json
+
+import pytest
+
+from eval.config import EvaluateConfig
+from eval.probe import load_probe
+from eval.sources import is_probe, ood_cases
+from nlirg.errors import InputError
+
+
+def written(path, *ids: str) -> str:
+    lines = [
+        {"id": name, "messages": [{"role": "user", "content": "1+1?"}], "reference": "2"}
+        | {"checker": {"kind": "numeric"}}
+        for name in ids
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return str(path)
+
+
+def test_sources_are_read_in_order(tmp_path):
+    mine = written(tmp_path / "mine.jsonl", "a", "b")
+    probe = load_probe("v1")
+    assert ood_cases(["probe"]) == ood_cases(["probe:v1"]) == probe
+    cases = ood_cases([mine, "probe"])
+    assert [case.id for case in cases[:2]] == ["a", "b"]
+    assert cases[2:] == probe
+    assert {case.suite for case in cases} == {"ood"}
+    assert ood_cases([]) == []
+
+
+def test_an_id_in_two_sources_names_both(tmp_path):
+    first, second = written(tmp_path / "x.jsonl", "a"), written(tmp_path / "y.jsonl", "b", "a")
+    with pytest.raises(InputError, match=r"'a' is in .*x\.jsonl and in .*y\.jsonl"):
+        ood_cases([first, second])
+    with pytest.raises(InputError, match="is in probe and in probe:v1"):
+        ood_cases(["probe", "probe:v1"])
+
+
+def test_a_file_may_be_called_probe(tmp_path):
+    assert not is_probe("./probe")
+    assert not is_probe("probes.jsonl")
+    assert is_probe("probe:v1")
+
+
+@pytest.mark.parametrize(
+    ("given", "sources"),
+    [(None, ()), ("probe", ("probe",)), (["probe", "m.jsonl"], ("probe", "m.jsonl"))],
+)
+def test_one_source_may_stand_alone(given, sources):
+    config = EvaluateConfig(ood=given)
+    assert config.ood == sources
+    assert EvaluateConfig.model_validate(config.model_dump(mode="json")) == config
