@@ -15,8 +15,8 @@ Perturbation = Literal[
     "typos",
     "punctuation",
     "letter_case",
-    "dropped_clause",
-    "truncated_clause",
+    "dropped_sentence",
+    "truncated_sentence",
     "code_switching",
     "padding",
 ]
@@ -61,7 +61,7 @@ class EvaluateConfig(Section):
         "field_order",
         "typos",
         "punctuation",
-        "dropped_clause",
+        "dropped_sentence",
         "code_switching",
     )
     model_paraphrases: Annotated[int, Field(ge=0, le=16)] = 0

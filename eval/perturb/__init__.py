@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from eval.perturb.clauses import dropped_clause, truncated_clause
+from eval.perturb.omission import dropped_sentence, truncated_sentence
 from eval.perturb.slots import case_facts, slots_survive
 from eval.perturb.spelling import letter_case, punctuation, typos
 from eval.perturb.text import is_chinese
@@ -25,8 +25,8 @@ PERTURBATIONS: dict[str, Perturbation] = {
     "typos": typos,
     "punctuation": punctuation,
     "letter_case": letter_case,
-    "dropped_clause": dropped_clause,
-    "truncated_clause": truncated_clause,
+    "dropped_sentence": dropped_sentence,
+    "truncated_sentence": truncated_sentence,
     "code_switching": code_switching,
     "padding": padding,
 }

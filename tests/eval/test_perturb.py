@@ -184,26 +184,45 @@ def test_letter_case_spares_codes_and_quotations():
     }
 
 
-def test_only_a_clause_that_nothing_refers_to_is_dropped():
-    aside = "We went to the sea last summer. "
+ASIDE = "We went to the sea last summer. "
+
+
+def test_only_a_sentence_that_nothing_refers_to_is_dropped():
     asked = "All birds have wings. Answer briefly: has a bird wings?"
-    assert perturb(aside + asked, "dropped_clause", "0") == asked
-    assert perturb(asked, "dropped_clause", "0") is None
-    assert perturb(aside + asked, "dropped_clause", "0", ["summer"]) is None
-    assert perturb("I like tea very much. Blue whales sing songs.", "dropped_clause", "0") is None
-    assert perturb("天气很好啊。请写一首诗，不要太长。", "dropped_clause", "0") == (
-        "请写一首诗，不要太长。"
-    )
+    assert perturb(ASIDE + asked, "dropped_sentence", "0") == asked
+    assert perturb(ASIDE + asked, "dropped_sentence", "0", ["summer"]) is None
+    chinese = "天气很好啊。请写一首诗，不要太长。"
+    assert perturb(chinese, "dropped_sentence", "0") == "请写一首诗，不要太长。"
 
 
-def test_a_dropped_clause_does_not_pull_the_next_line_up():
-    changed = perturb(TICKET, "dropped_clause", "0")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "All birds have wings. Has a bird wings?",
+        "A bus leaves the depot empty. How many people are on the bus?",
+        "My neighbour annoys me. How do I make peace with him?",
+        "Can a fish live long out of water, in dry air?",
+        "Write two paragraphs, separated by an empty line, about the seasons.",
+        "If the lamp is on, nobody sleeps well. What colour has the sky?",
+        "I like tea very much. Blue whales sing songs.",  # nothing is asked
+        "小明昨天去了北京。他去了哪里？",
+        "请写诗。\n天气：很好啊",
+        "Fix the code. The sea was calm.\n```\nx\n```",
+    ],
+)
+def test_what_the_answer_may_need_is_not_dropped(text):
+    for name in ("dropped_sentence", "truncated_sentence"):
+        assert perturb(text, name, "0") is None
+
+
+def test_a_dropped_sentence_does_not_pull_the_next_line_up():
+    changed = perturb(TICKET, "dropped_sentence", "0")
     assert changed == TICKET.replace("Our whole office moved house in spring.", "")
     assert changed.split("\n")[1:] == TICKET.split("\n")[1:]
 
 
-def test_a_truncated_clause_is_cut_in_the_middle():
-    changed = perturb(TICKET, "truncated_clause", "0")
+def test_a_truncated_sentence_is_cut_in_the_middle():
+    changed = perturb(TICKET, "truncated_sentence", "0")
     assert changed == TICKET.replace("office moved house in spring.", "office…")
 
 
