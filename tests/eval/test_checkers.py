@@ -1,7 +1,11 @@
+from pathlib import Path
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval import checkers
 from eval.checkers import check, unit_f1, validate_checker
 from eval.schema import Checker, Instruction
 from nlirg.errors import InputError
@@ -251,3 +255,10 @@ def test_refusals_wanted_and_unwanted():
 def test_bad_settings_of_the_later_kinds_name_the_case(checker, message):
     with pytest.raises(InputError, match=f"case 'c': checker .*{message}"):
         validate_checker(checker, "ref", "case 'c'")
+
+
+def test_every_kind_is_explained_to_those_who_write_cases():
+    readme = (Path(checkers.__file__).parent / "README.md").read_text(encoding="utf-8")
+    for model in (Checker, Instruction):
+        for kind in get_args(model.model_fields["kind"].annotation):
+            assert f"`{kind}`" in readme
