@@ -7,6 +7,7 @@ the loss of a token cannot be taken for that of another.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from functools import cache
@@ -19,12 +20,14 @@ import pyarrow.parquet as pq
 from nlirg.chat import OverlongError
 from nlirg.config import ZONES, ScoreConfig
 from nlirg.corpus import read_shard
+from nlirg.divergence import Span
 from nlirg.errors import BadRowError
 from nlirg.hygiene import language
 from nlirg.records import Document, Record
 from nlirg.rows import encoded_row, original, parse
 from nlirg.scores import TokenScores, excess_loss, instruction_difficulty, sample_scores
 from nlirg.sources import Shard
+from nlirg.spans import character_spans, text_spans, trained_answers
 from pipelines.recipe import Recipe
 from pipelines.score_ledger import Ledger, ShardRows, position, shards_of_positions
 
@@ -236,6 +239,13 @@ def _compared(
     return pa.array(values, pa.float64())
 
 
+def _encoded(rows: pa.Table) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Messages or text, token ids and labels of every row."""
+    said = "messages" if "messages" in rows.column_names else "text"
+    arrays = (rows[name].to_numpy() for name in ("input_ids", "labels"))
+    return zip(rows[said].to_pylist(), *arrays, strict=True)
+
+
 class WriteRows:
     """Adds the scores of rows whose tokens are scored, and writes them to a file."""
 
@@ -255,11 +265,24 @@ class WriteRows:
             {"n_tokens": len(ids), "n_trained": len(row[0]), **sample_scores(TokenScores(*row))}
             for ids, row in zip(rows["input_ids"].to_numpy(), tokens, strict=True)
         ]
-        for row in scores:
-            row["spans"] = []
+        for row, encoded in zip(scores, _encoded(rows), strict=True):
+            row["spans"] = self._located(row["spans"], *encoded)
         for name, values in zip(
             SCORES.names, pa.Table.from_pylist(scores, SCORES).columns, strict=True
         ):
             rows = rows.append_column(name, values)
         kept = ["token_loss"] + ["token_entropy"] * self.recipe.score.token_entropy
         return rows.drop_columns([name for name in TOKEN_COLUMNS if name not in kept])
+
+    def _located(
+        self, spans: list[Span], said: str, ids: np.ndarray, labels: np.ndarray
+    ) -> list[dict[str, Any]]:
+        """Spans of tokens as ranges of characters of what the row says."""
+        if not spans:
+            return []
+        task = self.recipe.encode.task
+        tokenizer = tokenizer_of(self.recipe.model, task)
+        if task == "cpt":
+            return text_spans(tokenizer, ids, labels, said, spans)
+        answers = trained_answers(json.loads(said), self.recipe.encode.loss_on)
+        return character_spans(tokenizer, ids, labels, answers, spans)
