@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.rundir import RunDirectory, write_text
-from eval.corpus_report.heat import Decode, chat_sample, scored_tokens, text_sample
+from eval.corpus_report.heat import chat_sample, scored_tokens, text_sample
 from eval.corpus_report.model import CorpusReport, ListedRow, Repeats, Sample
 from eval.corpus_report.page import render_corpus
 from eval.corpus_report.reasons import reasons
+from eval.corpus_report.tally import Tally
 from nlirg.hygiene import Hygiene
 from nlirg.models import load_tokenizer
 from pipelines.recipe import Recipe
@@ -63,11 +64,7 @@ def write(recipe: Recipe, run: RunDirectory, hygiene: Hygiene, quarantined: dict
     folder = run.scores.path
     duplicates = Duplicates(folder / "duplicates")
     found = survey(folder, duplicates, LISTED)
-    tokenizer = load_tokenizer(recipe.model, chat=recipe.encode.task == "sft")
-
-    def decode(ids: Any) -> str:
-        return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
-
+    heat_maps = HeatMaps(recipe, found.tallies)
     report = CorpusReport(
         title=recipe.name,
         model=recipe.model,
@@ -79,14 +76,35 @@ def write(recipe: Recipe, run: RunDirectory, hygiene: Hygiene, quarantined: dict
         histograms=found.histograms(),
         hygiene=hygiene,
         quarantined=quarantined,
-        listed=_listed(found, duplicates.repeats(found.top["position"]), decode),
+        listed=_listed(found, duplicates.repeats(found.top["position"]), heat_maps),
     )
     path = folder / "report.html"
     write_text(path, render_corpus(report))
     return path
 
 
-def _listed(found: Survey, repeats: Mapping[int, Repeats], decode: Decode) -> list[ListedRow]:
+class HeatMaps:
+    """Draws suspicious rows with the tokenizer they were encoded with."""
+
+    def __init__(self, recipe: Recipe, tallies: Mapping[str, Tally]) -> None:
+        self.tokenizer = load_tokenizer(recipe.model, chat=recipe.encode.task == "sft")
+        self.loss_on, self.tallies = recipe.encode.loss_on, tallies
+
+    def sample(self, row: Mapping[str, Any], repeats: Repeats) -> Sample:
+        """A row of the scores in full, with why it stands out."""
+        lists = (row["input_ids"], row["labels"], row["token_loss"], row.get("token_entropy"))
+        scored = scored_tokens(*lists, row["spans"])
+        why = reasons(row, scored.spans, repeats, self.tallies)
+        if "messages" in row:
+            messages = json.loads(row["messages"])
+            return chat_sample(scored, messages, self.loss_on, self._decode, why)
+        return text_sample(scored, row["text"], self._decode, why)
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+
+def _listed(found: Survey, repeats: Mapping[int, Repeats], heat_maps: HeatMaps) -> list[ListedRow]:
     """The most suspicious rows in order; the first of them with heat maps."""
     columns = _present(found, (*DESCRIBED, *SCORES))
     scores = [name for name in SCORES if name in columns]
@@ -95,7 +113,7 @@ def _listed(found: Survey, repeats: Mapping[int, Repeats], decode: Decode) -> li
     }
     columns = _present(found, ("position", *SAID, *TOKENS, *REASONS))
     samples = {
-        row["position"]: _sample(row, repeats.get(row["position"], Repeats()), found, decode)
+        row["position"]: heat_maps.sample(row, repeats.get(row["position"], Repeats()))
         for row in _rows(found, found.top[:MAPPED], columns)
     }
     return [
@@ -138,22 +156,10 @@ def _beginning(row: dict[str, Any], scores: list[str]) -> dict[str, Any]:
 
 def _texts(row: Mapping[str, Any]) -> tuple[str, str]:
     """The last question and the answer to it, or nothing and the text of a document."""
-    if not row.get("messages"):
+    if "messages" not in row:
         return "", row["text"]
     messages = json.loads(row["messages"])
     answer = messages[-1]
     asked = [message["content"] for message in messages[:-1] if message["role"] != "assistant"]
     called = json.dumps(answer.get("tool_calls"), ensure_ascii=False)
     return (asked or [""])[-1], answer["content"] or called
-
-
-def _sample(row: dict[str, Any], repeats: Repeats, found: Survey, decode: Decode) -> Sample:
-    """A suspicious row in full."""
-    spans = row["spans"] or []
-    scored = scored_tokens(
-        row["input_ids"], row["labels"], row["token_loss"], row.get("token_entropy"), spans
-    )
-    why = reasons(row, scored.spans, repeats, found.tallies)
-    if row.get("messages"):
-        return chat_sample(scored, json.loads(row["messages"]), decode, why)
-    return text_sample(scored, row["text"], decode, why)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from markupsafe import Markup
 
-from eval.corpus_report.findings import percent
+from eval.corpus_report.findings import percent, rows
 from eval.corpus_report.model import CorpusReport
 from eval.report.figures import BAND_STYLES, Figure, corpus_shares
 from eval.report.plots import histogram
@@ -19,7 +19,7 @@ def distributions(report: CorpusReport) -> Iterator[Figure]:
     """A histogram of every score and length."""
     for found in report.histograms:
         axis = f"{found.label}, {found.unit}" if found.unit else found.label
-        beyond = f"; {found.beyond:,} rows lie beyond the axis" if found.beyond else ""
+        beyond = f"; {rows(found.beyond)} beyond the axis" if found.beyond else ""
         yield Figure(
             found.label,
             f"Median {found.median:.4g}{beyond}.",

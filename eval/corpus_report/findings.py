@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from eval.corpus_report.model import CorpusReport
 from nlirg.hygiene import UNDETERMINED, DuplicateCount, Phrase, TypeHygiene
@@ -16,6 +16,7 @@ KNOWN = 0.8  # share of tokens in the low zone from which little is left to lear
 ODD_LANGUAGE = (0.002, 0.2)  # smaller is chance, larger is a bilingual corpus
 UNKNOWN = ("", UNDETERMINED)  # no letters, or too few to tell
 FEW_ROWS = 10
+MOST_PHRASES = 3  # sentences about answers, and about openings
 LABEL_TOKENS = 8  # answers of at most this median length may be labels, which must repeat
 QUOTED = 80  # characters of an answer
 
@@ -80,19 +81,23 @@ def _of_types(report: CorpusReport) -> list[TypeHygiene]:
     return [report.hygiene.all, *(types if len(types) > 1 else [])]
 
 
-def _told(phrases: list[Phrase], share: float) -> Phrase | None:
-    """The commonest phrase, if it is common enough to be told."""
-    first = phrases[0] if phrases else None
-    return first if first and first.share >= share and first.count >= FEW_ROWS else None
+def _commonest(
+    report: CorpusReport, kind: Literal["answers", "openings"], share: float
+) -> list[tuple[TypeHygiene, Phrase]]:
+    """The phrases that take the largest shares, each told of the rows where it is commonest."""
+    first = [
+        (found, phrases[0]) for found in _of_types(report) if (phrases := getattr(found, kind))
+    ]
+    first = [pair for pair in first if pair[1].share >= share and pair[1].count >= FEW_ROWS]
+    widest = sorted(first, key=lambda pair: (-pair[1].share, -pair[1].count))
+    unique: dict[str, tuple[TypeHygiene, Phrase]] = {}
+    for pair in widest:
+        unique.setdefault(pair[1].text, pair)
+    return [*unique.values()][:MOST_PHRASES]
 
 
 def _answers(report: CorpusReport) -> Iterator[Finding]:
-    told = set()
-    for found in _of_types(report):
-        answer = _told(found.answers, SAME_ANSWER)
-        if answer is None or answer.text in told:
-            continue
-        told.add(answer.text)
+    for found, answer in _commonest(report, "answers", SAME_ANSWER):
         label = found.answer_tokens.p50 <= LABEL_TOKENS
         advice = (
             "fine if answers are labels; if so, check that the classes are balanced"
@@ -100,7 +105,7 @@ def _answers(report: CorpusReport) -> Iterator[Finding]:
             else "training on it teaches the model to parrot; keep a few (select.per_answer)"
         )
         yield Finding(
-            answer.share * (0.5 if label else 1.0),
+            answer.share / 2 + (0.0 if label else 0.5),
             f"{answer.count:,} of {rows(found.rows)}{_where(found)} have the same answer",
             f"{quoted(answer.text)}: {advice}.",
             "repeats",
@@ -108,16 +113,12 @@ def _answers(report: CorpusReport) -> Iterator[Finding]:
 
 
 def _openings(report: CorpusReport) -> Iterator[Finding]:
-    told = set()
-    for found in _of_types(report):
-        opening = _told(found.openings, SAME_OPENING)
-        same = _told(found.answers, SAME_ANSWER)
-        # Equal answers open equally; that has been said.
-        if opening is None or opening.text in told or (same and same.count >= opening.count * 0.8):
+    for found, opening in _commonest(report, "openings", SAME_OPENING):
+        same = found.answers[0].count if found.answers else 0
+        if same >= 0.8 * opening.count:  # equal answers open equally; that has been said
             continue
-        told.add(opening.text)
         yield Finding(
-            opening.share * 0.8,
+            opening.share * 0.4,
             f"{percent(opening.share)} of the answers{_where(found)} open alike",
             f"{opening.count:,} begin with {quoted(opening.text)}.",
             "repeats",
@@ -194,7 +195,7 @@ def _zones(report: CorpusReport) -> Iterator[Finding]:
     lost, known = report.zones.get("discarded", 0.0), report.zones.get("low", 0.0)
     if lost >= OUT_OF_REACH:
         yield Finding(
-            min(1.0, lost * 5),
+            min(1.0, lost * 2),
             f"{percent(lost)} of the answer tokens are out of reach",
             "Their loss is 15 nats or more: garbled text, a foreign script, or another tokenizer.",
             "numbers",

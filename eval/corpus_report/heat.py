@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from eval.corpus_report.model import Flag, Piece, Sample, Turn
+from nlirg.spans import trained_answers
 from nlirg.windows import IGNORE
 
 MOST_TOKENS = 400  # of an answer; a longer one is shown around its worst span
 MOST_PENDING = 8  # tokens that make no character yet; more are shown as they are
 ANCHOR = 16  # characters by which an answer is found in what the template made of it
 
-Decode = Callable[[Sequence[int]], str]
+Decode = Callable[[list[int]], str]
 Span = Mapping[str, Any]
 
 
@@ -26,7 +28,7 @@ class Scored(NamedTuple):
         ids: [T] token ids.
         loss: float [T], nats; NaN where a token was not scored.
         entropy: float [T], nats; NaN where it is not known.
-        spans: `answer` (index of the turn in messages, 0 of a document), `start` and `end`
+        spans: `answer` (which of the assistant's turns; 0 of a document), `start` and `end`
             (characters of its content), `pattern`, `mean_loss`, `mean_entropy`; the worst first.
     """
 
@@ -61,34 +63,48 @@ def scored_tokens(
 
 
 def chat_sample(
-    scored: Scored, messages: Sequence[Mapping[str, Any]], decode: Decode, reasons: list[str]
+    scored: Scored,
+    messages: Sequence[Mapping[str, Any]],
+    loss_on: Literal["all", "last"],
+    decode: Decode,
+    reasons: list[str],
 ) -> Sample:
     """The heat map of a conversation: its scored answers as pieces, the other turns as text."""
-    answers = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
-    placed = dict(_matched(scored, messages, answers, decode))
-    turns = []
-    for number, message in enumerate(messages):
-        if number in placed:
-            mine = {i for i, span in enumerate(scored.spans) if span["answer"] == number}
-            run, content = placed[number], message["content"]
-            turns.append(_turn("assistant", scored, run, content, mine, decode))
-        else:
+    answers = trained_answers(messages, loss_on)  # those that were cut off are the last
+    runs = {a.turn: run for a, run in zip(answers, _runs(scored), strict=False)}
+    turns, answer = [], -1
+    for message in messages:
+        answer += message["role"] == "assistant"
+        run = runs.get(answer) if message["role"] == "assistant" else None
+        if run is None:
             turns.append(Turn(str(message["role"]), str(message["content"])))
-    return Sample(turns, _flags(scored), reasons)
+            continue
+        mine = {index for index, span in enumerate(scored.spans) if span["answer"] == answer}
+        turns.append(_turn("assistant", scored, run, message["content"], mine, decode))
+    return _sample(turns, scored, reasons)
 
 
 def text_sample(scored: Scored, text: str, decode: Decode, reasons: list[str]) -> Sample:
     """The heat map of a document."""
     everywhere, every = range(len(scored.ids)), set(range(len(scored.spans)))
     turn = _turn("text", scored, everywhere, text, every, decode)
-    return Sample([turn], _flags(scored), reasons)
+    return _sample([turn], scored, reasons)
 
 
-def _flags(scored: Scored) -> list[Flag]:
-    return [Flag(s["pattern"], s["mean_loss"], s["mean_entropy"]) for s in scored.spans]
+def _sample(turns: list[Turn], scored: Scored, reasons: list[str]) -> Sample:
+    """The turns with the spans that are seen in them, numbered anew; the worst stay first."""
+    seen = sorted({piece.span for turn in turns for piece in turn.pieces} - {-1})
+    number = {-1: -1, **{span: index for index, span in enumerate(seen)}}
+    numbered = [
+        replace(turn, pieces=[piece._replace(span=number[piece.span]) for piece in turn.pieces])
+        for turn in turns
+    ]
+    worst_first = [scored.spans[span] for span in seen]
+    flags = [Flag(s["pattern"], s["mean_loss"], s["mean_entropy"]) for s in worst_first]
+    return Sample(numbered, flags, reasons)
 
 
-def spelled(ids: Sequence[int], decode: Decode) -> Iterator[tuple[int, int, str]]:
+def spelled(ids: list[int], decode: Decode) -> Iterator[tuple[int, int, str]]:
     """What each token adds to the text; tokens that make a character only together stay together.
 
     A token is decoded behind the one before it, since some tokenizers drop a leading space.
@@ -103,23 +119,6 @@ def spelled(ids: Sequence[int], decode: Decode) -> Iterator[tuple[int, int, str]
         if whole or stop == len(ids) or stop - start >= MOST_PENDING:
             yield start, stop, text[len(known) :]
             before, start = start, stop
-
-
-def _matched(
-    scored: Scored, messages: Sequence[Mapping[str, Any]], answers: list[int], decode: Decode
-) -> Iterator[tuple[int, range]]:
-    """Which turn each run of scored tokens is: the next whose content it shows."""
-    runs = _runs(scored)
-    waiting = list(answers)
-    for left, run in zip(range(len(runs), 0, -1), runs, strict=True):
-        said = decode(scored.ids[run.start : run.stop])
-        fitting = [turn for turn in waiting if _offset(said, messages[turn]["content"]) is not None]
-        # Answers without text (calls of functions) show in none: theirs is the place from the end.
-        turn = fitting[0] if fitting else waiting[max(0, len(waiting) - left)]
-        yield turn, run
-        waiting = [later for later in waiting if later > turn]
-        if not waiting:
-            return
 
 
 def _runs(scored: Scored) -> list[range]:
@@ -151,6 +150,8 @@ def _turn(
     first = _first_shown(ids, marks[0][0] if marks else 0, decode)
     shown = ids[first : first + MOST_TOKENS]
     reached = len(decode(ids[:first]))
+    end = reached + len(decode(shown))
+    marks = [mark for mark in marks if mark[0] < end and mark[1] > reached]
     pieces = []
     for start, stop, text in spelled(shown, decode):
         low, reached = reached, reached + len(text)

@@ -1,5 +1,5 @@
 (() => {
-  const SAMPLES_PER_PAGE = 5, ROWS_PER_PAGE = 25;
+  const SAMPLES_PER_PAGE = 5, NAMED = 3, ROWS_PER_PAGE = 25;
   const EDGES = { loss: [0.5, 1.45, 3, 4.5, 6.6, 10, 15], entropy: [0.5, 1, 2, 3, 4, 6, 8] };
   const BANDS = { high: "z-low", good: "z-mid", fair: "z-high", suspect: "z-discarded" };
   const NAMES = { min_k: "Min-K%++", ifd: "IFD", n_trained: "trained tokens" };
@@ -52,11 +52,11 @@
     if (turn.before) node.append(element("span", "left-out", `… ${turn.before} tokens before … `));
     for (let i = 0; i < turn.pieces.length;) {
       const span = turn.pieces[i][3];
-      const into = span < 0 ? node : element("mark", "span");
+      const into = span < 0 ? node : element("mark", `span ${flags[span][0]}`);
       for (; i < turn.pieces.length && turn.pieces[i][3] === span; i++) into.append(tokenNode(turn.pieces[i]));
       if (into !== node) {
         const [pattern, loss, entropy] = flags[span];
-        into.append(element("small", "pattern", SIGNS[pattern] ?? words(pattern)));
+        if (span < NAMED) into.append(element("small", "pattern", SIGNS[pattern] ?? words(pattern)));
         into.title = `loss ${loss}, entropy ${entropy} nats`;
         node.append(into);
       }
