@@ -39,7 +39,7 @@ from nlirg.hygiene import (
     repeated,
 )
 from pipelines.progress import Progress, say
-from pipelines.ray_data import configure, root_cause, watch_parquet
+from pipelines.ray_data import configure, parquet_files, root_cause, watch_parquet
 
 ROWS_PER_BATCH = 1024
 ROWS_PER_TASK = 200_000  # larger corpora are examined in parts, to bound a task's memory
@@ -173,7 +173,7 @@ def find_duplicates(stage: Stage, config: ClusterConfig) -> Hygiene:
     Raises:
         InputError: if there are no scored rows, or columns are missing.
     """
-    files = sorted(stage.path.glob("*.parquet"))
+    files = parquet_files(stage.path)
     conversations, rows = _checked(stage, files)
     pieces, found, result = (stage.path / name for name in (".hygiene", "duplicates", RESULT))
     for folder in (pieces, found):  # of an earlier run that crashed
@@ -188,7 +188,7 @@ def find_duplicates(stage: Stage, config: ClusterConfig) -> Hygiene:
     return hygiene
 
 
-def _checked(stage: Stage, files: Sequence[Path]) -> tuple[bool, int]:
+def _checked(stage: Stage, files: Sequence[str]) -> tuple[bool, int]:
     """Whether the rows are conversations, and how many there are."""
     rows, conversations = 0, False
     for file in files:
@@ -209,14 +209,14 @@ def _checked(stage: Stage, files: Sequence[Path]) -> tuple[bool, int]:
 
 
 def _write_pieces(
-    files: Sequence[Path], pieces: Path, conversations: bool, config: ClusterConfig
+    files: Sequence[str], pieces: Path, conversations: bool, config: ClusterConfig
 ) -> None:
     """The pass over the corpus."""
     import ray
 
     configure(config.stall_timeout_s)
     columns = [*NEEDED, "messages" if conversations else "text"]
-    rows = ray.data.read_parquet([str(file) for file in files], columns=columns).map_batches(
+    rows = ray.data.read_parquet(list(files), columns=columns).map_batches(
         Fingerprint(conversations), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
     )
     pieces.mkdir()
@@ -322,7 +322,7 @@ def count_types(pieces: Path, parts: int) -> tuple[TypeHygiene, list[TypeHygiene
 def _counts(pieces: Path, name: str, part: int = 0, parts: int = 1) -> pa.Table:
     """Count the values of a column; of keys, those that fall into one of several parts."""
     counts = []
-    for file in sorted(pieces.glob("*.parquet")):
+    for file in parquet_files(pieces):
         rows = pq.read_table(file, columns=["task_type", "position", name])
         if parts > 1:
             rows = rows.drop_null()
@@ -356,9 +356,8 @@ def _shown(pieces: Path, name: str, positions: list[int]) -> dict[int, str]:
 
 def _read(pieces: Path, names: list[str], positions: np.ndarray | None = None) -> pa.Table:
     """Columns of all rows, or of those at some positions, with few rows in flight."""
-    files = [str(file) for file in sorted(pieces.glob("*.parquet"))]
     chosen = None if positions is None else pads.field("position").isin(pa.array(positions))
-    return pads.dataset(files).to_table(
+    return pads.dataset(parquet_files(pieces)).to_table(
         names, filter=chosen, batch_size=1 << 14, batch_readahead=1, fragment_readahead=1
     )
 

@@ -14,7 +14,7 @@ from cluster.config import ClusterConfig
 from cluster.rundir import Stage
 from nlirg.errors import InputError
 from nlirg.hygiene import Hygiene
-from pipelines.hygiene import compared_text, compared_turns, find_duplicates
+from pipelines.hygiene import _told, compared_text, compared_turns, find_duplicates
 
 pytestmark = pytest.mark.ray
 
@@ -113,6 +113,7 @@ def test_the_summary_says_what_repeats(found) -> None:
     assert answers.example == "I cannot  help."
     assert counts["answer", "near"].groups == 3
     assert len(counts) == 6
+    assert "; 100 rows (24.8%) have one answer: 'I cannot  help.'" in _told(hygiene)
 
 
 def test_what_a_crash_left_behind_is_gone(found) -> None:
