@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 import ijson
 import pyarrow as pa
@@ -20,14 +20,18 @@ from nlirg.files import (
     UNDECODABLE,
     as_text,
     is_damage,
-    is_remote,
-    kind,
     open_bytes,
     open_unpacked,
     unreadable,
 )
-from nlirg.sources import Shard
-from nlirg.tables import open_parquet, read_dataset, read_delimited, read_parquet
+from nlirg.sources import DELIMITERS, Shard, is_cut
+from nlirg.tables import (
+    open_parquet,
+    read_dataset,
+    read_delimited,
+    read_header,
+    read_parquet,
+)
 
 MAX_DEPTH = 64  # nesting of one array element; deeper is an attack, not a row
 BOM = "\ufeff"
@@ -79,31 +83,37 @@ def read_shard(shard: Shard, source: DataConfig) -> Iterator[RawRow]:
 
 def _read_lines(shard: Shard, source: DataConfig) -> Iterator[RawRow]:
     parse: Callable[[str], Any] = _text_row if shard.layout == "text" else _json_row
-    with _open_text(shard, source) as lines:
-        for number, raw in enumerate(lines, start=shard.line):
-            line = raw.removeprefix(BOM) if number == 1 else raw
-            if not line.strip():
-                continue
-            value, error = None, ""
-            try:
-                value = parse(line)
-            except json.JSONDecodeError as fault:
-                error = f"not JSON: {fault.msg} at column {fault.colno}"
-            except (ValueError, RecursionError) as fault:
-                error = f"not usable JSON: {fault}"
-            if UNDECODABLE in line:
-                place = line.index(UNDECODABLE) + 1
-                value, error = None, f"not {source.encoding.upper()} at character {place}"
-            yield RawRow(shard.path, number, value, error)
+    for number, line in enumerate(_lines(shard, source), start=shard.line):
+        if not line.strip():
+            continue
+        value, error = None, ""
+        try:
+            value = parse(line)
+        except json.JSONDecodeError as fault:
+            error = f"not JSON: {fault.msg} at column {fault.colno}"
+        except (ValueError, RecursionError) as fault:
+            error = f"not usable JSON: {fault}"
+        if UNDECODABLE in line:
+            place = line.index(UNDECODABLE) + 1
+            value, error = None, f"not {source.encoding.upper()} at character {place}"
+        yield RawRow(shard.path, number, value, error)
 
 
-def _open_text(shard: Shard, source: DataConfig) -> TextIO:
-    """The text of a shard of lines: of a local file its bytes alone, else the whole file."""
-    if is_remote(shard.path) or kind(shard.path)[1]:
-        return as_text(open_unpacked(shard.path, source.path), source.encoding)
-    with open_bytes(shard.path, source.path) as file:
-        file.seek(shard.start)
-        return as_text(io.BytesIO(file.read(shard.stop - shard.start)), source.encoding)
+def _lines(shard: Shard, source: DataConfig) -> Iterator[str]:
+    if is_cut(shard.path, source.encoding):
+        with open_bytes(shard.path, source.path) as file:
+            file.seek(shard.start)
+            stream: BinaryIO = io.BytesIO(file.read(shard.stop - shard.start))
+    else:
+        stream = open_unpacked(shard.path, source.path)
+    return _decoded(stream, source.encoding, is_top=shard.start == 0)
+
+
+def _decoded(stream: BinaryIO, encoding: str, is_top: bool) -> Iterator[str]:
+    with as_text(stream, encoding) as text:
+        if is_top:
+            yield text.readline().removeprefix(BOM)
+        yield from text
 
 
 def _json_row(line: str) -> Any:
@@ -115,12 +125,15 @@ def _text_row(line: str) -> dict[str, str]:
 
 
 def _read_table(shard: Shard, source: DataConfig) -> Iterator[RawRow]:
-    with as_text(open_unpacked(shard.path, source.path), source.encoding) as lines:
-        try:
-            for line, value, error in read_delimited(lines, "," if shard.layout == "csv" else "\t"):
-                yield RawRow(shard.path, line, value, error)
-        except ValueError as fault:
-            raise InputError(f"data {shard.path}: its header cannot be read: {fault}") from None
+    delimiter, header = DELIMITERS[shard.layout], []
+    try:
+        if shard.start:
+            top = _decoded(open_unpacked(shard.path, source.path), source.encoding, is_top=True)
+            header = read_header(top, delimiter)
+        for row in read_delimited(_lines(shard, source), delimiter, shard.line, header):
+            yield RawRow(shard.path, *row)
+    except ValueError as fault:
+        raise InputError(f"data {shard.path}: its header cannot be read: {fault}") from None
 
 
 def _read_parquet(shard: Shard, source: DataConfig) -> Iterator[RawRow]:

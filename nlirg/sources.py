@@ -1,11 +1,13 @@
 """A recipe's `data` to shards: parts of files and datasets that can be read on their own.
 
-Local files of lines are cut at line ends, Parquet files at row groups, datasets anywhere. JSON
-arrays, CSV and TSV, compressed files and lines in a bucket are one shard each.
+Local files of lines are cut at line ends, CSV and TSV at ends of rows, Parquet files at row groups,
+datasets anywhere. JSON arrays, compressed files and text in a bucket are one shard each.
 """
 
 from __future__ import annotations
 
+import codecs
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,12 +18,14 @@ from nlirg import hub
 from nlirg.config import DataConfig
 from nlirg.errors import InputError
 from nlirg.files import File, find_files, is_remote, kind, open_bytes, open_unpacked, unreadable
-from nlirg.tables import open_parquet, row_groups
+from nlirg.tables import cut_delimited, open_parquet, row_groups
 
 SHARD_BYTES = 4 << 20  # small enough to feed many tasks, large enough to be worth one
 HEAD = 4096  # bytes by which a file is recognised
 TEXT = ".txt"
 LINES = {".jsonl", ".ndjson"}
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+BOM = b"\xef\xbb\xbf"
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")  # read of a directory
 
 Task = Literal["sft", "cpt"]
@@ -33,7 +37,7 @@ class Shard(NamedTuple):
 
     Attributes:
         path: absolute path, `scheme://bucket/key`, or name of a dataset.
-        start: first byte, of lines the beginning of one; of Parquet and datasets first row.
+        start: first byte, the beginning of a line or of a row; of Parquet and datasets first row.
         stop: byte or row after the last one.
         line: number of the shard's first line or row, from 1.
         layout: JSON array; a JSON value a line; a plain text a line; CSV; TSV; Parquet; dataset.
@@ -85,6 +89,18 @@ def list_shards(
     return shards
 
 
+def is_cut(path: str, encoding: str) -> bool:
+    """Whether a file of lines or rows of text is cut into shards.
+
+    It must lie here, unpacked, and the bytes of line feed and quote mean these wherever they
+    stand, unlike in UTF-16.
+    """
+    if is_remote(path) or kind(path)[1]:
+        return False
+    escaping = ("utf-7", "hz", "iso2022")
+    return "\n".encode(encoding) == b"\n" and not codecs.lookup(encoding).name.startswith(escaping)
+
+
 def _found(
     source: DataConfig, task: Task, shard_bytes: int
 ) -> Iterator[tuple[str, Iterator[Shard]]]:
@@ -116,7 +132,7 @@ def _cut_dataset(source: DataConfig, shard_bytes: int) -> Iterator[Shard]:
 
 
 def _cut(file: File, source: DataConfig, shard_bytes: int) -> Iterator[Shard]:
-    suffix, codec = kind(file.path)
+    suffix, _ = kind(file.path)
     try:
         if suffix == ".parquet":
             yield from _cut_parquet(file, source, shard_bytes)
@@ -125,12 +141,12 @@ def _cut(file: File, source: DataConfig, shard_bytes: int) -> Iterator[Shard]:
             head = stream.read(HEAD)
         layout = _layout(file.path, suffix, head, source.encoding)
         whole = Shard(file.path, 0, file.size, 1, layout, 0, file.version)
-        # A line feed must be that byte alone wherever it stands, unlike in UTF-16.
-        by_byte = "\n".encode(source.encoding) == b"\n"
-        if layout in ("lines", "text") and by_byte and not codec and not is_remote(file.path):
-            yield from _cut_lines(whole, shard_bytes)
-        else:
+        if layout == "array" or not is_cut(file.path, source.encoding):
             yield whole
+        elif layout in DELIMITERS:
+            yield from _cut_delimited(whole, shard_bytes)
+        else:
+            yield from _cut_lines(whole, shard_bytes)
     except OSError as fault:
         raise unreadable(file.path, fault) from None
 
@@ -153,6 +169,16 @@ def _layout(path: str, suffix: str, head: bytes, encoding: str) -> Layout:
         read = ", ".join((*SUFFIXES, TEXT))
         raise InputError(f"data {path}: is no JSON, and its name ends in none of {read}")
     return "lines"
+
+
+def _cut_delimited(whole: Shard, shard_bytes: int) -> Iterator[Shard]:
+    with Path(whole.path).open("rb") as file:
+        skipped = len(BOM) if file.read(len(BOM)) == BOM else 0
+        file.seek(skipped)
+        lines = io.TextIOWrapper(file, "latin-1", newline="\n")  # a character is a byte
+        for start, stop, line in cut_delimited(lines, DELIMITERS[whole.layout], shard_bytes):
+            begin = start + skipped if start else 0
+            yield whole._replace(start=begin, stop=stop + skipped, line=line)
 
 
 def _cut_lines(whole: Shard, shard_bytes: int) -> Iterator[Shard]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -21,7 +21,6 @@ from nlirg.files import UNDECODABLE
 RECORD_CHARS = 1 << 20  # of one CSV record; a quote that is open for longer was never closed
 ROWS = 1024  # turned into Python values at once
 PAGES = 1 << 20  # bytes of a Parquet column that are read at once
-BOM = "\ufeff"
 
 
 class Cells(NamedTuple):
@@ -31,22 +30,28 @@ class Cells(NamedTuple):
         line: number of its first line, from 1.
         values: its cells, none if `error`.
         error: why it could not be read, "" if it could.
+        size: characters of its lines.
     """
 
     line: int
     values: list[str]
     error: str
+    size: int
 
 
-def read_delimited(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, Any, str]]:
-    """Read a CSV or TSV file with a header, quoted as in RFC 4180; blank lines are passed over.
+def read_delimited(
+    lines: Iterable[str], delimiter: str, line: int = 1, header: Sequence[str] = ()
+) -> Iterator[tuple[int, Any, str]]:
+    """Read a part of a CSV or TSV file, quoted as in RFC 4180; blank lines are passed over.
 
     A quote that is never closed costs the line it stands on and no other. The number of a row is
     that of its first line.
 
     Args:
-        lines: with their line ends, from the file's first on.
+        lines: with their line ends, from the beginning of a record on.
         delimiter: between cells.
+        line: number of the first of `lines`.
+        header: the file's columns; if none are given, the first record has them.
 
     Yields:
         Number, row (None if it cannot be used), and why not.
@@ -54,12 +59,47 @@ def read_delimited(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, 
     Raises:
         ValueError: if the header cannot be used.
     """
-    records = (cells for cells in _records(lines, delimiter) if cells.values or cells.error)
-    header = _header(next(records, None))
-    for line, values, error in records:
+    records = (cells for cells in _records(lines, delimiter, line) if cells.values or cells.error)
+    header = header or _header(next(records, None))
+    for number, values, error, _ in records:
         if not error and len(values) != len(header):
             error = f"row has {len(values)} cells, the header {len(header)}"
-        yield line, None if error else dict(zip(header, values, strict=True)), error
+        if any(UNDECODABLE in cell for cell in values):
+            error = "bytes are not of the file's encoding"
+        yield number, None if error else dict(zip(header, values, strict=True)), error
+
+
+def read_header(lines: Iterable[str], delimiter: str) -> list[str]:
+    """The columns that a CSV or TSV file begins with.
+
+    Raises:
+        ValueError: if they cannot be used.
+    """
+    records = _records(lines, delimiter)
+    return _header(next((cells for cells in records if cells.values or cells.error), None))
+
+
+def cut_delimited(
+    lines: Iterable[str], delimiter: str, size: int
+) -> Iterator[tuple[int, int, int]]:
+    """Cut a CSV or TSV file where `read_delimited` finds a record to end.
+
+    Args:
+        lines: of the whole file, without a byte order mark, every byte a character.
+        delimiter: between cells.
+        size: bytes after which a part ends at the next end of a record.
+
+    Yields:
+        First byte of a part, the one after its last, and the number of its first line.
+    """
+    start = stop = 0
+    first = 1
+    for cells in _records(lines, delimiter, limit=4 * RECORD_CHARS):  # of at most 4 bytes each
+        if stop - start >= size:
+            yield start, stop, first
+            start, first = stop, cells.line
+        stop += cells.size
+    yield start, stop, first
 
 
 def row_groups(metadata: pq.FileMetaData, size: int) -> Iterator[tuple[int, int]]:
@@ -116,31 +156,33 @@ def read_dataset(dataset: Any, start: int, stop: int) -> Iterator[dict[str, Any]
 def _header(record: Cells | None) -> list[str]:
     if record is None or record.error:
         raise ValueError(record.error if record else "there is none")
+    if any(UNDECODABLE in column for column in record.values):
+        raise ValueError("it is not of the file's encoding")
     columns = [column.strip() for column in record.values]
     if repeated := next((name for name in columns if columns.count(name) > 1), None):
         raise ValueError(f"two columns are called {repeated!r}")
     return columns
 
 
-def _records(lines: Iterable[str], delimiter: str) -> Iterator[Cells]:
-    source, ahead, number = iter(lines), deque[str](), 1
-    while taken := _take(source, ahead):
-        if number == 1:
-            taken[0] = taken[0].removeprefix(BOM)
-        cells = _cells(number, taken, delimiter)
-        if cells.error:
+def _records(
+    lines: Iterable[str], delimiter: str, number: int = 1, limit: int = RECORD_CHARS
+) -> Iterator[Cells]:
+    source, ahead = iter(lines), deque[str]()
+    while taken := _take(source, ahead, limit):
+        values, error = _cells(taken, delimiter)
+        if error:
             # The lines after a faulty one may be rows of their own.
             ahead.extendleft(reversed(taken[1:]))
             del taken[1:]
-        yield cells
+        yield Cells(number, values, error, sum(map(len, taken)))
         number += len(taken)
 
 
-def _take(source: Iterator[str], ahead: deque[str]) -> list[str]:
+def _take(source: Iterator[str], ahead: deque[str], limit: int) -> list[str]:
     """Lines up to the first at whose end every quote is closed."""
     taken: list[str] = []
     size = quotes = 0
-    while not taken or (quotes % 2 and size <= RECORD_CHARS):
+    while not taken or (quotes % 2 and size <= limit):
         line = ahead.popleft() if ahead else next(source, None)
         if line is None:
             break
@@ -150,21 +192,19 @@ def _take(source: Iterator[str], ahead: deque[str]) -> list[str]:
     return taken
 
 
-def _cells(number: int, lines: list[str], delimiter: str) -> Cells:
-    text = "".join(lines)
-    if UNDECODABLE in text:
-        return Cells(number, [], "bytes are not of the file's encoding")
-    if text.count('"') % 2:
-        return Cells(number, [], "a quote is not closed")
-    csv.field_size_limit(2 * RECORD_CHARS)
+def _cells(lines: list[str], delimiter: str) -> tuple[list[str], str]:
+    """The cells of a record, or what is wrong with its quotes."""
+    if sum(line.count('"') for line in lines) % 2:
+        return [], "a quote is not closed"
+    csv.field_size_limit(8 * RECORD_CHARS)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         values = next(reader)
     except csv.Error as fault:
-        return Cells(number, [], f"quoting is wrong: {fault}")
+        return [], f"quoting is wrong: {fault}"
     if reader.line_num < len(lines):
-        return Cells(number, [], "a quote stands inside a cell that is not quoted")
-    return Cells(number, values, "")
+        return [], "a quote stands inside a cell that is not quoted"
+    return values, ""
 
 
 def _nested(schema: pa.Schema) -> list[str]:
