@@ -86,6 +86,7 @@ class Trainer:
         seed: of sample order and dropout.
         held_out: what is validated on; required by `config.validation`.
         progress: where to continue; may also be set before `run`.
+        shuffle: whether every epoch has an order of its own, not that of the corpus.
 
     Raises:
         InputError: if the corpus has no trained token, or the model cannot do what `config` asks.
@@ -99,10 +100,11 @@ class Trainer:
         seed: int,
         held_out: EncodedCorpus | None = None,
         progress: Progress | None = None,
+        shuffle: bool = True,
     ) -> None:
         self._engine, self._config, self._seed = engine, config, seed
         self.progress = progress or Progress()
-        self._plan = Plan(corpus.n_trained, config, seed)
+        self._plan = Plan(corpus.n_trained, config, seed, shuffle)
         if not self._plan.total_steps:
             raise InputError(
                 "no trained token in the encoded corpus: every answer was empty, quarantined, or "

@@ -12,8 +12,13 @@ from nlirg.config import TrainConfig
 from nlirg.windows import Schedule, WindowRule
 
 
-def sample_order(samples: int, epochs: int, seed: int) -> np.ndarray:
-    """One seeded permutation of the samples per epoch, concatenated; int64 [samples * epochs]."""
+def sample_order(samples: int, epochs: int, seed: int, shuffle: bool = True) -> np.ndarray:
+    """Order of the samples in all epochs, concatenated; int64 [samples * epochs].
+
+    Every epoch is a seeded permutation of its own, or without `shuffle` the samples as they come.
+    """
+    if not shuffle:
+        return np.tile(np.arange(samples), epochs)
     epoch_orders = [
         np.random.default_rng((seed, epoch)).permutation(samples) for epoch in range(epochs)
     ]
@@ -54,6 +59,7 @@ class Plan:
         n_trained: trained tokens of every sample, by sample index.
         config: settings of the run.
         seed: of the order of samples.
+        shuffle: whether every epoch has an order of its own, not that of the samples.
 
     Attributes:
         rule: how samples are cut into windows.
@@ -61,10 +67,12 @@ class Plan:
         total_steps: optimizer steps, within `max_steps` and `max_tokens`.
     """
 
-    def __init__(self, n_trained: np.ndarray, config: TrainConfig, seed: int) -> None:
+    def __init__(
+        self, n_trained: np.ndarray, config: TrainConfig, seed: int, shuffle: bool = True
+    ) -> None:
         self._config = config
         self.rule = WindowRule(config.token_batch, config.reference_compat)
-        order = sample_order(len(n_trained), config.epochs, seed)
+        order = sample_order(len(n_trained), config.epochs, seed, shuffle)
         self.schedule = Schedule(self.rule.count(n_trained), order, config.batch_size)
         per_window = self.schedule.tokens(self.rule, n_trained)
         starts = np.arange(0, len(per_window), config.gradient_accumulation_steps)

@@ -34,7 +34,7 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="E.g. train.epochs=2")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, start nothing.")]
-STAGES = ("doctor", "score", "encode", "train", "evaluate", "tune", "run", "demo")
+STAGES = ("doctor", "score", "select", "encode", "train", "evaluate", "tune", "run", "demo")
 
 
 def _carry_out(recipe: Recipe, dry_run: bool, work: Callable[[Recipe, RunDirectory], Any]) -> Any:
@@ -77,6 +77,14 @@ def doctor(
 def score(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
     """Score the corpus under the base model."""
     from pipelines.score import score as stage
+
+    _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
+
+
+@app.command()
+def select(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Drop scored rows by rules, put the others in order, write them as a corpus."""
+    from pipelines.select import select as stage
 
     _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
 

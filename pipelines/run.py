@@ -1,4 +1,4 @@
-"""The whole road: score, encode, train every arm, evaluate, report."""
+"""The whole road: score, select, encode, train every arm, evaluate, report."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pipelines.evaluate import check_cases, evaluate
 from pipelines.recipe import Recipe
 from pipelines.report import report
 from pipelines.score import score
+from pipelines.select import select
 from pipelines.train import train
 
 
@@ -16,6 +17,7 @@ def run_all(recipe: Recipe, run: RunDirectory) -> Report:
     """Run every stage that is not complete yet and return the report."""
     check_cases(recipe)
     score(recipe, run)
+    select(recipe, run)
     encode(recipe, run)
     train(recipe, run)
     evaluate(recipe, run)

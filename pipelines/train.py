@@ -77,6 +77,7 @@ def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
         end_ids=_end_ids(recipe),
         train=config,
         seed=recipe.seed,
+        shuffle=recipe.order == "random",
     )
     result = _followed(
         f"train {arm}",

@@ -40,6 +40,7 @@ class TrainJob:
         end_ids: tokens that end an answer; None where there are no answers.
         train: settings.
         seed: of everything random.
+        shuffle: whether every epoch has an order of its own, not that of the encoded rows.
     """
 
     model: ModelSource
@@ -51,6 +52,7 @@ class TrainJob:
     end_ids: tuple[int, ...] | None
     train: TrainConfig
     seed: int
+    shuffle: bool
 
     @property
     def checkpoints(self) -> Path:
@@ -159,7 +161,7 @@ def _set_up(job: TrainJob) -> tuple[Engine, Trainer, Monitor | None]:
     corpus, *kept = read_encoded(job.encoded, job.cache, validation.rows if validation else 0)
     held_out = kept[0] if kept else None
     engine = DeepSpeedEngine(job.model, job.train, job.seed)
-    trainer = Trainer(engine, corpus, job.train, job.seed, held_out)
+    trainer = Trainer(engine, corpus, job.train, job.seed, held_out, shuffle=job.shuffle)
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlirg.config import TrainConfig
-from nlirg.schedule import learning_rate, sample_order, step_seed
+from nlirg.schedule import Plan, learning_rate, sample_order, step_seed
 
 
 @given(st.integers(1, 50), st.integers(1, 4), st.integers(0, 2**31))
@@ -21,6 +21,20 @@ def test_epochs_differ_and_do_not_depend_on_how_many_follow():
     order = sample_order(100, 3, seed=5)
     assert not np.array_equal(order[:100], order[100:200])
     assert np.array_equal(sample_order(100, 2, seed=5), order[:200])
+
+
+def test_without_shuffling_every_epoch_follows_the_samples_whatever_the_seed():
+    assert sample_order(3, 2, seed=5, shuffle=False).tolist() == [0, 1, 2, 0, 1, 2]
+    assert sample_order(0, 2, seed=5, shuffle=False).tolist() == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_a_plan_without_shuffling_begins_samples_in_their_order_in_every_epoch(batch_size):
+    config = TrainConfig(token_batch=2, batch_size=batch_size, epochs=2)
+    plan = Plan(np.array([5, 2, 2, 7, 3, 1]), config, seed=3, shuffle=False)
+    entries = [entry for step in range(plan.total_steps) for entry in plan.schedule.at(step)]
+    begun = [entry.sample for entry in entries if entry is not None and entry.window == 0]
+    assert begun == [0, 1, 2, 3, 4, 5] * 2
 
 
 def rates(total, **changes):

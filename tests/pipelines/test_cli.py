@@ -33,7 +33,7 @@ def test_dry_run_shows_the_resolved_recipe_and_starts_nothing(
     assert not (recipe.parent / "runs").exists()
 
 
-@pytest.mark.parametrize("stage", ["run", "score", "encode", "train", "evaluate", "tune"])
+@pytest.mark.parametrize("stage", ["run", "score", "select", "encode", "train", "evaluate", "tune"])
 def test_bad_input_is_one_line_and_code_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -51,6 +51,7 @@ def test_bad_input_is_one_line_and_code_2(
     [
         ("score", "none.jsonl"),
         ("run", "none.jsonl"),
+        ("select", "scores is not complete"),
         ("encode", "scores is not complete"),
         ("train", "encoded is not complete"),
     ],

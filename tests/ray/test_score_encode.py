@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
@@ -13,10 +13,9 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from cluster.rundir import Stage
 from nlirg.errors import InputError
 from nlirg.models import load_model
-from pipelines.encode import PackGroup, _groups, _holdout, encode
+from pipelines.encode import GroupRows, encode, group_starts, pack_group
 from pipelines.recipe import load_recipe
 from pipelines.score import score
 from pipelines.store import open_run
@@ -232,24 +231,6 @@ def test_only_last_answers_are_trained_and_conversations_with_calls_are_not_held
         assert tiny_tokenizer.decode(trained) == expected + "<|im_end|>"
 
 
-def test_rows_that_can_be_held_out_are_found_behind_many_that_cannot(tmp_path: Path) -> None:
-    turns = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
-    rows = [
-        {
-            "id": f"r{number}",
-            "task_type": "",
-            "messages": json.dumps(turns),
-            "tools": "[]" if number in (3, 77) else '[{"function": {"name": "f"}}]',
-        }
-        for number in range(100)
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "0.parquet")
-    path = tmp_path / "holdout.jsonl"
-    assert _holdout(Stage(tmp_path), 2, path) == {"r3", "r77"}
-    with pytest.raises(InputError, match="holdout is 3, and only 2 rows"):
-        _holdout(Stage(tmp_path), 3, path)
-
-
 PACK = 64
 
 
@@ -315,21 +296,24 @@ def test_packs_are_the_same_however_the_scores_lie_in_files(packed, tmp_path: Pa
     shuffled = table.take(np.random.default_rng(0).permutation(table.num_rows))
     for number, start in enumerate(range(0, table.num_rows, 5)):
         pq.write_table(shuffled.slice(start, 5), tmp_path / f"{number}.parquet")
-    groups = [_groups(folder, 8, 1 << 20) for folder in (run.scores.path, tmp_path)]
-    assert [[(g["first"], g["last"]) for g in found] for found in groups] == [
-        [(g["first"], g["last"]) for g in groups[0]]
-    ] * 2
-    assert len(groups[0]) == 3
-    first, second = (
-        [
-            PackGroup(PACK)({key: np.array([value]) for key, value in group.items()}).to_pylist()
-            for group in found
-        ]
-        for found in groups
-    )
+    first, second = (packed_in_groups(folder) for folder in (run.scores.path, tmp_path))
     assert first == second
-    positions = [row["position"] for rows in first for row in rows]
+    positions = [row["position"] for row in first]
     assert positions == sorted(set(positions))
+    assert {position >> 32 for position in positions} == {0, 1, 2}
+
+
+def packed_in_groups(folder: Path) -> list[dict[str, Any]]:
+    """Packs of at most 8 documents, as the pipeline makes them."""
+    starts, documents = group_starts(folder, None, 8, 1 << 20)
+    assert documents == 23
+    rows = pads.dataset([str(file) for file in folder.glob("*.parquet")]).to_table()
+    groups = GroupRows(None, starts)(rows)
+    return [
+        row
+        for number in range(len(starts))
+        for row in pack_group(PACK, groups.filter(pc.field("group") == number)).to_pylist()
+    ]
 
 
 def test_plain_text_cannot_be_held_out(packed) -> None:
