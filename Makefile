@@ -1,5 +1,6 @@
 # make demo | make test | make setup [DEVICE=gpu] | make lint | make base-model | make lock
 # make bench-train [ARGS="--only whole --out bench.json"]
+# make bench-corpus [ARGS="--only scale --rows 10000 100000 --out bench.json"]
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -14,7 +15,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 LOCKED_FOR := --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--no-emit-find-links --no-emit-index-url
 
-.PHONY: demo test setup lint base-model lock bench-train
+.PHONY: demo test setup lint base-model lock bench-train bench-corpus
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -44,6 +45,9 @@ base-model: setup
 
 bench-train: setup
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-corpus: setup
+	$(BIN)/python -m tests.bench.corpus $(ARGS)
 
 # uv reads neither pip's configuration nor its find-links: name the latter with UV_FIND_LINKS.
 lock: setup

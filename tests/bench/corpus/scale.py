@@ -135,8 +135,12 @@ def cost(rows: int) -> Cost:
 
 
 def compare_scale(sizes: Sequence[int] = SIZES) -> list[Comparison]:
+    """Score so many rows each."""
+    return scale_rows([cost(rows) for rows in sizes])
+
+
+def scale_rows(costs: Sequence[Cost]) -> list[Comparison]:
     """CPU time per row, and memory, of each size over those of the size before."""
-    costs = [cost(rows) for rows in sizes]
     rows = []
     for small, large in itertools.pairwise(costs):
         title = f"scoring {large.rows:,} rows / {small.rows:,}, with a scorer that costs nothing"
