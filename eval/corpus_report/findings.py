@@ -128,18 +128,19 @@ def _openings(report: CorpusReport) -> Iterator[Finding]:
 def _repeats(report: CorpusReport) -> Iterator[Finding]:
     counts: Counts = {(count.of, count.kind): count for count in report.hygiene.duplicates}
     total = max(1, report.all.rows)
-    for of, what in (("row", "are copies of another row"), ("prompt", "share their prompt")):
+    for of, what in (("row", "repeat another row"), ("prompt", "repeat a prompt")):
         near = counts.get((of, "near")) or counts.get((of, "exact"))
         if near is None or near.rows / total < REPEATED:
             continue
         exact = counts.get((of, "exact"))
         if of == "prompt" and _same_rows(counts, near):
             continue
-        proof = f"{rows(exact.rows if exact else 0)} exactly, the others nearly; "
+        same = exact.rows if exact else 0
         yield Finding(
             near.rows / total * (0.9 if of == "row" else 0.4),
-            f"{near.rows:,} of {rows(total)} {what}",
-            f"{proof}the largest group has {rows(near.largest)}: {quoted(near.example)}.",
+            f"{near.rows:,} of {rows(total)} {what}{', or nearly' if same < near.rows else ''}",
+            f"{rows(same)} exactly; the largest group has {rows(near.largest)}: "
+            f"{quoted(near.example)}.",
             "repeats",
         )
 

@@ -1,42 +1,16 @@
 """The report in a real browser: filters, hostile text, narrow screens, many samples."""
 
-import os
 import re
-import shutil
 import time
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from eval.report import write_report
+from tests.eval.browser import NEEDS_BROWSER, open_page
 from tests.eval.report_fixture import HOSTILE, make_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-pytestmark = [
-    pytest.mark.browser,
-    # On CI a missing browser is a fault, not a reason to pass over the page.
-    pytest.mark.skipif(
-        CHROMIUM is None and "CI" not in os.environ,
-        reason="neither chromium nor google-chrome is installed",
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield opened
-        opened.close()
+pytestmark = NEEDS_BROWSER
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +18,6 @@ def address(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("report")
     write_report(make_report(), folder)
     return (folder / "index.html").as_uri()
-
-
-def open_page(browser: Browser, address: str, width: int = 1280, **options) -> tuple[Page, list]:
-    """A page, and the list that collects everything it complains about."""
-    page = browser.new_page(viewport={"width": width, "height": 900}, **options)
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
-    page.on("request", lambda r: r.url == address or complaints.append(f"request: {r.url}"))
-    page.goto(address)
-    return page, complaints
 
 
 @pytest.fixture
