@@ -55,12 +55,12 @@ def score(
             repeat, or the model gives losses that are not finite.
     """
     stage = run.scores
-    _check_settings(recipe)
     shards = shards_of(recipe.data, recipe.encode.task)
     mark = _fingerprint(recipe, shards)
     if (done := stage.finished(mark)) is not None:
         say("score", f"already done: {done['rows']} rows")
         return done
+    _check_settings(recipe)
     ledger = Ledger(stage.path)
     finished = Finished()
     if stage.claim(mark):

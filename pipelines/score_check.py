@@ -64,7 +64,7 @@ class Totals:
         return {
             "rows": self.rows.total(),
             "truncated": self.truncated,
-            "bands": dict(self.bands),
+            "bands": dict(self.bands.most_common()),
             "zones": dict(zip(ZONES, (self.zones / self.tokens).tolist(), strict=True)),
             "mean_loss": self.loss / self.tokens,
             "tokens": self.tokens,
