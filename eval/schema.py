@@ -129,6 +129,7 @@ class Sample(Strict):
     answer: str
     finish_reason: Literal["stop", "length", "error"]
     tokens: int  # generated tokens, end-of-turn included
+    runaway: bool = False  # ran into the length limit repeating itself
     score: float  # in [0, 1]
     correct: bool
     format_ok: bool | None = None  # None where the case asks for no form
@@ -220,6 +221,42 @@ class SideBySide(Strict):
     answers: dict[str, Answer]
 
 
+class FlipResample(Strict):
+    """A case that one model's single answer got right and the other's wrong, sampled again.
+
+    Both models answered it `n` more times with a temperature. The flip is stable if the share of
+    right answers moves by at least `eval.flips.STABLE` in its direction; otherwise the two single
+    answers differ by chance as far as `n` answers can tell. A line of `eval/<variant>/flips.jsonl`.
+    """
+
+    variant: str
+    case_id: str
+    suite: Suite
+    task_type: str
+    kind: Literal["loss", "gain"]  # the base was right and the variant wrong, or the reverse
+    n: Annotated[int, Field(ge=1)]
+    base_right: int  # of n
+    variant_right: int  # of n
+    stable: bool
+
+
+class FlipSummary(Strict):
+    """The flips of one variant in one suite.
+
+    `pass_at_k[name][k - 1]` is the chance that at least one of k answers is right, mean over the
+    flipped cases, for the base and for the variant (arXiv 2107.03374, unbiased).
+    """
+
+    variant: str
+    suite: Suite
+    n: int  # answers a case and model
+    losses: int
+    stable_losses: int
+    gains: int
+    stable_gains: int
+    pass_at_k: dict[str, list[float]]
+
+
 class PhraseShare(Strict):
     """A phrase and the share of answers that contain (or start with) it, by variant."""
 
@@ -265,6 +302,8 @@ class Report(Strict):
     openings: list[PhraseShare]
     phrases: list[PhraseShare]
     samples: list[SideBySide]
+    flips: list[FlipResample] = Field(default_factory=list)
+    flip_summaries: list[FlipSummary] = Field(default_factory=list)
     training: dict[str, TrainingCurve]  # arm -> curve
     corpus: CorpusSummary | None
     recipe: str  # resolved YAML
