@@ -42,6 +42,8 @@ def _difference(old: Any, new: Any, key: str = "") -> str | None:
 def open_run(recipe: Recipe) -> RunDirectory:
     """Create the run directory, or reopen it for the same recipe.
 
+    Until rows are selected or encoded, `select` and `order` may change.
+
     Raises:
         InputError: if the name is taken by a run with other settings, or the storage cannot be
             written.
@@ -51,6 +53,9 @@ def open_run(recipe: Recipe) -> RunDirectory:
     try:
         if kept.is_file():
             old = validate(yaml.safe_load(kept.read_text(encoding="utf-8")), str(kept))
+            if not (run.selected.marker.is_file() or run.encoded.marker.is_file()):
+                # What to select is decided when the scores have been seen.
+                old = old.model_copy(update={"select": recipe.select, "order": recipe.order})
             if found := _difference(meaning(old), meaning(recipe)):
                 raise InputError(
                     f"run name {recipe.name!r} is taken in {run.path.parent} by other settings: "

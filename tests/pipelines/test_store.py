@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from nlirg.errors import InputError
 from pipelines import store
+from pipelines.recipe import Recipe, validate
 
 
 def test_a_file_is_hashed_once_until_it_changes(
@@ -28,3 +30,25 @@ def test_a_file_is_hashed_once_until_it_changes(
     os.utime(file, ns=(1, 1))
     assert store.identity(file) != first
     assert len(read) == 2
+
+
+def recipe(tmp_path: Path, **settings) -> Recipe:
+    raw = {"name": "a", "storage": str(tmp_path), "model": "m", "data": ["d.jsonl"]}
+    return validate(raw | settings, "test")
+
+
+def test_what_to_select_may_be_decided_after_scoring(tmp_path: Path) -> None:
+    store.open_run(recipe(tmp_path))
+    run = store.open_run(recipe(tmp_path, order="mixed", select={"dedup": "row"}))
+    assert "order: mixed" in (run.path / "recipe.yaml").read_text()
+    with pytest.raises(InputError, match="seed is 0 there and 1 now"):
+        store.open_run(recipe(tmp_path, seed=1))
+
+
+@pytest.mark.parametrize("stage", ["selected", "encoded"])
+def test_what_is_selected_is_not_selected_otherwise(tmp_path: Path, stage: str) -> None:
+    run = store.open_run(recipe(tmp_path, order="mixed"))
+    getattr(run, stage).succeed("made", {})
+    store.open_run(recipe(tmp_path, order="mixed"))
+    with pytest.raises(InputError, match="order is 'mixed' there and 'length' now"):
+        store.open_run(recipe(tmp_path, order="length"))

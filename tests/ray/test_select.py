@@ -245,7 +245,7 @@ def test_a_capped_mixture_is_a_fair_one(ray_cluster: None, tmp_path: Path) -> No
 def test_the_selected_corpus_can_be_read_as_data(ray_cluster: None, tmp_path: Path) -> None:
     found, run, _ = chosen(tmp_path, order="similarity_rank", select={"per_task_type": 20})
     data = (DataConfig(path=str(run.selected.path / "corpus-*.jsonl")),)
-    raw = [row for shard in shards_of(data, "sft") for row in read_shard(shard)]
+    raw = [row for shard in shards_of(data, "sft") for row in read_shard(shard, data[shard.data])]
     assert [row.error for row in raw] == [""] * len(raw)
     by_id = {row["id"]: json.loads(row["row"]) for row in ROWS}
     assert [row.value for row in raw] == [by_id[name] for name in found]
