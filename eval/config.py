@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nlirg.config import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
+EngineName = Literal["vllm", "transformers"]
 Perturbation = Literal[
     "paraphrase",
     "field_order",
@@ -20,6 +22,16 @@ Perturbation = Literal[
     "code_switching",
     "padding",
 ]
+
+
+def _plain_url(value: str) -> str:
+    """An http(s) URL without a user or password, which would end up in logs and recipes."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("give a URL such as http://localhost:8000/v1")
+    if "@" in parts.netloc or parts.query:
+        raise ValueError("no user, password or query in it; put a key into NLIRG_JUDGE_API_KEY")
+    return value
 
 
 class Gates(Section):
@@ -36,7 +48,34 @@ class Gates(Section):
     format_rate_min: Share | None = 0.90
 
 
-JUDGING = {"gates", "bootstrap", "confidence", "engines", "tensor_parallel_size"}
+class JudgeConfig(Section):
+    """A language model that compares answers, behind any OpenAI-compatible endpoint.
+
+    Its key is read from the environment variable `NLIRG_JUDGE_API_KEY` and from nowhere else.
+    `criteria` say what makes an answer the better one; at most `max_cases` are compared.
+    """
+
+    base_url: Annotated[str, AfterValidator(_plain_url)]
+    model: Annotated[str, Field(min_length=1)]
+    criteria: Annotated[str, Field(min_length=1)] = (
+        "The better answer does what was asked, is factually right, is complete, and says nothing "
+        "that was not asked for. Length and style alone do not make an answer better."
+    )
+    max_cases: Annotated[int, Field(ge=2)] = 200
+
+
+# What may change between two evaluations of one run: the answers stay the same.
+JUDGING = {
+    "gates",
+    "bootstrap",
+    "confidence",
+    "engines",
+    "tensor_parallel_size",
+    "perplexity",
+    "general",
+    "lm_eval",
+    "judge",
+}
 
 
 def _one_source(value: Any) -> Any:
@@ -52,6 +91,15 @@ class EvaluateConfig(Section):
     files and of the shipped probe sets (`probe`, `probe:v1`; see `eval.sources`). Robustness
     cases are made from the domain cases by the perturbations named, and by up to
     `model_paraphrases` rewordings a case that the base model writes.
+
+    `engine: transformers` needs no vLLM and answers one prompt at a time, for small jobs. Where a
+    single answer of a variant is right and the base's wrong or the reverse, both answer again
+    `flip_samples` times at `template_temperature` (0 = never).
+
+    `perplexity` also measures losses and KL(base || tuned) on the references of the domain cases
+    and on general text: the shipped one, or `general`, a file of JSON lines or plain text.
+    `lm_eval` names tasks of the lm-evaluation-harness. `judge` has a language model compare the
+    answers of base and tuned models.
     """
 
     domain: str | None = None
@@ -70,11 +118,23 @@ class EvaluateConfig(Section):
     max_new_tokens: Annotated[int, Field(ge=1)] = 256
     template_temperature: Annotated[float, Field(gt=0)] = 0.8
     template_cases: Annotated[int, Field(ge=1)] = 200
+    flip_samples: Annotated[int, Field(ge=0, le=64)] = 8
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    engine: EngineName = "vllm"
     engines: Annotated[int, Field(ge=1)] | None = None
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
     gates: Gates = Gates()
+    perplexity: bool = True
+    general: str | None = None
+    lm_eval: Annotated[tuple[str, ...], BeforeValidator(_one_source)] = ()
+    judge: JudgeConfig | None = None
+
+    @model_validator(mode="after")
+    def _one_gpu_without_vllm(self) -> Self:
+        if self.engine == "transformers" and self.tensor_parallel_size > 1:
+            raise ValueError("tensor_parallel_size needs engine: vllm")
+        return self
 
     def meaning(self) -> dict[str, Any]:
         """The settings that decide the answers; the rest judges them or says where to compute."""
