@@ -162,7 +162,7 @@ class _TokenLoss(torch.autograd.Function):
         # A shuffle needs the losses of its whole window before the first weight is known.
         given = _shuffled_weights(head, targets) if targets.weighting.name == "random" else None
         total = torch.zeros((), dtype=torch.float32, device=inputs.device)
-        for rows in _chunks(len(targets.ids), head.vocabulary, inputs.device.type):
+        for rows in row_chunks(len(targets.ids), head.vocabulary, inputs.device.type):
             logits = head.logits(rows)
             normal, loss[rows] = _cross_entropy(logits, targets.ids[rows])
             known = targets.weights(loss[rows], logits, rows) if given is None else given[rows]
@@ -236,7 +236,8 @@ def _accumulated(total: Tensor | None, gradient: Tensor, inputs: Tensor) -> Tens
     return product if total is None else total.float().add_(product)
 
 
-def _chunks(rows: int, vocabulary: int, device: str) -> Iterator[slice]:
+def row_chunks(rows: int, vocabulary: int, device: str) -> Iterator[slice]:
+    """Slices of rows whose logits may be held at a time on a kind of device."""
     size = max(1, CHUNK_ELEMENTS.get(device, CHUNK_ELEMENTS["cuda"]) // vocabulary)
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
@@ -289,7 +290,7 @@ def _shuffled_weights(head: Head, targets: TokenTargets) -> Tensor:
     """Weights from the losses of all tokens, which takes one more pass over the logits."""
     losses = [
         _cross_entropy(head.logits(rows), targets.ids[rows])[1]
-        for rows in _chunks(len(targets.ids), head.vocabulary, head.inputs.device.type)
+        for rows in row_chunks(len(targets.ids), head.vocabulary, head.inputs.device.type)
     ]
     whole = slice(0, len(targets.ids))
     return targets.weights(torch.cat([head.inputs.new_empty(0).float(), *losses]), None, whole)

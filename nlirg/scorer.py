@@ -70,7 +70,7 @@ class Scorer:
         called = list(range(len(samples)) if names is None else names)
         rows: dict[int, Row] = {}
         for index, (ids, labels) in enumerate(samples):
-            row = _row(ids, labels)
+            row = scored_row(ids, labels)
             if row is not None:
                 self._check_length(row, called[index])
                 rows[index] = row
@@ -78,7 +78,7 @@ class Scorer:
         # All batches are begun before the first result is read, so a GPU never waits for that.
         done = [
             (batch, self._score_batch([rows[index] for index in batch]))
-            for batch in _batches(rows, self._max_batch_tokens)
+            for batch in length_batches(rows, self._max_batch_tokens)
         ]
         for batch, statistics in done:
             ends = np.cumsum([rows[index].sample.trained_before[-1] for index in batch])[:-1]
@@ -128,7 +128,7 @@ def _trained(labels: np.ndarray) -> np.ndarray:
     return np.flatnonzero(labels[1:] != IGNORE) + 1
 
 
-def _row(ids: Ids, labels: Ids) -> Row | None:
+def scored_row(ids: Ids, labels: Ids) -> Row | None:
     """A sample up to its last trained token; None if it has none."""
     ids, labels = np.asarray(ids, np.int64), np.array(labels, np.int64)
     positions = _trained(labels)
@@ -139,7 +139,7 @@ def _row(ids: Ids, labels: Ids) -> Row | None:
     return Row(sample, Window(int(positions[0]), int(positions[-1]) + 1))
 
 
-def _batches(rows: dict[int, Row], max_tokens: int) -> Iterator[list[int]]:
+def length_batches(rows: dict[int, Row], max_tokens: int) -> Iterator[list[int]]:
     """Group rows, the longest first, into batches of at most `max_tokens` padded.
 
     A row longer than that is a batch of its own.

@@ -82,7 +82,9 @@ class Recipe(Section):
             return str(Path(path).expanduser().absolute())
 
         domain, ood = self.evaluate.domain, self.evaluate.ood
+        general = self.evaluate.general
         evaluate = {
+            "general": general and here(general),
             "domain": domain and here(domain),
             "ood": tuple(source if is_probe(source) else here(source) for source in ood),
         }
