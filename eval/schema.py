@@ -264,6 +264,22 @@ class PhraseShare(Strict):
     shares: dict[str, float]
 
 
+class TrainingAlarm(Strict):
+    """Something that training noticed to be wrong; a line of `train/<arm>/alarms.jsonl`."""
+
+    kind: str
+    step: int
+    message: str  # what is wrong and what to do
+
+
+class WeightMap(Strict):
+    """On which losses the weights lay as training went on; some tens of columns."""
+
+    steps: list[float]  # of each column: the mean of the steps in it
+    bin_width: float  # nats; bins start at 0 and the last has no upper bound
+    shares: list[list[float]]  # per column, the share of all weight in each loss bin
+
+
 class TrainingCurve(Strict):
     """What one arm's training logged; lists have one entry per logged step."""
 
@@ -271,6 +287,9 @@ class TrainingCurve(Strict):
     loss: list[float]  # unweighted mean token loss, nats
     weighted_loss: list[float]
     zones: dict[str, list[float]]  # shares of trained tokens: low, mid, high, discarded
+    loss_by_task: dict[str, list[float]] = Field(default_factory=dict)  # NaN where not seen
+    weights: WeightMap | None = None
+    alarms: list[TrainingAlarm] = Field(default_factory=list)
     trained_tokens: int
     optimizer_steps: int
     settings: dict[str, str]  # weighting, learning rate, ... as shown to the reader
@@ -294,6 +313,7 @@ class Report(Strict):
     created: str  # ISO 8601, UTC
     variants: list[str]  # baseline first
     baseline: str
+    seeds: dict[str, list[str]] = Field(default_factory=dict)  # arm -> its variants, one a seed
     metrics: list[Metric]
     by_task: list[TaskMetric]
     by_perturbation: list[PerturbationMetric] = Field(default_factory=list)

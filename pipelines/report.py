@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from cluster.rundir import RunDirectory, fingerprint
 from eval.compare import compare, read_samples
 from eval.report import write_report
-from eval.schema import CorpusSummary, Report, TrainingCurve
-from nlirg.config import ZONES, TrainConfig
+from eval.schema import CorpusSummary, Report
 from pipelines.evaluate import BASE
 from pipelines.recipe import Recipe
+from pipelines.training_curve import training_curve
 
 
 def report(recipe: Recipe, run: RunDirectory) -> Report:
@@ -42,7 +41,7 @@ def report(recipe: Recipe, run: RunDirectory) -> Report:
         openings=judged.openings,
         phrases=judged.phrases,
         samples=judged.samples,
-        training={arm: training_curve(run, arm, recipe.arm(arm)) for arm in recipe.arms},
+        training={arm: training_curve(run.arm(arm), recipe.arm(arm)) for arm in recipe.arms},
         corpus=_corpus(run.scores.summary()),
         recipe=(run.path / "recipe.yaml").read_text(encoding="utf-8"),
         environment=json.loads((run.path / "env.json").read_text(encoding="utf-8")),
@@ -57,34 +56,6 @@ def report(recipe: Recipe, run: RunDirectory) -> Report:
 def passed(result: Report) -> bool:
     """Whether every gate of every variant held."""
     return all(gate.passed for gate in result.gates)
-
-
-def training_curve(run: RunDirectory, arm: str, train: TrainConfig) -> TrainingCurve:
-    """Read one arm's `metrics.jsonl`."""
-    rows = _logged(run.arm(arm).path / "metrics.jsonl")
-    summary = run.arm(arm).summary()
-    return TrainingCurve(
-        steps=[row["step"] for row in rows],
-        loss=[row["loss"] for row in rows],
-        weighted_loss=[row["weighted_loss"] for row in rows],
-        zones={zone: [row[zone] for row in rows] for zone in ZONES},
-        trained_tokens=summary["trained_tokens"],
-        optimizer_steps=summary["optimizer_steps"],
-        settings={
-            "weighting": train.weighting.name,
-            "token_batch": str(train.token_batch),
-            "batch_size": str(train.batch_size),
-            "learning_rate": f"{train.learning_rate:g}",
-            "epochs": str(train.epochs),
-            "parameters": f"LoRA rank {train.lora.rank}" if train.lora else "all",
-        },
-    )
-
-
-def _logged(path: Path) -> list[dict[str, Any]]:
-    """Records of a metrics file; where every step was skipped there is no loss to draw."""
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [row for row in records if None not in (row["loss"], row["weighted_loss"])]
 
 
 def _corpus(summary: dict[str, Any]) -> CorpusSummary:
