@@ -1,0 +1,195 @@
+"""Losses and KL(base || tuned) of every variant, one Ray task each, kept in its folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cluster.plan import model_pool
+from cluster.rundir import RunDirectory, fingerprint, write_json
+from cluster.session import connect
+from eval.general import general_passages
+from eval.generate import Device
+from eval.measures import Measure
+from eval.perplexity import (
+    KINDS,
+    Kind,
+    ModelPair,
+    Text,
+    TextDivergence,
+    divergence_measures,
+    domain_texts,
+    general_texts,
+)
+from eval.schema import Case, Strict
+from eval.vllm_engine import engine_environment
+from nlirg.errors import InputError
+from nlirg.models import load_tokenizer
+from pipelines.answers import Variant
+from pipelines.progress import Progress, say
+from pipelines.ray_data import root_cause
+from pipelines.recipe import Recipe
+
+FILE = "perplexity.json"
+
+
+class KindSummary(Strict):
+    """Means over all tokens of one kind of text, in nats; perplexities are e to the losses."""
+
+    texts: int
+    tokens: int
+    base_loss: float
+    base_perplexity: float
+    loss: float
+    perplexity: float
+    kl: float
+
+
+class Divergences(Strict):
+    """One variant's `perplexity.json`."""
+
+    fingerprint: str  # of texts, weights and device
+    summary: dict[Kind, KindSummary]
+    texts: list[TextDivergence]
+
+
+def measure_perplexity(
+    recipe: Recipe,
+    run: RunDirectory,
+    variants: Sequence[Variant],
+    cases: Sequence[Case],
+    context: int,
+) -> None:
+    """Measure every tuned variant that is not measured yet, into `eval/<variant>/perplexity.json`.
+
+    Args:
+        recipe: `evaluate.perplexity` says whether, `evaluate.general` on which general text.
+        run: where the results are kept.
+        variants: the base model first.
+        cases: of which those of the domain are read, where they have a reference.
+        context: tokens that the base model can read.
+
+    Raises:
+        InputError: if there is no text, or a model cannot be loaded or gives NaN.
+    """
+    base, *tuned = variants
+    if not recipe.evaluate.perplexity or not tuned:
+        return
+    texts = _texts(recipe, cases, context)
+    asked = [[text.sha256 for text in texts], base.identity]
+    marks = {variant.name: fingerprint([*asked, variant.identity]) for variant in tuned}
+    missing = [v for v in tuned if _read(run, v.name, marks[v.name]) is None]
+    if missing:
+        _measure_all(recipe, run, base, missing, texts, marks)
+
+
+def _measure_all(
+    recipe: Recipe,
+    run: RunDirectory,
+    base: Variant,
+    missing: Sequence[Variant],
+    texts: Sequence[Text],
+    marks: Mapping[str, str],
+) -> None:
+    """A task for each variant; results are kept as they come."""
+    connect(recipe.cluster)
+    import ray
+
+    pool = model_pool(None)
+    device: Device = "gpu" if pool.num_gpus else "cpu"
+    remote: Any = ray.remote(_measure).options(
+        num_cpus=pool.num_cpus,
+        num_gpus=pool.num_gpus,
+        max_calls=1,  # a process of its own: its memory is free when it ends
+        runtime_env={"env_vars": engine_environment(device)},
+    )
+    shared = ray.put(texts)
+    calls = {remote.remote(base, variant, shared, device): variant for variant in missing}
+    with Progress("perplexity", len(missing), "variant") as progress, root_cause():
+        while calls:
+            (ready,), _ = ray.wait(list(calls))
+            name = calls.pop(ready).name
+            _write(run, name, marks[name], ray.get(ready))
+            progress.to(len(missing) - len(calls), name)
+
+
+def perplexity_measures(recipe: Recipe, run: RunDirectory) -> list[Measure]:
+    """What was measured, for the comparison of the recipe's arms; none where it was not asked.
+
+    Raises:
+        InputError: if an arm was not measured, or on other texts than the others.
+    """
+    if not recipe.evaluate.perplexity:
+        return []
+    found = {}
+    for arm in recipe.arms:
+        kept = _read(run, arm)
+        if kept is None:
+            raise InputError(f"{_path(run, arm)}: missing; evaluate this run first")
+        found[arm] = kept.texts
+    return divergence_measures(found)
+
+
+def _texts(recipe: Recipe, cases: Sequence[Case], context: int) -> list[Text]:
+    """References of the domain cases and general text, as the base model's tokens."""
+    tokenizer = load_tokenizer(recipe.model)
+    options = dict(recipe.encode.template_options)
+    domain = [case for case in cases if case.suite == "domain"]
+    texts = domain_texts(tokenizer, domain, context, options)
+    if len(texts) < len(domain):
+        left_out = len(domain) - len(texts)
+        say("perplexity", f"{left_out} of {len(domain)} domain cases have no reference that fits")
+    return texts + general_texts(tokenizer, general_passages(recipe.evaluate.general), context)
+
+
+def _measure(
+    base: Variant, variant: Variant, texts: Sequence[Text], device: Device
+) -> list[TextDivergence]:
+    """Load a variant with its base and measure it; runs in a process of its own."""
+    import torch
+
+    adapter = None if variant.adapter is None else str(variant.adapter.resolve())
+    try:
+        pair = ModelPair(str(base.model.resolve()), str(variant.model.resolve()), adapter, device)
+        return pair.measure(texts)
+    except torch.OutOfMemoryError:
+        raise InputError(
+            f"{variant.name}: with its base it does not fit one GPU; set evaluate.perplexity=false"
+        ) from None
+
+
+def _path(run: RunDirectory, variant: str) -> Path:
+    return run.evaluation(variant).path / FILE
+
+
+def _read(run: RunDirectory, variant: str, mark: str | None = None) -> Divergences | None:
+    """What is kept of a variant, if it is there and, where a mark is given, bears it."""
+    path = _path(run, variant)
+    if not path.is_file():
+        return None
+    kept = Divergences.model_validate_json(path.read_text(encoding="utf-8"))
+    return kept if mark in (None, kept.fingerprint) else None
+
+
+def _write(run: RunDirectory, variant: str, mark: str, texts: list[TextDivergence]) -> None:
+    kinds = {kind: [text for text in texts if text.kind == kind] for kind in KINDS}
+    summary = {kind: _summary(rows) for kind, rows in kinds.items() if rows}
+    kept = Divergences(fingerprint=mark, summary=summary, texts=texts)
+    write_json(_path(run, variant), kept.model_dump(mode="json"))
+
+
+def _summary(rows: Sequence[TextDivergence]) -> KindSummary:
+    tokens = sum(row.tokens for row in rows)
+    base_loss = sum(row.tokens * row.base_loss for row in rows) / tokens
+    loss = sum(row.tokens * row.loss for row in rows) / tokens
+    return KindSummary(
+        texts=len(rows),
+        tokens=tokens,
+        base_loss=base_loss,
+        base_perplexity=math.exp(base_loss),
+        loss=loss,
+        perplexity=math.exp(loss),
+        kl=sum(row.tokens * row.kl for row in rows) / tokens,
+    )
