@@ -5,6 +5,7 @@
       scores/*.parquet  selected/{index.arrow, corpus-*.jsonl, dropped.jsonl}  encoded/*.parquet
       train/<arm>/{metrics.jsonl, tensorboard/, checkpoints/, model/}
       paraphrases/cases.jsonl  eval/<variant>/{samples_<suite>.jsonl, results_<suite>.json}
+      eval/<variant>/{resamples/samples_<suite>.jsonl, flips.jsonl}
       tune/  report/{index.html, report.md, results.json}
 
 A stage's folder holds `_SUCCESS`, written last: a small JSON with the fingerprint of the settings
@@ -206,6 +207,14 @@ class RunDirectory:
     def evaluation(self, variant: str) -> Stage:
         """One variant's answers and results."""
         return Stage(self.path / "eval" / variant)
+
+    def resamples(self, variant: str) -> Stage:
+        """One variant's further answers to the cases that flipped."""
+        return Stage(self.evaluation(variant).path / "resamples")
+
+    def flips(self, variant: str) -> Path:
+        """What further answers say of every flip, one a line; of tuned variants only."""
+        return self.evaluation(variant).path / "flips.jsonl"
 
     @property
     def tune(self) -> Stage:

@@ -10,8 +10,9 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eval.engines import build_engine
 from eval.generate import Build, Completion, EngineSpec, Request
-from eval.vllm_engine import VllmEngine, engine_environment
+from eval.vllm_engine import engine_environment
 from nlirg.errors import InputError
 
 
@@ -69,7 +70,7 @@ class Fleet:
         num_cpus: float,
         num_gpus: float,
         stall_timeout_s: float,
-        build: Build = VllmEngine,
+        build: Build = build_engine,
     ) -> None:
         self.replaced = 0
         self._specs = [group.spec for group in groups]

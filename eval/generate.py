@@ -12,23 +12,28 @@ from typing import Any, Literal, Protocol
 
 from eval.adapters import Adapter
 from eval.checkers import check
-from eval.config import EvaluateConfig
+from eval.config import EngineName, EvaluateConfig
 from eval.schema import Case, Sample, Suite
 from nlirg.chat import encode_chat, encode_prompt
 from nlirg.errors import BadRowError, InputError
 
 Key = tuple[Suite, str]  # suite and case id: one sample of one variant
 Device = Literal["cpu", "gpu"]
+LOOP_REPEATS, LOOP_TOKENS = 3, 24  # see `ends_in_a_loop`
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One case as the model sees it; `error` says why it cannot be rendered."""
+    """One case as the model sees it; `error` says why it cannot be rendered.
+
+    `sampled` prompts are answered with a temperature, the others greedily.
+    """
 
     case: Case
     text: str
     ids: tuple[int, ...]
     error: str = ""
+    sampled: bool = False
 
     @property
     def key(self) -> Key:
@@ -78,6 +83,7 @@ class EngineSpec:
     stop_ids: tuple[int, ...]
     adapters: tuple[Adapter, ...] = ()
     tensor_parallel_size: int = 1
+    engine: EngineName = "vllm"
 
 
 class Generator(Protocol):
@@ -92,13 +98,16 @@ Build = Callable[[EngineSpec], Generator]
 
 
 def render(tokenizer: Any, cases: Sequence[Case], options: dict[str, Any]) -> list[Prompt]:
-    """Apply the chat template to every case; `options` are the template's own."""
+    """Apply the chat template to every case; `options` are the template's own.
+
+    The template suite is sampled, because it asks what a model tends to say.
+    """
     prompts = []
     for case in cases:
         messages = [message.model_dump() for message in case.messages]
         try:
             text, ids = encode_prompt(tokenizer, messages, options)
-            prompts.append(Prompt(case, text, tuple(ids)))
+            prompts.append(Prompt(case, text, tuple(ids), sampled=case.suite == "template"))
         except BadRowError as error:
             prompts.append(Prompt(case, "", (), str(error)))
     return prompts
@@ -149,18 +158,29 @@ def refusal(prompt: Prompt, config: EvaluateConfig, context: int) -> str:
 
 
 def make_request(prompt: Prompt, config: EvaluateConfig, context: int, seed: int) -> Request:
-    """Ask for one prompt: sampled in the template suite, greedy elsewhere.
+    """Ask for one prompt.
 
     An answer may be shorter than `max_new_tokens` where the model's context ends before.
     """
-    sampled = prompt.case.suite == "template"
     return Request(
         key=prompt.key,
         prompt_ids=prompt.ids,
         max_tokens=min(config.max_new_tokens, context - len(prompt.ids)),
-        temperature=config.template_temperature if sampled else 0.0,
+        temperature=config.template_temperature if prompt.sampled else 0.0,
         seed=request_seed(prompt, seed),
     )
+
+
+def ends_in_a_loop(ids: Sequence[int]) -> bool:
+    """Whether the last tokens are one block at least three times over, and at least 24 tokens."""
+    for period in range(1, len(ids) // LOOP_REPEATS + 1):
+        length = max(LOOP_REPEATS * period, LOOP_TOKENS)
+        if length > len(ids):
+            return False
+        tail = ids[-length:]
+        if tail[period:] == tail[:-period]:
+            return True
+    return False
 
 
 def make_sample(prompt: Prompt, completion: Completion) -> Sample:
@@ -187,6 +207,7 @@ def make_sample(prompt: Prompt, completion: Completion) -> Sample:
         answer=completion.text,
         finish_reason=finish_reason,
         tokens=len(completion.token_ids),
+        runaway=completion.finish_reason == "length" and ends_in_a_loop(completion.token_ids),
         score=score,
         correct=correct,
         format_ok=format_ok,

@@ -11,10 +11,19 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor
 
 from eval.generate import Completion, EngineSpec, Request
 from nlirg.models import load_model, load_tokenizer
+
+
+class _RefuseNaN(LogitsProcessor):
+    """Ends a generation whose logits are broken; greedy decoding would go on with token 0."""
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        if scores.isnan().any():
+            raise FloatingPointError("the model answered with NaN logits")
+        return scores
 
 
 class TransformersEngine:
@@ -34,7 +43,11 @@ class TransformersEngine:
         self._model = model.to("cuda" if spec.device == "gpu" else "cpu").eval()
 
     def generate(self, requests: Sequence[Request], adapter: str | None) -> list[Completion]:
-        """Answer the requests one after another."""
+        """Answer the requests one after another.
+
+        Raises:
+            FloatingPointError: if a logit is NaN.
+        """
         if adapter is not None:
             self._model.set_adapter(adapter)
             return [self._complete(request) for request in requests]
@@ -58,6 +71,7 @@ class TransformersEngine:
                 max_new_tokens=request.max_tokens,
                 eos_token_id=self._stop_ids,
                 pad_token_id=self._stop_ids[0],
+                logits_processor=[_RefuseNaN()],
                 **sampling,
             )
         ids = output[0, prompt.shape[1] :].tolist()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cluster.rundir import Stage, write_json, write_text
-from eval.generate import Key, Prompt
+from eval.generate import Completion, Key, Prompt, Request, make_sample
 from eval.samples import append_samples, resume_samples, samples_path, samples_text
 from eval.schema import SUITES, Sample
 from eval.suites import cases_hash
@@ -27,11 +28,12 @@ class Variant:
 
 @dataclass
 class Answers:
-    """One variant's samples, on disk and in memory."""
+    """One variant's prompts, and its samples on disk and in memory."""
 
     variant: Variant
     stage: Stage
     mark: str
+    prompts: Sequence[Prompt]
     samples: dict[Key, Sample] = field(default_factory=dict)
 
     def resume(self) -> None:
@@ -45,6 +47,20 @@ class Answers:
                 for sample in resume_samples(samples_path(self.stage.path, suite)):
                     self.samples[sample.suite, sample.case_id] = sample
 
+    def take(self, requests: Sequence[Request], completions: Sequence[Completion]) -> None:
+        """Judge answers and keep them.
+
+        Args:
+            requests: of some of the prompts.
+            completions: one a request, in the same order.
+        """
+        pairs = zip(requests, completions, strict=True)
+        self.add([make_sample(self._by_key[request.key], answer) for request, answer in pairs])
+
+    @cached_property
+    def _by_key(self) -> dict[Key, Prompt]:
+        return {prompt.key: prompt for prompt in self.prompts}
+
     def add(self, samples: Sequence[Sample]) -> None:
         """Keep more samples, on disk first."""
         by_suite = defaultdict(list)
@@ -54,11 +70,11 @@ class Answers:
             append_samples(samples_path(self.stage.path, suite), part)
         self.samples |= {(sample.suite, sample.case_id): sample for sample in samples}
 
-    def finish(self, prompts: Sequence[Prompt], settings: dict[str, Any]) -> None:
+    def finish(self, settings: dict[str, Any]) -> None:
         """Write the files anew in the order of the cases, the results, and the marker."""
         suites = {}
         for suite in SUITES:
-            cases = [prompt.case for prompt in prompts if prompt.case.suite == suite]
+            cases = [prompt.case for prompt in self.prompts if prompt.case.suite == suite]
             if not cases:
                 continue
             samples = [self.samples[suite, case.id] for case in cases]

@@ -1,54 +1,36 @@
-"""Evaluation: base and every arm answer the same prompts on vLLM; the answers are judged."""
+"""Evaluation: base and every arm answer the same prompts; the answers are judged."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import replace
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
 
-from cluster.plan import Pool, model_pool
-from cluster.rundir import RunDirectory, fingerprint
-from cluster.session import connect
-from eval.actors import Chunk, Fleet, Group
-from eval.adapters import Adapter, check_adapter, check_model, weights_hash
+from cluster.rundir import RunDirectory
+from eval.adapters import weights_hash
 from eval.config import EvaluateConfig
-from eval.generate import (
-    Completion,
-    EngineSpec,
-    Key,
-    Prompt,
-    Request,
-    error_sample,
-    make_request,
-    make_sample,
-    refusal,
-    render,
-    stop_ids,
-)
-from eval.schema import Case, Sample
+from eval.generate import Prompt, refusal, render, stop_ids
+from eval.schema import Case
 from eval.sources import ood_cases
-from eval.suites import cases_hash, holdout_cases, limit, load_cases, robustness_cases
+from eval.suites import holdout_cases, limit, load_cases, robustness_cases
 from eval.suites import template_cases as sampled_cases
-from eval.vllm_engine import CHUNK_REQUESTS
 from nlirg.errors import InputError
 from nlirg.models import load_tokenizer, model_directory
 from nlirg.records import Record
-from pipelines.answers import Answers, Variant
+from pipelines.answers import Variant
+from pipelines.flips import resample_flips
+from pipelines.generation import BASE, Generation
 from pipelines.paraphrases import model_paraphrases
-from pipelines.progress import Progress, say
+from pipelines.progress import say
 from pipelines.recipe import Recipe
 
-BASE = "base"
 # What of the section decides the answers; the rest says how to judge them or where to compute.
-ANSWER_KEYS = {"max_prompt_tokens", "max_new_tokens", "template_temperature"}
+ANSWER_KEYS = {"engine", "max_prompt_tokens", "max_new_tokens", "template_temperature"}
 
 
 def evaluate(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
@@ -67,12 +49,7 @@ def evaluate(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     started = time.monotonic()
     base = model_directory(recipe.model)
     tokenizer = load_tokenizer(recipe.model)
-    settings = {
-        **recipe.evaluate.model_dump(mode="json", include=ANSWER_KEYS),
-        "context": context_length(base, recipe.evaluate),
-        "stop_ids": stop_ids(tokenizer, dict(recipe.encode.template_options)),
-        "seed": recipe.seed,
-    }
+    generation = Generation(recipe, base, _settings(recipe, base, tokenizer))
     variants = find_variants(recipe, run, base)
     cases = evaluation_cases(recipe, run)
     if recipe.evaluate.model_paraphrases:
@@ -82,19 +59,27 @@ def evaluate(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
             tokenizer,
             [case for case in cases if case.suite == "domain"],
             base=variants[0].identity,
-            context=settings["context"],
-            ask=partial(_ask_base, recipe, base, settings),
+            context=generation.settings["context"],
+            ask=generation.ask_base,
         )
     prompts = render(tokenizer, cases, dict(recipe.encode.template_options))
-    _require_answerable(prompts, recipe.evaluate, settings["context"])
-    open_answers = _open_answers(variants, run, prompts, settings)
-    done = {"answered": 0, "tokens": 0, "replaced": 0}
-    if open_answers:
-        done = _answer(recipe, base, open_answers, prompts, settings)
-        for answers in open_answers:
-            answers.finish(prompts, settings)
+    _require_answerable(prompts, recipe.evaluate, generation.settings["context"])
+    asked = [(variant, run.evaluation(variant.name), prompts) for variant in variants]
+    work = generation.answer(asked, "evaluate")
+    if recipe.evaluate.flip_samples:
+        work += resample_flips(generation, run, variants, prompts)
     summaries = {variant.name: run.evaluation(variant.name).summary() for variant in variants}
-    return {"variants": summaries, **done, "seconds": time.monotonic() - started}
+    return {"variants": summaries, **asdict(work), "seconds": time.monotonic() - started}
+
+
+def _settings(recipe: Recipe, base: Path, tokenizer: Any) -> dict[str, Any]:
+    """What decides the answers, beside the prompts and the weights."""
+    return {
+        **recipe.evaluate.model_dump(mode="json", include=ANSWER_KEYS),
+        "context": context_length(base, recipe.evaluate),
+        "stop_ids": stop_ids(tokenizer, dict(recipe.encode.template_options)),
+        "seed": recipe.seed,
+    }
 
 
 def check_cases(recipe: Recipe) -> None:
@@ -178,155 +163,3 @@ def find_variants(recipe: Recipe, run: RunDirectory, base: Path) -> list[Variant
         else:
             variants.append(Variant(arm, folder, None, identity))
     return variants
-
-
-def _open_answers(
-    variants: Sequence[Variant],
-    run: RunDirectory,
-    prompts: Sequence[Prompt],
-    settings: dict[str, Any],
-) -> list[Answers]:
-    """The variants that are not complete, with what is there of them."""
-    asked = {
-        "cases": cases_hash(prompt.case for prompt in prompts),
-        "prompts": [prompt.sha256 for prompt in prompts],  # what tokenizer and template made of it
-    }
-    found = []
-    for variant in variants:
-        stage = run.evaluation(variant.name)
-        mark = fingerprint({**asked, **settings, "model": variant.identity})
-        if stage.finished(mark) is not None:
-            say("evaluate", f"{variant.name}: already done")
-            continue
-        answers = Answers(variant, stage, mark)
-        answers.resume()
-        found.append(answers)
-    return found
-
-
-def _answer(
-    recipe: Recipe,
-    base: Path,
-    open_answers: Sequence[Answers],
-    prompts: Sequence[Prompt],
-    settings: dict[str, Any],
-) -> dict[str, int]:
-    """Generate and judge what is missing; return counts of the work done."""
-    pool, common = _engines(recipe, base, settings)
-    groups = plan_groups(recipe, common, open_answers, prompts)
-    total = sum(len(chunk.requests) for group in groups for chunk in group.chunks)
-    fleet = _fleet(recipe, pool, groups)
-    by_name = {answers.variant.name: answers for answers in open_answers}
-    by_key = {prompt.key: prompt for prompt in prompts}
-    answered = tokens = 0
-    with Progress("evaluate", total, "answer") as progress, closing(fleet.run()) as results:
-        for chunk, completions in results:
-            by_name[chunk.variant].add(_judge(chunk, completions, by_key))
-            answered += len(completions)
-            tokens += sum(len(completion.token_ids) for completion in completions)
-            progress.to(answered, chunk.variant)
-    if fleet.replaced:
-        say("evaluate", f"{fleet.replaced} engine(s) failed and were replaced")
-    return {"answered": answered, "tokens": tokens, "replaced": fleet.replaced}
-
-
-def _engines(recipe: Recipe, base: Path, settings: dict[str, Any]) -> tuple[Pool, EngineSpec]:
-    """Connect to the cluster; how many engines it holds, and an engine of the base model."""
-    connect(recipe.cluster)
-    config = recipe.evaluate
-    pool = model_pool(config.engines, config.tensor_parallel_size)
-    spec = EngineSpec(
-        model=str(base.resolve()),
-        tokenizer=str(base.resolve()),
-        device="gpu" if pool.num_gpus else "cpu",
-        context=settings["context"],
-        stop_ids=settings["stop_ids"],
-        tensor_parallel_size=config.tensor_parallel_size,
-    )
-    return pool, spec
-
-
-def _fleet(recipe: Recipe, pool: Pool, groups: Sequence[Group]) -> Fleet:
-    timeout = recipe.cluster.stall_timeout_s
-    return Fleet(groups, pool.actors, pool.num_cpus, pool.num_gpus, timeout)
-
-
-def _ask_base(
-    recipe: Recipe, base: Path, settings: dict[str, Any], requests: Sequence[Request]
-) -> dict[Key, Completion]:
-    """Answer requests with the base model alone."""
-    pool, spec = _engines(recipe, base, settings)
-    check_model(base)
-    group = Group(spec, tuple(_chunks(BASE, None, requests, spec)))
-    answers: dict[Key, Completion] = {}
-    fleet = _fleet(recipe, pool, [group])
-    with Progress("reword", len(requests), "text") as progress, closing(fleet.run()) as results:
-        for chunk, completions in results:
-            keys = [request.key for request in chunk.requests]
-            answers |= dict(zip(keys, completions, strict=True))
-            progress.to(len(answers), BASE)
-    return answers
-
-
-def _judge(
-    chunk: Chunk, completions: Sequence[Completion], prompts: dict[Key, Prompt]
-) -> list[Sample]:
-    return [
-        make_sample(prompts[request.key], completion)
-        for request, completion in zip(chunk.requests, completions, strict=True)
-    ]
-
-
-def plan_groups(
-    recipe: Recipe,
-    common: EngineSpec,
-    open_answers: Sequence[Answers],
-    prompts: Sequence[Prompt],
-) -> list[Group]:
-    """Which engines answer what: base and its adapters share engines, a full model has its own.
-
-    Raises:
-        InputError: if the weights of a variant cannot be used.
-    """
-    chunks: dict[Path, list[Chunk]] = defaultdict(list)
-    adapters: dict[Path, list[Adapter]] = defaultdict(list)
-    for answers in open_answers:
-        variant = answers.variant
-        if variant.adapter is not None:
-            checked = check_adapter(variant.name, variant.adapter.resolve(), variant.model)
-            adapters[variant.model].append(checked)
-        chunks[variant.model] += missing_chunks(answers, recipe, common, prompts)
-    groups = []
-    for model, parts in chunks.items():
-        check_model(model)
-        spec = replace(common, model=str(model.resolve()), adapters=tuple(adapters[model]))
-        groups.append(Group(spec, tuple(parts)))
-    return groups
-
-
-def missing_chunks(
-    answers: Answers, recipe: Recipe, common: EngineSpec, prompts: Sequence[Prompt]
-) -> list[Chunk]:
-    """The requests whose samples are not there yet; prompts that cannot be asked become samples."""
-    requests, refused = [], []
-    for prompt in prompts:
-        if prompt.key in answers.samples:
-            continue
-        if reason := refusal(prompt, recipe.evaluate, common.context):
-            refused.append(error_sample(prompt, reason))
-        else:
-            requests.append(make_request(prompt, recipe.evaluate, common.context, recipe.seed))
-    answers.add(refused)
-    variant = answers.variant
-    adapter = variant.name if variant.adapter is not None else None
-    return _chunks(variant.name, adapter, requests, common)
-
-
-def _chunks(
-    variant: str, adapter: str | None, requests: Sequence[Request], spec: EngineSpec
-) -> list[Chunk]:
-    size = CHUNK_REQUESTS[spec.device]
-    return [
-        Chunk(variant, adapter, tuple(requests[i : i + size]))
-        for i in range(0, len(requests), size)
-    ]

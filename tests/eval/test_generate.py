@@ -10,6 +10,7 @@ from eval.config import EvaluateConfig
 from eval.generate import (
     Completion,
     Prompt,
+    ends_in_a_loop,
     error_sample,
     make_request,
     make_sample,
@@ -91,11 +92,11 @@ def test_every_accepted_request_fits_the_context(length: int, context: int) -> N
         assert len(request.prompt_ids) + request.max_tokens <= context
 
 
-def test_only_the_template_suite_is_sampled() -> None:
-    for suite in ("domain", "robustness", "ood"):
-        assert make_request(prompt(suite=suite), CONFIG, 64, 0).temperature == 0
-    sampled = make_request(prompt(suite="template"), CONFIG, 64, 0)
-    assert sampled.temperature == CONFIG.template_temperature
+def test_only_the_template_suite_is_sampled(tiny_tokenizer) -> None:
+    suites = ("domain", "robustness", "ood", "template")
+    rendered = render(tiny_tokenizer, [case(suite=suite) for suite in suites], {})
+    found = [make_request(one, CONFIG, 64, 0).temperature for one in rendered]
+    assert found == [0, 0, 0, CONFIG.template_temperature]
 
 
 def test_seeds_differ_by_case_prompt_and_run_and_nothing_else() -> None:
@@ -189,3 +190,39 @@ def test_an_answer_that_cannot_be_judged_is_an_error_and_not_a_wrong_answer() ->
     sample = make_sample(asked, Completion("four", (1,), "stop"))
     assert (sample.finish_reason, sample.answer, sample.correct) == ("error", "four", False)
     assert sample.error.startswith("cannot be judged: 'operator:truth' failed: TypeError")
+
+
+@pytest.mark.parametrize(
+    ("ids", "loops"),
+    [
+        ([9] * 24, True),
+        ([9] * 23, False),  # too short to tell from a list of equal items
+        ([1, 2, 3, *[9, 8] * 12], True),
+        ([*range(40)] * 3, True),
+        ([*range(40)] * 2, False),
+        ([*range(40), *range(40), *range(39)], False),
+        ([9] * 30 + [1], False),  # found its way out
+        ([*range(100)], False),
+        ([], False),
+    ],
+)
+def test_loops_are_found_at_the_end_of_an_answer(ids: list[int], loops: bool) -> None:
+    assert ends_in_a_loop(ids) is loops
+
+
+@given(
+    block=st.lists(st.integers(0, 50), min_size=1, max_size=30),
+    start=st.lists(st.integers(0, 50), max_size=30),
+    cut=st.integers(0, 29),
+)
+def test_a_loop_is_found_wherever_the_limit_cuts_it(block, start, cut) -> None:
+    repeats = 4 + 24 // len(block)
+    ids = start + block * repeats
+    assert ends_in_a_loop(ids[: len(ids) - min(cut, len(block) - 1)])
+
+
+def test_a_runaway_is_a_loop_that_only_the_limit_ended() -> None:
+    loop = (5,) * 30
+    assert make_sample(prompt(), Completion("x", loop, "length")).runaway
+    assert not make_sample(prompt(), Completion("x", loop, "stop")).runaway
+    assert not make_sample(prompt(), Completion("x", tuple(range(30)), "length")).runaway

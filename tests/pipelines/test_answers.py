@@ -1,93 +1,19 @@
 """The evaluation stage with engines that answer at once: what is kept, resumed and refused."""
 
 import json
-import shutil
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
 
-from cluster.plan import Pool
 from cluster.rundir import RunDirectory
-from eval.generate import Completion
+from eval.generate import Request
 from eval.samples import read_samples, samples_path
 from nlirg.errors import InputError
 from pipelines import evaluate as stage
-from pipelines.recipe import validate
+from tests.fake_engine import name_and_adapter
+from tests.pipelines.conftest import CASES
 
-CASES = 12
-
-
-class FakeFleet:
-    """Answers with the case's id and the adapter; stops after `stop_after` chunks."""
-
-    asked: list[tuple[str, str, str]] = []  # noqa: RUF012 - reset by the fixture
-    stop_after = 10**6
-
-    def __init__(self, groups, *resources) -> None:
-        self.groups, self.replaced = groups, 0
-
-    def run(self):
-        chunks = [chunk for group in self.groups for chunk in group.chunks]
-        for number, chunk in enumerate(chunks):
-            if number == FakeFleet.stop_after:
-                raise KeyboardInterrupt
-            FakeFleet.asked += [(chunk.variant, *request.key) for request in chunk.requests]
-            answers = [f"{request.key[1]} {chunk.adapter}" for request in chunk.requests]
-            yield chunk, [Completion(text, (1, 2), "stop") for text in answers]
-
-
-@pytest.fixture(autouse=True)
-def fake_engines(monkeypatch):
-    FakeFleet.asked, FakeFleet.stop_after = [], 10**6
-    monkeypatch.setattr(stage, "Fleet", FakeFleet)
-    monkeypatch.setattr(stage, "connect", lambda config: None)
-    monkeypatch.setattr(stage, "model_pool", lambda engines, gpus: Pool(1, 1, 0))
-    monkeypatch.setitem(stage.CHUNK_REQUESTS, "cpu", 5)
-
-
-@pytest.fixture(scope="module")
-def adapter(tiny_model_dir, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("adapter")
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
-    get_peft_model(model, LoraConfig(target_modules=["q_proj"])).save_pretrained(path)
-    return path
-
-
-@pytest.fixture
-def make_run(tiny_model_dir, adapter, tmp_path):
-    """Make a recipe and a run whose arm is trained."""
-
-    def make(name: str = "r", cases: int = CASES, **evaluate):
-        path = tmp_path / "cases.jsonl"
-        rows = [
-            {
-                "id": f"q{i:02d}",
-                "messages": [{"role": "user", "content": f"one {i}, two"}],
-                "reference": f"q{i:02d} nlirg",
-                "checker": {"kind": "exact"},
-            }
-            for i in range(cases)
-        ]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        raw = {
-            "name": name,
-            "storage": str(tmp_path / "runs"),
-            "model": str(tiny_model_dir),
-            "data": ["none.jsonl"],
-            "evaluate": {"domain": str(path), "template_cases": 20, **evaluate},
-        }
-        recipe = validate(raw, "recipe")
-        run = RunDirectory(recipe.storage, recipe.name)
-        shutil.copytree(adapter, run.arm("nlirg").path / "model", dirs_exist_ok=True)
-        run.arm("nlirg").succeed("mark", {"kind": "lora"})
-        return recipe, run
-
-    return make
+pytestmark = pytest.mark.usefixtures("fleet")
 
 
 def files(run: RunDirectory) -> dict[str, str]:
@@ -99,10 +25,10 @@ def files(run: RunDirectory) -> dict[str, str]:
     }
 
 
-def test_every_variant_answers_every_case_once(make_run) -> None:
+def test_every_variant_answers_every_case_once(make_run, fleet) -> None:
     recipe, run = make_run()
     summary = stage.evaluate(recipe, run)
-    asked = FakeFleet.asked
+    asked = fleet.asked
     assert len(set(asked)) == len(asked) == summary["answered"]
     by_variant = {name: {row[1:] for row in asked if row[0] == name} for name in ("base", "nlirg")}
     assert by_variant["base"] == by_variant["nlirg"]
@@ -114,12 +40,12 @@ def test_every_variant_answers_every_case_once(make_run) -> None:
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 4, 9])
-def test_a_stopped_evaluation_asks_only_for_what_is_missing(make_run, stop_after) -> None:
+def test_a_stopped_evaluation_asks_only_for_what_is_missing(make_run, fleet, stop_after) -> None:
     recipe, quiet = make_run("quiet")
     stage.evaluate(recipe, quiet)
-    expected = FakeFleet.asked
+    expected = fleet.asked
 
-    FakeFleet.asked, FakeFleet.stop_after = [], stop_after
+    fleet.asked, fleet.stop_after = [], stop_after
     recipe, run = make_run("stopped")
     with pytest.raises(KeyboardInterrupt):
         stage.evaluate(recipe, run)
@@ -129,20 +55,20 @@ def test_a_stopped_evaluation_asks_only_for_what_is_missing(make_run, stop_after
         torn.write_bytes(torn.read_bytes()[:-7])
     lost = 1 if torn.is_file() else 0
 
-    FakeFleet.stop_after = 10**6
+    fleet.stop_after = 10**6
     stage.evaluate(recipe, run)
-    assert sorted(set(FakeFleet.asked)) == sorted(expected)
-    assert len(FakeFleet.asked) == len(expected) + lost
+    assert sorted(set(fleet.asked)) == sorted(expected)
+    assert len(fleet.asked) == len(expected) + lost
     assert files(run) == files(quiet)
 
 
-def test_a_finished_evaluation_asks_nothing(make_run) -> None:
+def test_a_finished_evaluation_asks_nothing(make_run, fleet) -> None:
     recipe, run = make_run()
     first = stage.evaluate(recipe, run)
     before = files(run)
-    FakeFleet.asked = []
+    fleet.asked = []
     again = stage.evaluate(recipe, run)
-    assert FakeFleet.asked == []
+    assert fleet.asked == []
     assert (again["answered"], again["variants"]) == (0, first["variants"])
     assert files(run) == before
 
@@ -155,9 +81,9 @@ def test_bounds_of_the_report_do_not_make_answers_stale(make_run) -> None:
 
 
 @pytest.mark.parametrize("stop_after", [2, 10**6])
-def test_answers_of_other_settings_are_refused(make_run, stop_after) -> None:
+def test_answers_of_other_settings_are_refused(make_run, fleet, stop_after) -> None:
     recipe, run = make_run()
-    FakeFleet.stop_after = stop_after
+    fleet.stop_after = stop_after
     with suppress(KeyboardInterrupt):
         stage.evaluate(recipe, run)
     longer, _ = make_run(max_new_tokens=7)
@@ -202,39 +128,29 @@ def test_held_out_rows_are_the_domain_without_a_file_of_cases(make_run) -> None:
     assert (case.id, case.task_type, case.reference) == ("h1", "t", "the answer")
 
 
-class RewordingFleet(FakeFleet):
-    """Rewords a case the first time it is asked to; loses the case's number the second time."""
-
-    asked_for_rewordings = 0
-
-    def run(self):
-        for chunk, completions in super().run():
-            texts = []
-            for request, completion in zip(chunk.requests, completions, strict=True):
-                name, _, number = request.key[1].partition("~model_paraphrase")
-                if request.temperature and number:
-                    RewordingFleet.asked_for_rewordings += 1
-                    kept = "" if number == "0" else f" {int(name[1:])}"
-                    completion = Completion(f"say two and one{kept}", (1, 2), "stop")
-                texts.append(completion)
-            yield chunk, texts
+def rewording(request: Request, adapter: str | None) -> str:
+    """Reword a case the first time it is asked to; lose the case's number the second time."""
+    name, _, number = request.key[1].partition("~model_paraphrase")
+    if not (request.temperature and number):
+        return name_and_adapter(request, adapter)
+    return "say two and one" + ("" if number == "0" else f" {int(name[1:])}")
 
 
-def test_rewordings_of_the_base_model_are_written_once(make_run, monkeypatch) -> None:
-    monkeypatch.setattr(stage, "Fleet", RewordingFleet)
-    monkeypatch.setattr(RewordingFleet, "asked_for_rewordings", 0)
+def test_rewordings_of_the_base_model_are_written_once(make_run, fleet) -> None:
+    fleet.answer = rewording
     recipe, run = make_run(model_paraphrases=1, perturbations=[])
-    FakeFleet.stop_after = 7  # five chunks of rewordings, then two of answers
+    fleet.stop_after = 7  # five chunks of rewordings, then two of answers
     with pytest.raises(KeyboardInterrupt):
         stage.evaluate(recipe, run)
-    assert RewordingFleet.asked_for_rewordings == 2 * CASES
+    assert len(fleet.asked) == 2 * CASES + 10
     summary = run.paraphrases.summary()
     assert (summary["asked"], summary["kept"]) == (2 * CASES, CASES)
     assert summary["dropped"] == {"number changed": CASES}
 
-    FakeFleet.stop_after = 10**6
+    fleet.asked, fleet.stop_after = [], 10**6
     stage.evaluate(recipe, run)
-    assert RewordingFleet.asked_for_rewordings == 2 * CASES
+    wanted = [case for _, suite, case in fleet.asked if suite == "robustness"]
+    assert len(wanted) == 2 * CASES, "one rewording a case and variant; none is written again"
     for variant in ("base", "nlirg"):
         folder = run.evaluation(variant).path
         samples = read_samples(samples_path(folder, "robustness"))

@@ -11,7 +11,6 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-import pipelines.evaluate
 from cluster.rundir import RunDirectory
 from eval.actors import Chunk, Fleet, Group
 from eval.adapters import TARGET_MODULES, check_adapter
@@ -20,6 +19,7 @@ from eval.samples import read_samples, samples_path
 from eval.transformers_engine import TransformersEngine
 from eval.vllm_engine import CHUNK_REQUESTS
 from nlirg.errors import InputError
+from pipelines.answers import Answers
 from pipelines.evaluate import evaluate
 from pipelines.recipe import validate
 
@@ -203,6 +203,7 @@ def trained_run(base: Path, folder: Path, name: str):
                 "max_prompt_tokens": 64,
                 "max_new_tokens": 16,
                 "template_cases": 2 * QUESTIONS,
+                "ood": None,
             },
         },
         "recipe",
@@ -247,17 +248,17 @@ def test_evaluation_survives_a_killed_engine(base, ray_cluster, tmp_path, monkey
 
     recipe, other = trained_run(base, tmp_path, "killed")
     killed: list[int] = []
-    judge = pipelines.evaluate._judge
+    take = Answers.take
 
-    def judge_and_kill(*arguments):
+    def take_and_kill(*arguments):
         """Kill an engine at the first answers: every engine has a further chunk by then."""
         if not killed:
             victim = engine_processes()[0]
             victim.kill()
             killed.append(victim.pid)
-        return judge(*arguments)
+        take(*arguments)
 
-    monkeypatch.setattr(pipelines.evaluate, "_judge", judge_and_kill)
+    monkeypatch.setattr(Answers, "take", take_and_kill)
     summary = evaluate(recipe, other)
     assert killed
     assert summary["replaced"] == 1
