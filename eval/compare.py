@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from eval import samples as sample_files
 from eval.config import EvaluateConfig
 from eval.estimates import Setting
+from eval.gates import judge_gates
 from eval.measures import build_metrics, build_task_metrics
 from eval.metrics import top_openings, top_phrases
 from eval.pairing import Tables, pair_samples
@@ -25,7 +27,7 @@ from eval.schema import (
     Suite,
     TaskMetric,
 )
-from eval.verdicts import judge, judge_gates
+from eval.verdicts import headline, judge
 from nlirg.errors import InputError
 
 SHOWN_PER_SUITE = 50
@@ -39,6 +41,7 @@ class Comparison:
     by_task: list[TaskMetric]
     by_perturbation: list[PerturbationMetric]
     gates: list[GateResult]
+    headlines: dict[str, str]
     verdicts: dict[str, list[str]]
     openings: list[PhraseShare]
     phrases: list[PhraseShare]
@@ -69,26 +72,38 @@ def compare(
         seed: of resampling; equal arguments give equal results.
 
     Raises:
-        InputError: if the samples cannot be paired (see `eval.pairing.pair_samples`), or a gate
-            cannot be judged.
+        InputError: if the samples cannot be paired (see `eval.pairing.pair_samples`), or a metric
+            is not finite.
     """
-    tables = pair_samples(samples, baseline)
+    tables = pair_samples(samples, baseline, config.max_error_share)
     setting = Setting(baseline, config, seed)
     metrics = build_metrics(tables, setting)
+    _require_finite(metrics)
     by_key = {metric.key: metric for metric in metrics}
     tuned = [name for name in samples if name != baseline]
-    gates = [judge_gates(by_key, config.gates, baseline, variant) for variant in tuned]
+    gates = {name: judge_gates(by_key, tables, config.gates, baseline, name) for name in tuned}
     template = tables["template"].units if "template" in tables else {}
     return Comparison(
         metrics=metrics,
         by_task=build_task_metrics(tables, setting),
         by_perturbation=perturbation_metrics(tables, setting),
-        gates=list(itertools.chain.from_iterable(gates)),
+        gates=list(itertools.chain.from_iterable(gates.values())),
+        headlines={name: headline(by_key, gates[name], name) for name in tuned},
         verdicts={variant: judge(by_key, tables, baseline, variant) for variant in tuned},
         openings=top_openings(template),
         phrases=top_phrases(template),
         samples=side_by_side(tables),
     )
+
+
+def _require_finite(metrics: Sequence[Metric]) -> None:
+    for metric in metrics:
+        for variant, found in itertools.chain(metric.values.items(), metric.against.items()):
+            for name, number in found.model_dump().items():
+                if not math.isfinite(number):
+                    raise InputError(
+                        f"cannot judge: {metric.key} of variant {variant!r}: {name} is {number}"
+                    )
 
 
 def side_by_side(tables: Tables) -> list[SideBySide]:

@@ -35,12 +35,16 @@ def _plain_url(value: str) -> str:
 
 
 class Gates(Section):
-    """Bounds a tuned variant must keep; a broken one makes the run exit with code 1.
+    """Bounds a tuned variant must keep: exit code 1 if one is broken, 2 if one cannot be judged.
 
-    Shares are in 0..1; `null` switches a gate off.
+    Shares are in 0..1; `null` switches a gate off. `..._drop_max` bounds the fall below the base
+    model. Instruction following and commonsense are asked by out-of-domain cases whose task types
+    begin with `instructions/` and `commonsense/`, as those of the probe set do.
     """
 
     domain_accuracy_min: Share | None = 0.85
+    instruction_following_min: Share | None = 0.80
+    commonsense_drop_max: Share | None = 0.10
     retention_min: Share | None = None
     retention_drop_max: Share | None = 0.10
     repetition_max: Share | None = 0.25
@@ -69,12 +73,14 @@ JUDGING = {
     "gates",
     "bootstrap",
     "confidence",
+    "max_error_share",
     "engines",
     "tensor_parallel_size",
     "perplexity",
     "general",
     "lm_eval",
     "judge",
+    "flip_samples",
 }
 
 
@@ -88,9 +94,10 @@ class EvaluateConfig(Section):
     """What to generate and how to judge it.
 
     `domain` is a JSONL file of cases (see `eval.schema.Case`). `ood` is one or several of such
-    files and of the shipped probe sets (`probe`, `probe:v1`; see `eval.sources`). Robustness
-    cases are made from the domain cases by the perturbations named, and by up to
-    `model_paraphrases` rewordings a case that the base model writes.
+    files and of the shipped probe sets (`probe`, `probe:v1`; see `eval.sources`), or null.
+    Robustness cases are made from the domain cases by the perturbations named, and by up to
+    `model_paraphrases` rewordings a case that the base model writes. Where more than
+    `max_error_share` of a suite's answers are errors, nothing is judged.
 
     `engine: transformers` needs no vLLM and answers one prompt at a time, for small jobs. Where a
     single answer of a variant is right and the base's wrong or the reverse, both answer again
@@ -103,7 +110,7 @@ class EvaluateConfig(Section):
     """
 
     domain: str | None = None
-    ood: Annotated[tuple[str, ...], BeforeValidator(_one_source)] = ()
+    ood: Annotated[tuple[str, ...], BeforeValidator(_one_source)] = ("probe",)
     perturbations: tuple[Perturbation, ...] = (
         "paraphrase",
         "field_order",
@@ -121,6 +128,7 @@ class EvaluateConfig(Section):
     flip_samples: Annotated[int, Field(ge=0, le=64)] = 8
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    max_error_share: Share = 0.05
     engine: EngineName = "vllm"
     engines: Annotated[int, Field(ge=1)] | None = None
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1

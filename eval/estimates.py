@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,48 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """A tuned variant's difference from the baseline, before other metrics are considered.
+
+    Attributes:
+        delta: variant - baseline.
+        low: lower end of its interval.
+        high: upper end of its interval.
+        n: cases.
+        p_value: of no difference.
+        detectable: the smallest difference that a test shows with 80 % power, by its alpha.
+    """
+
+    delta: float
+    low: float
+    high: float
+    n: int
+    p_value: float
+    detectable: Callable[[float], float]
+
+    def paired(self, p_holm: float, confidence: float, tests: int) -> Paired:
+        """The difference among `tests` of the same variant.
+
+        What could have been shown is told for the hardest step of Holm's procedure, alpha / tests.
+        """
+        return Paired(
+            delta=self.delta,
+            low=self.low,
+            high=self.high,
+            n=self.n,
+            p_value=self.p_value,
+            p_holm=p_holm,
+            minimum_detectable=self.detectable((1 - confidence) / tests),
+            confidence=confidence,
+        )
+
+
+@dataclass(frozen=True)
 class Estimates:
     """A metric's values by variant, and each tuned variant's difference from the baseline."""
 
     values: dict[str, Estimate]
-    against: dict[str, Paired]
+    against: dict[str, Difference]
 
 
 def share(right: Flags, clusters: Ints, confidence: float) -> Estimate:
@@ -86,26 +124,29 @@ def _difference(
     replicates: stats.Floats,
     clusters: Ints,
     setting: Setting,
-) -> Paired:
-    difference = variant.astype(np.float64) - base.astype(np.float64)
-    error = stats.mean_error(difference, clusters)
-    count = int(clusters.max()) + 1
-    detectable = stats.minimum_detectable(error, setting.confidence)
-    p_value = stats.t_test(float(difference.mean()), error, count)
-    if base.dtype == np.bool_:
-        detectable = max(detectable, stats.fewest_discordant(setting.confidence) / count)
-        if count == len(difference):  # independent pairs: the exact test is at hand
-            p_value = stats.mcnemar(int((difference > 0).sum()), int((difference < 0).sum()))
+) -> Difference:
+    change = variant.astype(np.float64) - base.astype(np.float64)
     low, high = stats.percentile_interval(replicates, setting.confidence)
-    return Paired(
-        delta=float(difference.mean()),
-        low=low,
-        high=high,
-        n=len(difference),
-        p_value=p_value,
-        p_holm=p_value,
-        minimum_detectable=detectable,
-    )
+    p_value, detectable = _test(change, clusters, shares=base.dtype == np.bool_)
+    return Difference(float(change.mean()), low, high, len(change), p_value, detectable)
+
+
+def _test(
+    change: stats.Floats, clusters: Ints, shares: bool
+) -> tuple[float, Callable[[float], float]]:
+    """The p-value of a mean change, and what its test could have shown."""
+    count = int(clusters.max()) + 1
+    if shares and count == len(change):  # independent pairs: the exact test is at hand
+        gains, losses = int((change > 0).sum()), int((change < 0).sum())
+        churn = (gains + losses) / count
+        return stats.mcnemar(gains, losses), partial(stats.mcnemar_detectable, churn, count)
+    error = stats.mean_error(change, clusters)
+
+    def detectable(alpha: float) -> float:
+        found = stats.minimum_detectable(error, count, alpha)
+        return max(found, stats.mcnemar_detectable(0.0, count, alpha)) if shares else found
+
+    return stats.t_test(float(change.mean()), error, count), detectable
 
 
 def of_statistics(
@@ -137,13 +178,8 @@ def of_statistics(
             continue
         change = jackknives[name] - base
         low, high = np.clip(change.interval(setting.confidence), -upper, upper)
-        against[name] = Paired(
-            delta=change.value,
-            low=low,
-            high=high,
-            n=len(clusters),
-            p_value=change.p_value,
-            p_holm=change.p_value,
-            minimum_detectable=stats.minimum_detectable(change.error, setting.confidence),
+        detectable = partial(stats.minimum_detectable, change.error, len(change.left_out))
+        against[name] = Difference(
+            change.value, low, high, len(clusters), change.p_value, detectable
         )
     return Estimates(estimates, against)

@@ -20,7 +20,7 @@ from eval.metrics import (
     repeated_share,
 )
 from eval.pairing import HUMAN, Table, Tables
-from eval.schema import Metric, Sample, Suite, TaskMetric
+from eval.schema import Metric, Paired, Sample, Suite, TaskMetric
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,12 @@ class Measure:
     estimate: Callable[[Tables, Setting], Estimates | None]
     by_task: bool = False
 
-    def metric(self, tables: Tables, setting: Setting) -> Metric | None:
+    def estimates(self, tables: Tables, setting: Setting) -> Estimates | None:
         """Compute the metric; None if its suite was not run or it is not defined on it."""
-        found = self.estimate(tables, setting) if self.family in tables else None
-        if found is None:
-            return None
+        return self.estimate(tables, setting) if self.family in tables else None
+
+    def metric(self, found: Estimates, against: dict[str, Paired]) -> Metric:
+        """The metric as the report shows it."""
         return Metric(
             key=self.key,
             label=self.label,
@@ -49,23 +50,23 @@ class Measure:
             better=self.better,
             help=self.help,
             values=found.values,
-            against=found.against,
+            against=against,
         )
 
 
 def build_metrics(tables: Tables, setting: Setting) -> list[Metric]:
     """Every metric that the suites allow, p-values adjusted over the metrics of a variant."""
-    built = [measure.metric(tables, setting) for measure in MEASURES]
-    metrics = [metric for metric in built if metric is not None]
-    for variant in dict.fromkeys(name for metric in metrics for name in metric.against):
-        adjusted = stats.holm(
-            {m.key: m.against[variant].p_value for m in metrics if variant in m.against}
-        )
-        for metric in metrics:
-            if metric.key in adjusted:
-                paired = metric.against[variant]
-                metric.against[variant] = paired.model_copy(update={"p_holm": adjusted[metric.key]})
-    return metrics
+    built = [(measure, measure.estimates(tables, setting)) for measure in MEASURES]
+    found = {measure: estimates for measure, estimates in built if estimates is not None}
+    against: dict[Measure, dict[str, Paired]] = {measure: {} for measure in found}
+    for variant in dict.fromkeys(name for each in found.values() for name in each.against):
+        differences = {m: each.against[variant] for m, each in found.items() if each.against}
+        adjusted = stats.holm({m.key: each.p_value for m, each in differences.items()})
+        for measure, difference in differences.items():
+            against[measure][variant] = difference.paired(
+                adjusted[measure.key], setting.confidence, len(adjusted)
+            )
+    return [measure.metric(each, against[measure]) for measure, each in found.items()]
 
 
 def build_task_metrics(tables: Tables, setting: Setting) -> list[TaskMetric]:
@@ -75,9 +76,9 @@ def build_task_metrics(tables: Tables, setting: Setting) -> list[TaskMetric]:
         parts = {suite: _of_task(table, task) for suite, table in tables.items()}
         present = {suite: table for suite, table in parts.items() if table is not None}
         for measure in MEASURES:
-            metric = measure.metric(present, setting) if task and measure.by_task else None
-            if metric is not None:
-                rows.append(TaskMetric(key=metric.key, task_type=task, values=metric.values))
+            found = measure.estimates(present, setting) if task and measure.by_task else None
+            if found is not None:
+                rows.append(TaskMetric(key=measure.key, task_type=task, values=found.values))
     return rows
 
 
@@ -102,6 +103,28 @@ def _format_rate(tables: Tables, setting: Setting) -> Estimates | None:
     if asked is None:
         return None
     return _mean("domain", lambda sample: bool(sample.format_ok))({"domain": asked}, setting)
+
+
+INSTRUCTIONS = "instructions"
+COMMONSENSE = "commonsense"
+
+
+def task_family(task_type: str) -> str:
+    """`commonsense/zh` is of the family `commonsense`."""
+    return task_type.partition("/")[0]
+
+
+def _family_accuracy(family: str) -> Callable[[Tables, Setting], Estimates | None]:
+    """An estimator of the share of right answers to the out-of-domain cases of one family."""
+
+    def estimate(tables: Tables, setting: Setting) -> Estimates | None:
+        cases = tables["ood"].cases
+        asked = tables["ood"].part([task_family(s.task_type) == family for s in cases])
+        if asked is None:
+            return None
+        return _mean("ood", lambda sample: sample.correct)({"ood": asked}, setting)
+
+    return estimate
 
 
 def _retention(tables: Tables, setting: Setting) -> Estimates | None:
@@ -323,6 +346,16 @@ MEASURES = (
         by_task=True,
     ),
     Measure(
+        "runaway_rate",
+        "Endless repetition",
+        "template",
+        "share",
+        "lower",
+        "Share of the answers that run into the length limit repeating themselves.",
+        _mean("template", lambda sample: sample.runaway),
+        by_task=True,
+    ),
+    Measure(
         "ood_accuracy",
         "General accuracy",
         "ood",
@@ -331,6 +364,24 @@ MEASURES = (
         "Share of the questions from outside the domain answered correctly.",
         _mean("ood", lambda sample: sample.correct),
         by_task=True,
+    ),
+    Measure(
+        "instruction_following",
+        "Instruction following",
+        "ood",
+        "share",
+        "higher",
+        "Share of the general questions on instruction following answered correctly.",
+        _family_accuracy(INSTRUCTIONS),
+    ),
+    Measure(
+        "commonsense_accuracy",
+        "Commonsense",
+        "ood",
+        "share",
+        "higher",
+        "Share of the general questions on commonsense answered correctly.",
+        _family_accuracy(COMMONSENSE),
     ),
     Measure(
         "retention",

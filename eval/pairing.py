@@ -87,12 +87,21 @@ class Table:
 Tables = Mapping[Suite, Table]
 
 
-def pair_samples(samples: Mapping[str, Sequence[Sample]], baseline: str) -> dict[Suite, Table]:
+def pair_samples(
+    samples: Mapping[str, Sequence[Sample]], baseline: str, max_error_share: float
+) -> dict[Suite, Table]:
     """Make one table a suite, for the suites that have samples.
 
+    Args:
+        samples: variant -> its samples of all suites.
+        baseline: the variant that comes first in the tables.
+        max_error_share: how many of a suite's answers of one variant may be errors, 0 to 1. What
+            is left of a suite with more says little about the cases that were asked.
+
     Raises:
-        InputError: if the variants did not answer exactly the same prompts, a sample is not
-            sound, or fewer than two independent cases have an answer of every variant.
+        InputError: if the variants did not answer exactly the same prompts, a score is not one,
+            too many answers are errors, or fewer than two independent cases have an answer of
+            every variant.
     """
     if baseline not in samples:
         raise InputError(f"there are no samples of the baseline {baseline!r}")
@@ -103,7 +112,7 @@ def pair_samples(samples: Mapping[str, Sequence[Sample]], baseline: str) -> dict
     for suite in get_args(Suite):
         by_variant = {name: _by_case(samples[name], name, suite) for name in order}
         if any(by_variant.values()):
-            tables[suite] = _pair(by_variant, baseline, suite)
+            tables[suite] = _pair(by_variant, baseline, suite, max_error_share)
     if not tables:
         raise InputError("zero pairs: there are no samples to compare")
     return tables
@@ -123,10 +132,13 @@ def _by_case(samples: Sequence[Sample], variant: str, suite: str) -> dict[str, S
     return rows
 
 
-def _pair(by_variant: Mapping[str, dict[str, Sample]], baseline: str, suite: str) -> Table:
+def _pair(
+    by_variant: Mapping[str, dict[str, Sample]], baseline: str, suite: str, max_error_share: float
+) -> Table:
     base = by_variant[baseline]
     for name, rows in by_variant.items():
         _same_prompts(base, rows, f"suite {suite!r}: {name!r} and {baseline!r}")
+        _few_errors(rows, f"suite {suite!r}: variant {name!r}", max_error_share)
     kept = [key for key in base if all(_sound(rows[key]) for rows in by_variant.values())]
     roots = [base[key].root_id or key for key in kept]
     try:
@@ -150,6 +162,17 @@ def _same_prompts(base: Mapping[str, Sample], rows: Mapping[str, Sample], who: s
                 f"{who} saw different prompts for case {key!r}; evaluate both again with the same "
                 "tokenizer and chat template"
             )
+
+
+def _few_errors(rows: Mapping[str, Sample], who: str, max_error_share: float) -> None:
+    failed = [sample for sample in rows.values() if not _sound(sample)]
+    if len(failed) > max_error_share * len(rows):
+        first = failed[0]
+        raise InputError(
+            f"{who}: {len(failed)} of {len(rows)} answers are errors, more than "
+            f"evaluate.max_error_share={max_error_share:g} allows; the first, case "
+            f"{first.case_id!r}, says: {first.error or 'no reason'}"
+        )
 
 
 def _sound(sample: Sample) -> bool:

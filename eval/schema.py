@@ -153,8 +153,25 @@ class Paired(Strict):
     high: float
     n: int
     p_value: float
-    p_holm: float
-    minimum_detectable: float  # smallest difference this sample could have shown (80 % power)
+    p_holm: float  # adjusted over all metrics of the variant
+    # The smallest difference that this sample would have shown in 80 of 100 repeats, after Holm.
+    minimum_detectable: float
+    confidence: float = 0.95  # coverage of low..high
+
+    @property
+    def alpha(self) -> float:
+        """Chance of any false alarm over all metrics: 1 - confidence."""
+        return round(1 - self.confidence, 12)  # 1 - 0.95 is not 0.05
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def significant(self) -> bool:
+        """Whether the adjusted test rejects at `alpha` and the interval excludes zero."""
+        return self.p_holm < self.alpha and self.excludes_zero
 
 
 class Metric(Strict):
@@ -190,15 +207,23 @@ class PerturbationMetric(Strict):
     values: dict[str, Estimate]
 
 
+GateState = Literal["passed", "failed", "unjudged", "not_applicable"]
+
+
 class GateResult(Strict):
-    """One bound and whether one variant kept it."""
+    """One bound and whether one variant kept it.
+
+    `unjudged` (something it needs is missing) counts against the run; `not_applicable` (no case
+    asks for what it bounds) does not. Both have no value, and a reason that says why.
+    """
 
     variant: str
     gate: str  # the field of `eval.config.Gates`
     metric: str
     bound: float
-    value: float
-    passed: bool
+    value: float | None
+    state: GateState
+    reason: str = ""
 
 
 class Answer(Strict):
@@ -314,10 +339,12 @@ class Report(Strict):
     variants: list[str]  # baseline first
     baseline: str
     seeds: dict[str, list[str]] = Field(default_factory=dict)  # arm -> its variants, one a seed
+    confidence: float = 0.95  # of every interval; differences are tested at 1 - confidence
     metrics: list[Metric]
     by_task: list[TaskMetric]
     by_perturbation: list[PerturbationMetric] = Field(default_factory=list)
     gates: list[GateResult]
+    headlines: dict[str, str] = Field(default_factory=dict)  # variant -> its verdict in one line
     verdicts: dict[str, list[str]]  # variant -> sentences: learned? parrot? forgot?
     openings: list[PhraseShare]
     phrases: list[PhraseShare]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
 
 from nlirg.errors import InputError
 
@@ -21,6 +21,7 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 GROUPS = 20  # of the jackknife: 19 degrees of freedom widen an interval by 7 %
+POWER = 0.8  # of "could have shown"
 _DRAWS_AT_ONCE = 4_000_000  # bounds the memory of resampling
 
 
@@ -141,18 +142,55 @@ def t_test(difference: float, error: float, units: int) -> float:
     return 1.0 if difference == 0 else floor
 
 
-def minimum_detectable(error: float, confidence: float, power: float = 0.8) -> float:
-    """The smallest true difference a sample would have shown with probability `power`.
+def minimum_detectable(error: float, units: int, alpha: float, power: float = POWER) -> float:
+    """The smallest true difference of means that `t_test` would have shown at `alpha`.
 
-    (z_{(1+confidence)/2} + z_power) * standard error, about 2.8 standard errors (Bloom 1995,
-    Evaluation Review 19(5), 547-556).
+    (t_{1-alpha/2} + t_power) * standard error, each with units - 1 degrees of freedom: about 2.8
+    standard errors at .05 (Bloom 1995, Evaluation Review 19(5), 547-556).
     """
-    return float((stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power)) * error)
+    quantiles = stats.t.ppf([1 - alpha / 2, power], units - 1)
+    return float(quantiles.sum() * error)
 
 
-def fewest_discordant(confidence: float) -> int:
-    """How many pairs, all changed in one direction, an exact McNemar test needs: 6 at 95 %."""
-    return math.ceil(1 - math.log2(1 - confidence))
+def mcnemar_power(effect: float, churn: float, n: int, alpha: float) -> float:
+    """The chance that an exact McNemar test finds a net change, in its true direction.
+
+    Exact: the sum over the number of changed pairs, which is binomial, of the chance that the test
+    rejects given that number.
+
+    Args:
+        effect: share of the pairs that change one way.
+        churn: share that changes by chance alone, as often one way as the other.
+        n: pairs.
+        alpha: the test rejects where its p-value is below.
+    """
+    changed = min(churn + effect, 1.0)
+    counts = np.arange(n + 1)
+    # The most pairs that may have changed the other way: P(X <= most) < alpha / 2.
+    most = stats.binom.ppf(alpha / 2, counts, 0.5) - 1
+    other_way = (changed - effect) / 2 / changed if changed else 0.5
+    rejects = stats.binom.cdf(most, counts, other_way)
+    return float((stats.binom.pmf(counts, n, changed) * rejects).sum())
+
+
+def mcnemar_detectable(churn: float, n: int, alpha: float, power: float = POWER) -> float:
+    """The smallest net change of a share that an exact McNemar test would have shown at `alpha`.
+
+    Above 1, which no share can reach, where n pairs can show nothing.
+    """
+    fewest = fewest_discordant(alpha)
+    if fewest > n:
+        return fewest / n
+
+    def lacking(effect: float) -> float:
+        return mcnemar_power(effect, churn, n, alpha) - power
+
+    return float(optimize.brentq(lacking, 0.0, 1.0, xtol=1e-4))
+
+
+def fewest_discordant(alpha: float) -> int:
+    """How many pairs, all changed in one direction, an exact McNemar test needs: 6 at .05."""
+    return math.floor(1 - math.log2(alpha)) + 1
 
 
 @dataclass(frozen=True)

@@ -1,65 +1,77 @@
-"""Gates, and the answer in plain words: did it learn, is it a parrot, did it forget?"""
+"""The answer in plain words: did it learn, is it a parrot, did it forget?"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from eval.config import Gates
-from eval.measures import MEASURES
 from eval.pairing import HUMAN, Tables
 from eval.report import wording
-from eval.schema import GateResult, Metric, Paired
-from nlirg.errors import InputError
+from eval.report.wording import Effect
+from eval.schema import GateResult, GateState, Metric
 
 Metrics = Mapping[str, Metric]
 
-GATES = {
-    "domain_accuracy_min": "domain_accuracy",
-    "retention_min": "retention",
-    "retention_drop_max": "ood_accuracy",
-    "repetition_max": "repetition_3",
-    "stop_rate_min": "stop_rate",
-    "format_rate_min": "format_rate",
+
+class Reading(NamedTuple):
+    """What an effect means: as the lead of a sentence, and as a phrase of the headline."""
+
+    lead: str
+    phrase: str
+
+
+LEARNED: dict[Effect, Reading] = {
+    "better": Reading("Yes, it learned the domain", "learned the domain"),
+    "worse": Reading("No, it got worse at the domain", "worse at the domain"),
+    "unclear": Reading("No difference shown", "no learning shown"),
 }
-WHERE_ASKED = {"format_rate"}  # not defined means that no case asks for a form
-_ROUNDING = 1e-9  # 0.9 - 0.8 is not to break a bound of 0.1
+PARROT: dict[Effect, Reading] = {
+    "better": Reading("Less of one than before", "less of a parrot"),
+    "worse": Reading("More of one than before", "more of a parrot"),
+    "unclear": Reading("No difference shown", "no parroting shown"),
+}
+FORGOT: dict[Effect, Reading] = {
+    "better": Reading("No, it got better at general questions", "better at general questions"),
+    "worse": Reading("Yes, it forgot", "forgot"),
+    "unclear": Reading("No difference shown", "no forgetting shown"),
+}
 
 
-def judge_gates(metrics: Metrics, gates: Gates, baseline: str, variant: str) -> list[GateResult]:
-    """Compare one variant with every bound whose suite was run.
+def headline(metrics: Metrics, gates: Sequence[GateResult], variant: str) -> str:
+    """The three answers and the gates in one line.
 
-    `retention_drop_max` bounds the fall of out-of-domain accuracy below the baseline's.
-
-    Raises:
-        InputError: if the suite was run but the metric is not defined on it: a gate that cannot
-            be judged does not count as kept.
+    `Learned the domain, no parroting shown, forgot; breaks 1 of 7 gates: retention drop`.
     """
-    families = {metric.family for metric in metrics.values()}
-    needs = {measure.key: measure.family for measure in MEASURES}
-    results = []
-    for gate, key in GATES.items():
-        bound = getattr(gates, gate)
-        if bound is None or needs[key] not in families:
-            continue
-        if key not in metrics:
-            if key in WHERE_ASKED:
-                continue
-            raise InputError(
-                f"gate {gate}: {key} is not defined here, as {baseline!r} gets no question of "
-                f"suite {needs[key]!r} right; set evaluate.gates.{gate}=null or give other cases"
-            )
-        values = metrics[key].values
-        value = values[variant].value
-        if gate == "retention_drop_max":
-            value = values[baseline].value - value
-        within = bound - value if gate.endswith("_max") else value - bound
-        passed = within >= -_ROUNDING
-        results.append(
-            GateResult(
-                variant=variant, gate=gate, metric=key, bound=bound, value=value, passed=passed
-            )
-        )
-    return results
+    answers = [
+        _phrase(metrics.get("domain_accuracy"), variant, LEARNED, "learning not measured"),
+        _phrase(_diversity(metrics), variant, PARROT, "parroting not measured"),
+        _phrase(_general(metrics), variant, FORGOT, "forgetting not measured"),
+    ]
+    text = ", ".join(answers)
+    return f"{text[0].upper()}{text[1:]}; {_gates(gates)}"
+
+
+def _phrase(
+    metric: Metric | None, variant: str, readings: Mapping[Effect, Reading], missing: str
+) -> str:
+    if metric is None:
+        return missing
+    return readings[wording.effect(metric, metric.against[variant])].phrase
+
+
+def _gates(gates: Sequence[GateResult]) -> str:
+    applied = [gate for gate in gates if gate.state != "not_applicable"]
+    parts = []
+    verbs: dict[GateState, str] = {"failed": "breaks", "unjudged": "cannot judge"}
+    for state, verb in verbs.items():
+        named = [wording.gate_label(gate.gate).lower() for gate in applied if gate.state == state]
+        if named:
+            parts.append(f"{verb} {len(named)} of {len(applied)} gates: {', '.join(named)}")
+    if parts:
+        return "; ".join(parts)
+    if not applied:
+        return "no gates set"
+    return f"keeps all {len(applied)} gates" if len(applied) > 1 else "keeps its gate"
 
 
 def judge(metrics: Metrics, tables: Tables, baseline: str, variant: str) -> list[str]:
@@ -80,25 +92,20 @@ def _learned(metrics: Metrics, baseline: str, variant: str) -> str:
     metric = metrics.get("domain_accuracy")
     if metric is None:
         return "Learned? Not measured: there are no domain cases."
-    leads = {
-        "better": "Yes, it learned the domain",
-        "worse": "No, it got worse at the domain",
-        "unclear": "Not shown to have learned the domain",
-    }
-    lead = leads[wording.effect(metric, metric.against[variant])]
+    lead = LEARNED[wording.effect(metric, metric.against[variant])].lead
     return f"Learned? {lead}: accuracy {_change(metric, baseline, variant)}."
 
 
+def _diversity(metrics: Metrics) -> Metric | None:
+    """What parroting is judged by; distinct-2 is not defined on answers of one word."""
+    return metrics.get("distinct_2", metrics.get("repetition_3"))
+
+
 def _parrot(metrics: Metrics, baseline: str, variant: str) -> str:
-    if "repetition_3" not in metrics:
+    metric = _diversity(metrics)
+    if metric is None:
         return "Parrot? Not measured: there are no sampled answers."
-    metric = metrics.get("distinct_2", metrics["repetition_3"])
-    leads = {
-        "better": "Less of one than before",
-        "worse": "More of one than before",
-        "unclear": "No clear change",
-    }
-    lead = leads[wording.effect(metric, metric.against[variant])]
+    lead = PARROT[wording.effect(metric, metric.against[variant])].lead
     text = f"Parrot? {lead}: {_name(metric)} {_change(metric, baseline, variant)}{_human(metric)}"
     openings = metrics["opening_share"]
     before, now = (_value(openings, name) for name in (baseline, variant))
@@ -106,22 +113,23 @@ def _parrot(metrics: Metrics, baseline: str, variant: str) -> str:
     return f"{text}. One opening begins {now} of its answers ({compared})."
 
 
+def _general(metrics: Metrics) -> Metric | None:
+    """What forgetting is judged by; a base that gets nothing right has nothing to forget."""
+    return metrics.get("ood_accuracy") if "retention" in metrics else None
+
+
 def _forgot(metrics: Metrics, baseline: str, variant: str) -> str:
-    metric = metrics.get("ood_accuracy")
-    if metric is None:
+    asked = metrics.get("ood_accuracy")
+    if asked is None:
         return "Forgot? Not measured: there are no out-of-domain cases."
-    retention = metrics.get("retention")
-    if retention is None:
+    metric = _general(metrics)
+    if metric is None:
         return (
             f"Forgot? Cannot be seen: {baseline} gets none of the "
-            f"{metric.values[baseline].n} general questions right."
+            f"{asked.values[baseline].n} general questions right."
         )
-    leads = {
-        "better": "No, it got better at general questions",
-        "worse": "Yes, it forgot",
-        "unclear": "No clear change",
-    }
-    lead = leads[wording.effect(metric, metric.against[variant])]
+    lead = FORGOT[wording.effect(metric, metric.against[variant])].lead
+    retention = metrics["retention"]
     kept = retention.values[variant]
     return (
         f"Forgot? {lead}: accuracy on general questions {_change(metric, baseline, variant)}. "
@@ -130,24 +138,19 @@ def _forgot(metrics: Metrics, baseline: str, variant: str) -> str:
     )
 
 
-def _excludes_zero(paired: Paired) -> bool:
-    return paired.low > 0 or paired.high < 0
-
-
 def _change(metric: Metric, baseline: str, variant: str) -> str:
     """`12.0% → 64.0% (+52.0 pts, interval +45.1 to +58.8, excludes zero, p < .001)`."""
     paired = metric.against[variant]
     before, now = (_value(metric, name) for name in (baseline, variant))
     ends = wording.difference_interval(paired.low, paired.high, metric.unit)
-    zero = "excludes zero" if _excludes_zero(paired) else "includes zero"
+    zero = "excludes zero" if paired.excludes_zero else "includes zero"
     parts = [
         wording.difference(paired.delta, metric.unit),
         f"interval {ends} {zero}",
         f"{wording.probability(paired.p_holm)} adjusted",
     ]
     if wording.effect(metric, paired) == "unclear":
-        least = wording.difference(paired.minimum_detectable, metric.unit).lstrip("+±")
-        parts.append(f"{paired.n} cases could have shown {least}")
+        parts.append(f"{paired.n} cases {wording.detectable(metric, paired)}")
     return f"{before} → {now} ({', '.join(parts)})"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain, zip_longest
 
 from eval.report import wording
-from eval.schema import Metric, Report, SideBySide
+from eval.schema import GateState, Metric, Report, SideBySide
 
 FLIPS = 3
 LONGEST_TEXT = 500  # characters of a prompt or answer
@@ -31,15 +31,24 @@ def block(text: str) -> str:
     return f"{fence}text\n{shown}\n{fence}"
 
 
+_GATE_SIGNS: dict[GateState, str] = {
+    "failed": "❌",
+    "unjudged": "❓",
+    "passed": "✅",
+    "not_applicable": "➖",
+}
+
+
 def _gate(gate: wording.GateText) -> str:
-    sign = "✅" if gate.passed else "❌"
-    return f"{sign} {inline(gate.label)} {gate.value} (needs {gate.bound})"
+    reason = f"; {gate.reason}" if gate.reason else ""
+    needs = inline(f"needs {gate.bound}{reason}")
+    return f"{_GATE_SIGNS[gate.state]} {inline(gate.label)} {gate.value} ({needs})"
 
 
 def _verdict(report: Report, variant: str) -> Iterator[str]:
     gates = wording.gates_of(report, variant)
-    mark = "❌" if any(not gate.passed for gate in gates) else "✅" if gates else "➖"
-    yield f"### {mark} {inline(variant)}: {inline(wording.headline(gates))}"
+    mark = _GATE_SIGNS[gates[0].state if gates else "not_applicable"]
+    yield f"### {mark} {inline(variant)}: {inline(report.headlines.get(variant, ''))}"
     yield ""
     yield from (f"- {inline(sentence)}" for sentence in report.verdicts.get(variant, []))
     if gates:
@@ -75,7 +84,7 @@ def _table(report: Report) -> Iterator[str]:
     yield ""
     yield (
         "↑ higher is better, ↓ lower is better. ▲ better, ▼ worse, ◆ changed, ○ within noise, "
-        f"against {inline(report.baseline)} (Holm-adjusted p < {wording.ALPHA:g})."
+        f"against {inline(report.baseline)} (Holm-adjusted p < {1 - report.confidence:g})."
     )
     yield ""
 

@@ -37,11 +37,11 @@ def _gates(report: Report, variant: str) -> Text:
     gates = wording.gates_of(report, variant)
     if not gates:
         return Text("–", style="dim")
-    kept = sum(gate.passed for gate in gates)
-    whole = kept == len(gates)
-    return Text(
-        f"{'✓' if whole else '✗'} {kept} of {len(gates)}", style="green" if whole else "red"
-    )
+    applied = [gate for gate in gates if gate.state != "not_applicable"]
+    kept = sum(gate.state == "passed" for gate in applied)
+    whole = kept == len(applied)
+    text = f"{wording.GATE_SIGNS[gates[0].state]} {kept} of {len(applied)}"
+    return Text(text, style="green" if whole else "red")
 
 
 def terminal_table(report: Report) -> Table:

@@ -7,9 +7,16 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from eval.schema import SUITES, GateResult, Metric, Paired, Report, SideBySide, Suite
-
-ALPHA = 0.05  # a difference is called significant if its Holm-adjusted p-value is below this
+from eval.schema import (
+    SUITES,
+    GateResult,
+    GateState,
+    Metric,
+    Paired,
+    Report,
+    SideBySide,
+    Suite,
+)
 
 Unit = Literal["share", "number", "tokens"]
 Effect = Literal["better", "worse", "changed", "unclear"]
@@ -29,6 +36,12 @@ FAMILIES: dict[Suite, Family] = {
     "template": Family("Parrot", "Did its answers turn into templates?"),
     "robustness": Family("Robust", "Does it hold when the question is worded differently?"),
     "ood": Family("Forgot", "Did it lose what the base model could do?"),
+}
+SUITE_NAMES: dict[Suite, str] = {
+    "domain": "domain",
+    "robustness": "reworded",
+    "template": "sampled",
+    "ood": "general",
 }
 FAMILY_ORDER: tuple[Suite, ...] = ("domain", "template", "robustness", "ood")
 assert set(FAMILY_ORDER) == set(SUITES)
@@ -81,12 +94,8 @@ def probability(p: float) -> str:
 
 
 def effect(metric: Metric, paired: Paired) -> Effect:
-    """Whether a difference is significant and, if so, in which direction.
-
-    Significant: the Holm-adjusted test rejects and the interval excludes zero.
-    """
-    excludes_zero = paired.low > 0 or paired.high < 0
-    if not (paired.p_holm < ALPHA and excludes_zero):
+    """Whether a difference is significant and, if so, in which direction."""
+    if not paired.significant:
         return "unclear"
     if metric.better == "neither":
         return "changed"
@@ -98,19 +107,44 @@ def significance(metric: Metric, paired: Paired) -> str:
     p = probability(paired.p_holm)
     if effect(metric, paired) != "unclear":
         return f"significant, {p}"
-    if paired.p_holm < ALPHA:
+    if paired.p_holm < paired.alpha:
         return f"unclear: {p}, but the interval includes zero"
+    return f"within noise, {p}; {detectable(metric, paired)}"
+
+
+def detectable(metric: Metric, paired: Paired) -> str:
+    """What the sample could have shown: `could have shown ≥ 3.1 pts`."""
+    if paired.minimum_detectable == 0:
+        return "showed no change at all"
+    if metric.unit == "share" and paired.minimum_detectable > 1:
+        return "are too few to show any difference"
     smallest = difference(paired.minimum_detectable, metric.unit).lstrip("+±")
-    return f"within noise, {p}; could have shown ≥ {smallest}"
+    return f"could have shown ≥ {smallest}"
 
 
 class GateText(NamedTuple):
-    """A gate in words: `Repetition`, `18.2%`, `≤ 25.0%`."""
+    """A gate in words: `Repetition`, `18.2%`, `≤ 25.0%`, its state and the reason for that."""
 
     label: str
     value: str
     bound: str
-    passed: bool
+    state: GateState
+    reason: str
+
+
+# In the order in which they are shown: what needs the reader's eye comes first.
+GATE_STATES: dict[GateState, str] = {
+    "failed": "broken",
+    "unjudged": "cannot be judged",
+    "passed": "kept",
+    "not_applicable": "does not apply",
+}
+GATE_SIGNS: dict[GateState, str] = {
+    "failed": "✗",
+    "unjudged": "?",
+    "passed": "✓",
+    "not_applicable": "–",
+}
 
 
 def gate_text(gate: GateResult) -> GateText:
@@ -118,39 +152,40 @@ def gate_text(gate: GateResult) -> GateText:
 
     All gates are shares; a gate on a `..._drop` bounds a difference of shares.
     """
-    what, _, kind = gate.gate.rpartition("_")
-    sign = "≥" if kind == "min" else "≤"
-    measured, bound = (value(x, "share") for x in (gate.value, gate.bound))
-    if what.endswith("drop"):
+    sign = "≥" if gate.gate.endswith("_min") else "≤"
+    measured = "n/a" if gate.value is None else value(gate.value, "share")
+    bound = value(gate.bound, "share")
+    if gate.gate.endswith("_drop_max"):
         measured, bound = measured.replace("%", " pts"), bound.replace("%", " pts")
     return GateText(
-        (what or gate.gate).replace("_", " ").capitalize(),
+        gate_label(gate.gate),
         measured,
         f"{sign} {bound.replace('.0', '')}",
-        gate.passed,
+        gate.state,
+        gate.reason,
     )
+
+
+def gate_label(gate: str) -> str:
+    """`domain_accuracy_min` is the gate `Domain accuracy`."""
+    return (gate.rpartition("_")[0] or gate).replace("_", " ").capitalize()
 
 
 def gates_of(report: Report, variant: str) -> list[GateText]:
     """The gates of one variant, broken ones first."""
     gates = [gate_text(gate) for gate in report.gates if gate.variant == variant]
-    return sorted(gates, key=lambda gate: gate.passed)
-
-
-def headline(gates: list[GateText]) -> str:
-    """The one line per variant: gates kept or broken."""
-    broken = [gate.label.lower() for gate in gates if not gate.passed]
-    if not gates:
-        return "No gates were set"
-    if not broken:
-        return f"Keeps all {len(gates)} gates" if len(gates) > 1 else "Keeps its gate"
-    return f"Breaks {len(broken)} of {len(gates)} gates: {', '.join(broken)}"
+    return sorted(gates, key=lambda gate: list(GATE_STATES).index(gate.state))
 
 
 def lead_and_proof(sentence: str) -> tuple[str, str]:
     """Split a verdict at its first colon: the answer, and the numbers that support it."""
     lead, _, proof = sentence.partition(": ")
     return lead, proof
+
+
+def plain_name(name: str) -> str:
+    """A name from the code as a reader says it: `field_order` is `field order`."""
+    return name.replace("_", " ")
 
 
 def columns(report: Report) -> list[str]:

@@ -58,8 +58,8 @@ def test_verdicts_gates_and_numbers_are_on_the_page(page):
     text = " ".join(page.text.split())
     for sentences in REPORT.verdicts.values():
         assert all(sentence in text for sentence in sentences)
-    assert "Breaks 2 of 4 gates: domain accuracy, repetition" in text
-    assert "Keeps all 4 gates" in text
+    assert "breaks 2 of 4 gates: domain accuracy, repetition" in text
+    assert "keeps all 4 gates" in text
     for metric in REPORT.metrics:
         assert metric.label in text
         assert metric.help in text
@@ -141,8 +141,8 @@ def test_a_bare_report_renders():
             "phrases": [], "samples": [], "training": {}, "corpus": None, "environment": {},
         }
     )  # fmt: skip
-    assert "No gates were set" in render_html(bare)
-    assert "No gates were set" in render_markdown(bare)
+    assert "Gates of" not in render_html(bare)
+    assert "Gates:" not in render_markdown(bare)
     assert terminal_table(bare).row_count == 1
 
 
@@ -152,8 +152,8 @@ def test_rendering_is_deterministic(html):
 
 def test_markdown_holds_verdicts_gates_table_and_three_flips():
     text = render_markdown(REPORT)
-    assert "### ❌ uniform: Breaks 2 of 4 gates" in text
-    assert "### ✅ nlirg: Keeps all 4 gates" in text
+    assert "### ❌ uniform: Learned the domain, more of a parrot, forgot; breaks 2 of 4" in text
+    assert "### ✅ nlirg: Learned the domain, more of a parrot, no forgetting" in text
     assert "✅ Domain accuracy 91.2% (needs ≥ 85%)" in text
     assert "91.2%<br>▲ **+79.2 pts** (+75.9 to +82.5)" in text
     assert "92.5%<br>○ −1.5 pts (−4.6 to +1.6)" in text

@@ -97,17 +97,35 @@ def test_noise_is_reported_with_what_the_sample_could_have_shown():
     ],
 )
 def test_gates_are_put_into_words(gate, bound, value, words):
-    result = GateResult(variant="v", gate=gate, metric="m", bound=bound, value=value, passed=False)
+    result = GateResult(
+        variant="v", gate=gate, metric="m", bound=bound, value=value, state="failed"
+    )
     assert wording.gate_text(result)[:3] == words
 
 
-def test_headline_names_the_broken_gates_first():
-    gates = wording.gates_of(make_report(), "uniform")
-    assert [gate.passed for gate in gates] == [False, False, True, True]
-    assert wording.headline(gates) == "Breaks 2 of 4 gates: domain accuracy, repetition"
-    assert wording.headline(gates[2:]) == "Keeps all 2 gates"
-    assert wording.headline(gates[2:3]) == "Keeps its gate"
-    assert wording.headline([]) == "No gates were set"
+def test_broken_gates_come_first_and_those_that_do_not_apply_last():
+    states = ["passed", "not_applicable", "unjudged", "failed"]
+    gates = [
+        GateResult(variant="v", gate="stop_rate_min", metric="m", bound=0.9, value=None, state=s)
+        for s in states
+    ]
+    report = make_report().model_copy(update={"gates": gates})
+    found = wording.gates_of(report, "v")
+    assert [gate.state for gate in found] == ["failed", "unjudged", "passed", "not_applicable"]
+    assert found[0].value == "n/a"
+
+
+def test_what_a_sample_could_have_shown_is_told_where_it_could_show_nothing():
+    few = paired(0.01, 0.4).model_copy(update={"minimum_detectable": 1.7})
+    assert wording.detectable(metric("higher"), few) == "are too few to show any difference"
+    alike = few.model_copy(update={"minimum_detectable": 0})
+    assert wording.detectable(metric("higher"), alike) == "showed no change at all"
+
+
+def test_the_confidence_chosen_decides_what_is_significant():
+    found = paired(0.3, 0.03)
+    assert found.significant
+    assert not found.model_copy(update={"confidence": 0.99}).significant
 
 
 def test_a_verdict_is_split_into_its_answer_and_its_proof():

@@ -34,7 +34,7 @@ def answers(original: Sequence[int], **reworded: Sequence[int | None]) -> list[S
 
 
 def rows(samples: Mapping[str, list[Sample]]) -> dict[tuple[str, str, str], float]:
-    metrics = perturbation_metrics(pair_samples(samples, "base"), SETTING)
+    metrics = perturbation_metrics(pair_samples(samples, "base", 1.0), SETTING)
     return {
         (row.perturbation, row.key.removeprefix("robustness_"), name): estimate.value
         for row in metrics
@@ -69,7 +69,7 @@ def test_each_kind_is_compared_with_the_same_questions_as_they_were():
     ],
 )
 def test_known_answers(estimator, base, tuned, n):
-    found = estimator(pair_samples({"base": BASE, "x": TUNED}, "base"), SETTING)
+    found = estimator(pair_samples({"base": BASE, "x": TUNED}, "base", 1.0), SETTING)
     values = {name: estimate.value for name, estimate in found.values.items()}
     assert values == pytest.approx({"base": base, "x": tuned})
     assert found.values["x"].n == n
@@ -80,7 +80,7 @@ def test_without_originals_there_is_accuracy_and_no_change():
     reworded = [row for row in BASE if row.suite == "robustness"]
     found = rows({"base": reworded})
     assert {key for _, key, _ in found} == {"accuracy"}
-    assert perturbation_metrics(pair_samples({"base": BASE[:4]}, "base"), SETTING) == []
+    assert perturbation_metrics(pair_samples({"base": BASE[:4]}, "base", 1.0), SETTING) == []
 
 
 def test_questions_whose_original_failed_count_for_accuracy_only():
@@ -96,7 +96,7 @@ def test_a_kind_of_one_question_is_left_out():
 
 
 def test_the_range_needs_two_kinds():
-    tables = pair_samples({"base": answers([1, 1], typos=[1, 0])}, "base")
+    tables = pair_samples({"base": answers([1, 1], typos=[1, 0])}, "base", 1.0)
     assert by_perturbation(spread, least=2)(tables, SETTING) is None
 
 
@@ -118,7 +118,9 @@ def test_several_variants_of_one_question_are_one_independent_case():
         ]
 
     one, ten = (
-        perturbation_metrics(pair_samples({"base": copies(n)}, "base"), SETTING)[0].values["base"]
+        perturbation_metrics(pair_samples({"base": copies(n)}, "base", 1.0), SETTING)[0].values[
+            "base"
+        ]
         for n in (1, 10)
     )
     assert (one.n, ten.n) == (8, 80)

@@ -1,3 +1,5 @@
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +14,8 @@ from eval.stats import (
     holm,
     jackknife_groups,
     mcnemar,
+    mcnemar_detectable,
+    mcnemar_power,
     mean_error,
     minimum_detectable,
     number_clusters,
@@ -35,9 +39,9 @@ def test_mcnemar_is_symmetric(gains, losses):
 
 
 def test_fewest_discordant_is_where_mcnemar_becomes_significant():
-    for confidence in (0.9, 0.95, 0.99):
-        least = fewest_discordant(confidence)
-        assert mcnemar(least, 0) < 1 - confidence <= mcnemar(least - 1, 0)
+    for alpha in (0.1, 0.0625, 0.05, 0.01, 0.05 / 20):
+        least = fewest_discordant(alpha)
+        assert mcnemar(least, 0) < alpha <= mcnemar(least - 1, 0)
 
 
 @given(st.integers(1, 200), st.data(), st.sampled_from([0.8, 0.95, 0.99]))
@@ -134,13 +138,89 @@ def test_bootstrap_interval_covers():
 
 def test_minimum_detectable_is_found_at_the_power_promised():
     n, rng = 100, np.random.default_rng(6)
-    effect = minimum_detectable(1 / np.sqrt(n), 0.95)
-    assert effect == pytest.approx(2.802 / 10, rel=1e-3)
+    effect = minimum_detectable(1 / np.sqrt(n), n, 0.05)
+    assert effect == pytest.approx(2.802 / 10, rel=0.02)
     found = [
         t_test(x.mean(), mean_error(x, np.arange(n)), n) < 0.05
         for x in rng.normal(effect, size=(400, n))
     ]
     assert np.mean(found) == pytest.approx(0.8, abs=0.06)
+
+
+@pytest.mark.parametrize(("effect", "churn"), [(0.15, 0.0), (0.1, 0.1), (0.2, 0.3), (0.5, 0.6)])
+def test_mcnemars_power_is_that_of_simulated_pairs(effect, churn):
+    rng, n = np.random.default_rng(7), 60
+    changed = min(churn + effect, 1)
+    shares = [(changed + effect) / 2, (changed - effect) / 2, 1 - changed]
+    pairs = rng.multinomial(n, shares, size=3000)
+    test = cache(mcnemar)
+    found = [test(int(g), int(losses)) < 0.01 and g > losses for g, losses, _ in pairs]
+    expected = mcnemar_power(effect, churn, n, 0.01)
+    assert np.mean(found) == pytest.approx(expected, abs=4 * np.sqrt(0.25 / 3000))
+
+
+def test_without_an_effect_mcnemar_finds_one_no_more_often_than_alpha_says():
+    for n in (10, 50, 200):
+        for churn in (0.0, 0.1, 0.5, 1.0):
+            assert mcnemar_power(0.0, churn, n, 0.05) <= 0.025
+
+
+@pytest.mark.parametrize("churn", [0.0, 0.05, 0.2, 0.5])
+def test_what_mcnemar_could_have_shown_has_the_power_stated(churn):
+    effect = mcnemar_detectable(churn, 200, 0.05 / 20)
+    assert mcnemar_power(effect, churn, 200, 0.05 / 20) == pytest.approx(0.8, abs=0.01)
+
+
+def test_what_mcnemar_could_have_shown_agrees_with_the_normal_approximation():
+    """Connor (1987), Biometrics 43(1), 207-211, gives the pairs needed to show an effect."""
+    n, churn = 1000, 0.3
+    effect = mcnemar_detectable(churn, n, 0.05)
+    z, changed = scipy_stats.norm.ppf([0.975, 0.8]), churn + effect
+    needed = (z[0] * np.sqrt(changed) + z[1] * np.sqrt(changed - effect**2)) ** 2 / effect**2
+    assert needed == pytest.approx(n, rel=0.06)
+
+
+def test_few_pairs_can_show_nothing():
+    assert mcnemar_detectable(0.0, 5, 0.05) > 1
+    assert mcnemar_detectable(0.0, 6, 0.05) <= 1
+
+
+def test_clustered_intervals_cover_and_plain_ones_do_not():
+    rng = np.random.default_rng(8)
+    sizes = rng.integers(1, 9, size=50)
+    clusters = np.repeat(np.arange(50), sizes)
+    hits = {"clustered": 0, "plain": 0, "robust": 0}
+    for trial in range(300):
+        values = (rng.normal(size=50)[clusters] + rng.normal(size=len(clusters)))[:, None]
+        for name, groups in (("clustered", clusters), ("plain", np.arange(len(clusters)))):
+            means = bootstrap_means(values, groups, 200, seed=trial)[:, 0]
+            low, high = percentile_interval(means, 0.95)
+            hits[name] += low <= 0 <= high
+        error = mean_error(values[:, 0], clusters)
+        hits["robust"] += t_test(values.mean(), error, 50) >= 0.05
+    assert hits["clustered"] >= 0.9 * 300
+    assert hits["robust"] >= 0.92 * 300
+    assert hits["plain"] < 0.85 * 300
+
+
+def test_clustered_shares_do_not_raise_false_alarms():
+    """Two samples of one model on ten wordings of each question, which differ in difficulty."""
+    rng = np.random.default_rng(9)
+    clusters = np.repeat(np.arange(40), 10)
+    alarms = 0
+    for _ in range(300):
+        chances = rng.beta(0.5, 0.5, size=(2, 40)).mean(axis=0)[clusters]
+        one, two = rng.random((2, 400)) < chances
+        change = one.astype(float) - two
+        alarms += t_test(change.mean(), mean_error(change, clusters), 40) < 0.05
+    assert alarms <= 0.08 * 300
+
+
+def test_holm_keeps_the_chance_of_any_false_alarm():
+    rng = np.random.default_rng(10)
+    p_values = rng.random((2000, 20))
+    raised = [min(holm(dict(enumerate(map(float, row)))).values()) < 0.05 for row in p_values]
+    assert np.mean(raised) == pytest.approx(0.05, abs=0.015)
 
 
 def test_groups_hold_whole_clusters_of_nearly_equal_number():
