@@ -184,7 +184,8 @@ def _told(summary: dict[str, Any]) -> str:
 def _read(source: Path) -> Any:
     import ray
 
-    return ray.data.read_parquet(parquet_files(source)).select_columns(SCORED)
+    files = parquet_files(source)
+    return ray.data.read_parquet(files, override_num_blocks=len(files)).select_columns(SCORED)
 
 
 def _packs(source: Path, index: Path | None, pack_length: int) -> tuple[Any, int]:

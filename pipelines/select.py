@@ -97,9 +97,7 @@ def duplicate_groups(scored: Stage, of: str, kind: str) -> pa.Table:
     """
     files = parquet_files(scored.path / "duplicates")
     if not files:
-        raise InputError(
-            f"{scored.path / 'duplicates'} is missing: delete the scores and run score"
-        )
+        raise InputError(f"{scored.path} has no duplicates/: delete that folder and run score")
     table = pads.dataset(files).to_table(
         ["position", "group"], filter=(pads.field("of") == of) & (pads.field("kind") == kind)
     )
@@ -113,7 +111,7 @@ class JudgeRows:
         self.select, self.order, self.seed, self.repeats = select, order, seed, repeats
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Judge a batch of scored rows; columns: see `JUDGED`."""
+        """Judge a batch of scored rows; dropped ones come last when sorted."""
         columns = {name: batch[name].to_numpy() for name in rule_columns(self.select)}
         drops = rule_drops(columns, batch.num_rows, self.select)
         repeats = open_by_position(self.repeats)
@@ -126,7 +124,7 @@ class JudgeRows:
             {
                 **{name: batch[name] for name in (*PLACE, "position", "task_type", "mean_loss")},
                 "dropped": pa.array(dropped.astype(np.int8)),
-                # Dropped rows come last, in the order of the corpus.
+                # Those dropped stay in the order of the corpus.
                 "key": np.where(dropped, 0.0, keys),
                 "rule": pa.array([drop.rule for drop in drops]),
                 "reason": pa.array([drop.reason for drop in drops]),
@@ -137,8 +135,8 @@ class JudgeRows:
 class RankRows:
     """Take the selected rows as they stood in the corpus, with their ranks."""
 
-    def __init__(self, index: Path) -> None:
-        self.index = index
+    def __init__(self, index: Path, rows_per_file: int) -> None:
+        self.index, self.rows_per_file = index, rows_per_file
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Select from a batch of scored rows; columns: row, rank, file (its number)."""
@@ -146,7 +144,9 @@ class RankRows:
         found = find(index, batch["position"].to_numpy())
         ranks = index["rank"].take(found[found >= 0]).combine_chunks()
         rows = batch["row"].filter(found >= 0)
-        return pa.table({"row": rows, "rank": ranks, "file": ranks.to_numpy() // ROWS_PER_FILE})
+        return pa.table(
+            {"row": rows, "rank": ranks, "file": ranks.to_numpy() // self.rows_per_file}
+        )
 
 
 def write_file(folder: Path, batch: pa.Table) -> pa.Table:
@@ -215,25 +215,14 @@ def _verify(found: int, expected: int, what: str) -> None:
 def _arrange(recipe: Recipe, scored: Stage, stage: Stage, work: Path) -> Counter[str]:
     """Write the index and `dropped.jsonl`; return rule -> rows dropped."""
     config, order = recipe.select, recipe.order
-    write_by_position(work / "repeats.arrow", _repeats(scored, config))
     capped = any(getattr(config, cap) is not None for cap in CAPPED_BY)
     # Easy rows must not fill the caps of a mixture, so chance decides there.
     first: Order = "random" if order == "mixed" and capped else order
-    judge = JudgeRows(config, first, recipe.seed, work / "repeats.arrow")
-    columns = [*PLACE, "position", "task_type", "mean_loss", KEY_COLUMNS[first]]
-    columns = list(dict.fromkeys([*columns, *rule_columns(config)]))
-    rows = _read(scored, columns).map_batches(
-        judge, batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
-    )
-    batches = _sorted(rows, SORTED_BY, work / "judged")
-    kept = work / "kept.parquet"
+    kept, by_difficulty = work / "kept.parquet", ["mean_loss", "position"]
+    batches = _sorted(_judged(recipe, first, scored, work), SORTED_BY, work / "judged")
     dropped = _admit(batches, scored, config, kept, stage.path / "dropped.jsonl")
     if first != order:
-        import ray
-
-        batches = _sorted(
-            ray.data.read_parquet(str(kept)), ["mean_loss", "position"], work / "easy"
-        )
+        batches = _sorted(_read([str(kept)], by_difficulty), by_difficulty, work / "mixed")
         positions = np.concatenate([batch["position"].to_numpy() for batch in batches])
     else:
         positions = pq.read_table(kept, columns=["position"])["position"].to_numpy()
@@ -244,11 +233,23 @@ def _arrange(recipe: Recipe, scored: Stage, stage: Stage, work: Path) -> Counter
     return dropped
 
 
-def _read(scored: Stage, columns: list[str]) -> Any:
+def _judged(recipe: Recipe, order: Order, scored: Stage, work: Path) -> Any:
+    """The columns that are sorted, of all scored rows."""
+    repeats, config = work / "repeats.arrow", recipe.select
+    write_by_position(repeats, _repeats(scored, config))
+    columns = [*PLACE, "position", "task_type", "mean_loss", KEY_COLUMNS[order]]
+    columns = list(dict.fromkeys([*columns, *rule_columns(config)]))
+    return _read(parquet_files(scored.path), columns).map_batches(
+        JudgeRows(config, order, recipe.seed, repeats),
+        batch_size=ROWS_PER_BATCH,
+        batch_format="pyarrow",
+    )
+
+
+def _read(files: list[str], columns: list[str]) -> Any:
     import ray
 
-    files = parquet_files(scored.path)
-    # More blocks than files would only make a small corpus slow to sort.
+    # As many blocks as files: by default a small corpus would be sorted in 200 parts.
     return ray.data.read_parquet(files, override_num_blocks=len(files)).select_columns(columns)
 
 
@@ -340,11 +341,11 @@ def _capped(batch: pa.RecordBatch, caps: Caps, answers: pa.Table | None) -> pa.T
 
 def _write_corpus(scored: Stage, folder: Path, rows: int) -> int:
     """Write the selected rows as they stood; return how many."""
-    files = -(-rows // ROWS_PER_FILE)
+    rank = RankRows(folder / INDEX, ROWS_PER_FILE)
     parts = (
-        _read(scored, ["position", "row"])
-        .map_batches(RankRows(folder / INDEX), batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
-        .groupby("file", num_partitions=min(files, MAX_PARTITIONS))
+        _read(parquet_files(scored.path), ["position", "row"])
+        .map_batches(rank, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
+        .groupby("file", num_partitions=min(-(-rows // ROWS_PER_FILE), MAX_PARTITIONS))
         .map_groups(partial(write_file, folder), batch_format="pyarrow")
     )
     with root_cause():
