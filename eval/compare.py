@@ -48,16 +48,27 @@ class Comparison:
     samples: list[SideBySide]
 
 
-def read_samples(folder: Path) -> list[Sample]:
-    """Read every `samples_<suite>.jsonl` of one variant's folder.
+def read_samples(folder: Path, counts: Mapping[Suite, int]) -> list[Sample]:
+    """Read the `samples_<suite>.jsonl` of one variant's folder.
+
+    Args:
+        folder: of a complete evaluation.
+        counts: how many samples each suite had when it was complete.
 
     Raises:
-        InputError: if there is none, or a line is not a sample.
+        InputError: if a file is missing or damaged, or samples are.
     """
-    paths = sorted(folder.glob("samples_*.jsonl"))
-    if not paths:
-        raise InputError(f"{folder}: no samples_*.jsonl; evaluate this variant first")
-    return [sample for path in paths for sample in sample_files.read_samples(path)]
+    found = []
+    for suite, count in counts.items():
+        path = sample_files.samples_path(folder, suite)
+        samples = sample_files.read_samples(path)
+        if len(samples) != count:
+            raise InputError(
+                f"{path}: {len(samples)} samples, but {count} were written; delete {folder} and "
+                "evaluate again"
+            )
+        found += samples
+    return found
 
 
 def compare(

@@ -26,7 +26,11 @@ def read_samples(path: Path) -> list[Sample]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
-        raise InputError(f"{path}: cannot read: {error.strerror}") from None
+        raise InputError(
+            f"{path}: cannot read: {error.strerror}; delete {path.parent} and evaluate again"
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8; delete {path.parent} and evaluate again") from None
     samples = []
     for number, line in enumerate(lines, start=1):
         if not line:
@@ -36,7 +40,7 @@ def read_samples(path: Path) -> list[Sample]:
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise InputError(
-                f"{path}:{number}: not a sample ({reason}); delete the file to answer again"
+                f"{path}:{number}: not a sample ({reason}); delete {path.parent} and evaluate again"
             ) from None
     return samples
 

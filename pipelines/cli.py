@@ -1,6 +1,6 @@
 """The command line: one command per stage, one line per error.
 
-Exit codes: 0 fine, 1 a gate failed, 2 bad input or nothing to judge by, 130 interrupted.
+Exit codes: 0 fine, 1 a gate failed, 2 bad input or a gate that cannot be judged, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -107,11 +107,13 @@ def train(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = Fal
 
 @app.command()
 def evaluate(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Evaluate base and arms, write the report, exit 1 if a gate failed."""
+    """Evaluate base and arms, write the report; exit 1 if a gate failed, 2 if one is unjudged."""
+    from pipelines.evaluate import check_cases
     from pipelines.evaluate import evaluate as stage
     from pipelines.report import report
 
     def work(settings: Recipe, run: RunDirectory) -> None:
+        check_cases(settings)
         stage(settings, run)
         _conclude(report(settings, run), run)
 
@@ -120,7 +122,7 @@ def evaluate(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = 
 
 @app.command()
 def run(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """The whole road, corpus to report; exit 1 if a gate failed."""
+    """The whole road, corpus to report; exit 1 if a gate failed, 2 if one is unjudged."""
     _run(load_recipe(recipe, overrides or ()), dry_run)
 
 
@@ -198,18 +200,25 @@ def _run(recipe: Recipe, dry_run: bool) -> None:
 
 
 def _conclude(result: Any, run: RunDirectory) -> None:
-    """Print the table and the report's path; exit 1 if a gate failed."""
+    """Print the table, the gates that were not kept, and the report's path.
+
+    Raises:
+        typer.Exit: with code 1 if a gate failed, whatever the others say.
+        InputError: if none failed and one cannot be judged.
+    """
     from rich.console import Console
 
-    from eval.report import terminal_table
+    from eval.gates import unjudged
+    from eval.report import gate_lines, terminal_table
 
     Console().print(terminal_table(result))
-    failed = [gate for gate in result.gates if not gate.passed]
-    for gate in failed:
-        print(f"gate failed: {gate.variant}: {gate.metric} {gate.value:.3f}, bound {gate.bound}")
+    for line in gate_lines(result):
+        print(line)
     print(f"report: {run.report.path / 'index.html'}")
-    if failed:
+    if any(gate.state == "failed" for gate in result.gates):
         raise typer.Exit(1)
+    if missing := unjudged(result.gates):
+        raise InputError(f"cannot judge {'; '.join(missing)}; a gate set to null is not judged")
 
 
 def main() -> None:

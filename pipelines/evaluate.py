@@ -14,8 +14,9 @@ from transformers import AutoConfig
 from cluster.rundir import RunDirectory
 from eval.adapters import weights_hash
 from eval.config import EvaluateConfig
+from eval.gates import require_cases
 from eval.generate import Prompt, refusal, render, stop_ids
-from eval.schema import Case
+from eval.schema import SUITES, Case
 from eval.sources import ood_cases
 from eval.suites import holdout_cases, limit, load_cases, robustness_cases
 from eval.suites import template_cases as sampled_cases
@@ -86,7 +87,8 @@ def check_cases(recipe: Recipe) -> None:
     """Read the case files, so that a fault in them is told before anything is trained.
 
     Raises:
-        InputError: if a file is missing or wrong, or there is nothing to evaluate on.
+        InputError: if a file is missing or wrong, there is nothing to evaluate on, or a gate needs
+            out-of-domain cases that are not there.
     """
     config = recipe.evaluate
     if config.domain is None and not recipe.holdout:
@@ -96,7 +98,7 @@ def check_cases(recipe: Recipe) -> None:
         )
     if config.domain is not None:
         load_cases(config.domain, "domain")
-    ood_cases(config.ood)
+    require_cases(config.gates, limit(ood_cases(config.ood), config.max_cases, recipe.seed))
 
 
 def evaluation_cases(recipe: Recipe, run: RunDirectory) -> list[Case]:
@@ -138,12 +140,17 @@ def context_length(base: Path, config: EvaluateConfig) -> int:
 
 
 def _require_answerable(prompts: Sequence[Prompt], config: EvaluateConfig, context: int) -> None:
-    reasons = [refusal(prompt, config, context) for prompt in prompts]
-    if all(reasons):
-        raise InputError(f"none of the {len(prompts)} prompts can be answered: {reasons[0]}")
-    refused = sum(map(bool, reasons))
-    if refused:
-        say("evaluate", f"{refused} of {len(prompts)} prompts cannot be answered; see `error`")
+    for suite in SUITES:
+        asked = [refusal(p, config, context) for p in prompts if p.case.suite == suite]
+        refused = list(filter(None, asked))
+        told = f"suite {suite!r}: {len(refused)} of {len(asked)} prompts cannot be answered"
+        if len(refused) > config.max_error_share * len(asked):
+            raise InputError(
+                f"{told}, more than evaluate.max_error_share={config.max_error_share:g} allows; "
+                f"the first: {refused[0]}"
+            )
+        if refused:
+            say("evaluate", f"{told}; see `error`")
 
 
 def find_variants(recipe: Recipe, run: RunDirectory, base: Path) -> list[Variant]:

@@ -8,9 +8,11 @@ from typing import Any
 
 from cluster.rundir import RunDirectory, fingerprint
 from eval.compare import compare, read_samples
+from eval.flips import summarize_flips
 from eval.report import write_report
-from eval.schema import CorpusSummary, Report
-from pipelines.evaluate import BASE
+from eval.schema import CorpusSummary, Report, Sample
+from pipelines.flips import read_flips
+from pipelines.generation import BASE
 from pipelines.recipe import Recipe
 from pipelines.training_curve import training_curve
 
@@ -26,8 +28,9 @@ def report(recipe: Recipe, run: RunDirectory) -> Report:
     """
     variants = [BASE, *recipe.arms]
     marks = [run.evaluation(variant).summary() for variant in variants]
-    samples = {variant: read_samples(run.evaluation(variant).path) for variant in variants}
+    samples = {variant: evaluated_samples(run, variant) for variant in variants}
     judged = compare(samples, BASE, recipe.evaluate, recipe.seed)
+    flips = read_flips(run, list(recipe.arms)) if recipe.evaluate.flip_samples else []
     result = Report(
         title=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -36,11 +39,15 @@ def report(recipe: Recipe, run: RunDirectory) -> Report:
         metrics=judged.metrics,
         by_task=judged.by_task,
         by_perturbation=judged.by_perturbation,
+        confidence=recipe.evaluate.confidence,
         gates=judged.gates,
+        headlines=judged.headlines,
         verdicts=judged.verdicts,
         openings=judged.openings,
         phrases=judged.phrases,
         samples=judged.samples,
+        flips=flips,
+        flip_summaries=summarize_flips(flips, BASE),
         training={arm: training_curve(run.arm(arm), recipe.arm(arm)) for arm in recipe.arms},
         corpus=_corpus(run.scores.summary()),
         recipe=(run.path / "recipe.yaml").read_text(encoding="utf-8"),
@@ -53,9 +60,20 @@ def report(recipe: Recipe, run: RunDirectory) -> Report:
     return result
 
 
+def evaluated_samples(run: RunDirectory, variant: str) -> list[Sample]:
+    """The samples of a variant's complete evaluation.
+
+    Raises:
+        InputError: if it is not complete, or its files are not as it left them.
+    """
+    stage = run.evaluation(variant)
+    counts = {suite: found["n"] for suite, found in stage.summary()["suites"].items()}
+    return read_samples(stage.path, counts)
+
+
 def passed(result: Report) -> bool:
-    """Whether every gate of every variant held."""
-    return all(gate.passed for gate in result.gates)
+    """Whether every gate of every variant that applies was judged and held."""
+    return all(gate.state in ("passed", "not_applicable") for gate in result.gates)
 
 
 def _corpus(summary: dict[str, Any]) -> CorpusSummary:

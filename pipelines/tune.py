@@ -78,7 +78,7 @@ def tune(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
         InputError: if a grid point is invalid, or every trial failed.
     """
     plan = trials(recipe)
-    check_cases(recipe)
+    check_cases(plan)
     score(recipe, run)
     encode(recipe, run)
     connect(recipe.cluster)
@@ -143,12 +143,13 @@ def run_trial(plan: Recipe, sweep: RunDirectory, name: str) -> dict[str, float]:
         objective = domain_score - retention_weight * (1 - retention), and its two parts;
         retention counts as 1 where the recipe has no out-of-domain cases.
     """
-    from eval.compare import compare, read_samples
+    from eval.compare import compare
+    from pipelines.report import evaluated_samples
     from pipelines.train import train_arm
 
     train_arm(plan, name, sweep)
     _evaluate_only(plan, sweep, [name])
-    samples = {key: read_samples(sweep.evaluation(key).path) for key in ("base", name)}
+    samples = {key: evaluated_samples(sweep, key) for key in ("base", name)}
     judged = compare(samples, "base", plan.evaluate, plan.seed)
     found = {metric.key: metric.values[name].value for metric in judged.metrics}
     domain, retention = found["domain_slots"], found.get("retention", 1.0)

@@ -69,3 +69,18 @@ def terminal_table(report: Report) -> Table:
             table.add_row(name, *(_cell(metric, variant) for variant in report.variants))
     table.add_row(Text("Gates kept", style="bold"), *(_gates(report, v) for v in report.variants))
     return table
+
+
+def gate_lines(report: Report) -> list[str]:
+    """A line for every gate that is not kept, does not apply, or that the baseline misses."""
+    lines = []
+    for variant in wording.tuned(report):
+        for gate in wording.gates_of(report, variant):
+            if gate.state == "passed" and not gate.reason:
+                continue
+            reason = f"; {gate.reason}" if gate.reason else ""
+            lines.append(
+                f"gate {wording.GATE_STATES[gate.state]}: {variant}: {gate.label} {gate.value}, "
+                f"needs {gate.bound}{reason}"
+            )
+    return lines

@@ -360,11 +360,14 @@ def test_few_samples_are_shown_of_many():
 
 
 def test_samples_of_a_folder_are_read(tmp_path):
-    with pytest.raises(InputError, match="evaluate this variant first"):
-        read_samples(tmp_path)
-    for suite in ("ood", "domain"):
+    counts = {"ood": 2, "domain": 2}
+    with pytest.raises(InputError, match="evaluate again"):
+        read_samples(tmp_path, counts)
+    for suite in counts:
         (tmp_path / f"samples_{suite}.jsonl").write_text(samples_text(suite_of(suite, [1, 0])))
-    assert len(read_samples(tmp_path)) == 4
+    assert len(read_samples(tmp_path, counts)) == 4
+    with pytest.raises(InputError, match="2 samples, but 3 were written; delete"):
+        read_samples(tmp_path, {"ood": 3})
 
 
 def test_chance_alone_is_seldom_called_a_difference():

@@ -95,7 +95,7 @@ def test_answers_of_other_settings_are_refused(make_run, fleet, stop_after) -> N
 
 
 def test_too_long_prompts_are_errors_and_the_rest_is_answered(make_run) -> None:
-    recipe, run = make_run(max_prompt_tokens=24, perturbations=["padding"])
+    recipe, run = make_run(max_prompt_tokens=24, perturbations=["padding"], max_error_share=1)
     stage.evaluate(recipe, run)
     folder = run.evaluation("base").path
     assert all(s.finish_reason == "stop" for s in read_samples(samples_path(folder, "domain")))
@@ -106,7 +106,9 @@ def test_too_long_prompts_are_errors_and_the_rest_is_answered(make_run) -> None:
 
 def test_nothing_answerable_is_an_error(make_run) -> None:
     recipe, run = make_run(max_prompt_tokens=8)
-    with pytest.raises(InputError, match=r"none of the .* prompts can be answered"):
+    with pytest.raises(
+        InputError, match=r"'domain': 12 of 12 prompts cannot be answered, more than"
+    ):
         stage.evaluate(recipe, run)
 
 

@@ -145,7 +145,7 @@ def test_located_paths_hold_from_any_folder(
     assert recipe.model == str(tmp_path / "m")
     assert [source.path for source in recipe.data] == [str(tmp_path / "d.jsonl")]
     assert recipe.evaluate.domain == str(tmp_path / "c.jsonl")
-    assert recipe.evaluate.ood == ()
+    assert recipe.evaluate.ood == ("probe",)
     named = Recipe.model_validate(MINIMAL | {"evaluate": {"ood": ["probe", "g.jsonl"]}}).located()
     assert named.evaluate.ood == ("probe", str(tmp_path / "g.jsonl"))
     hub = Recipe.model_validate(MINIMAL | {"model": "owner/name"}).located()
