@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 from markupsafe import Markup
 
 from eval.report import wording
-from eval.report.plots import Bar, Line, Point, Ranged, areas, bars, curves, scatter
-from eval.schema import Estimate, Metric, PhraseShare, Report, Suite, TrainingCurve
+from eval.report.plots import Bar, Format, Point, Ranged, bars, scatter
+from eval.schema import Estimate, Metric, PhraseShare, Report, Suite
 
-MAX_POINTS = 120  # per curve: more cannot be told apart at the size they are drawn
 ZONE_STYLES = {zone: f"z-{zone}" for zone in ("low", "mid", "high", "discarded")}
 BAND_STYLES = {"high": "z-low", "good": "z-mid", "fair": "z-high", "suspect": "z-discarded"}
 COLOURS = 7  # Okabe-Ito: black or white for the baseline, and six hues; see report.css
@@ -30,9 +28,12 @@ class Figure(NamedTuple):
 
 
 def styles(report: Report) -> dict[str, str]:
-    """Colour class of every variant; the human answers have their own."""
-    hues = {name: f"s{1 + i % (COLOURS - 1)}" for i, name in enumerate(wording.tuned(report))}
-    return {report.baseline: "s0", **hues, "human": "human"}
+    """Colour class of every variant and arm; the seeds of an arm share one."""
+    arm_of = {variant: arm for arm, seeds in report.seeds.items() for variant in seeds}
+    arms = dict.fromkeys(arm_of.get(name, name) for name in wording.tuned(report))
+    hues = {arm: f"s{1 + i % (COLOURS - 1)}" for i, arm in enumerate(arms)}
+    variants = {name: hues[arm_of.get(name, name)] for name in wording.tuned(report)}
+    return {report.baseline: "s0", **hues, **variants, "human": "human"}
 
 
 def _ranged(estimate: Estimate) -> Ranged:
@@ -66,82 +67,70 @@ def tradeoff(report: Report) -> Iterator[Figure]:
         )
 
 
+def _grouped(
+    report: Report,
+    title: str,
+    note: str,
+    rows: Mapping[str, Mapping[str, Ranged]],
+    written: Format = _written_share,
+) -> Figure:
+    """One group of bars for each row, one bar for each variant that the row has.
+
+    Where variants share a colour, names at the bars take the place of the legend.
+    """
+    colour = styles(report)
+    used = [v for v in wording.columns(report) if any(v in row for row in rows.values())]
+    groups = {
+        name: [Bar(v, colour[v], row[v]) for v in used if v in row] for name, row in rows.items()
+    }
+    alike = len({colour[v] for v in used}) < len(used)
+    return Figure(title, note, bars(groups, written, title, alike), [] if alike else used)
+
+
+def _all_ranged(values: Mapping[str, Estimate]) -> dict[str, Ranged]:
+    return {variant: _ranged(estimate) for variant, estimate in values.items()}
+
+
 def per_task(report: Report) -> Iterator[Figure]:
     """One grouped bar chart per metric that was measured per task type."""
     metrics = {metric.key: metric for metric in report.metrics}
-    colour = styles(report)
     for key in dict.fromkeys(row.key for row in report.by_task):
         metric = metrics.get(key)
         unit = metric.unit if metric else "number"
-        name = metric.label if metric else key
-        rows = [row for row in report.by_task if row.key == key]
-        used = [v for v in wording.columns(report) if any(v in row.values for row in rows)]
-        groups = {
-            row.task_type or "no task type": [
-                Bar(v, colour[v], _ranged(row.values[v])) for v in used if v in row.values
-            ]
-            for row in rows
-        }
         better = {"higher": "Longer is better.", "lower": "Shorter is better."}
         note = better.get(metric.better if metric else "", "")
-        svg = bars(groups, partial(wording.value, unit=unit), f"{name} per task type")
-        yield Figure(f"{name} per task", f"{note} Thin lines are the intervals.", svg, used)
+        yield _grouped(
+            report,
+            f"{metric.label if metric else key} per task",
+            f"{note} Thin lines are the intervals.",
+            {
+                row.task_type or "no task type": _all_ranged(row.values)
+                for row in report.by_task
+                if row.key == key
+            },
+            partial(wording.value, unit=unit),
+        )
 
 
-def thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Mean of consecutive bins, so that a curve has at most `MAX_POINTS` points.
-
-    A bin without a finite value stays a gap (NaN).
-    """
-    parts = min(MAX_POINTS, len(steps))
-    bins = np.array_split(np.asarray(values, dtype=float), parts)
-    across = [float(part.mean()) for part in np.array_split(np.asarray(steps), parts)]
-    finite = [part[np.isfinite(part)] for part in bins]
-    return across, [float(part.mean()) if part.size else float("nan") for part in finite]
-
-
-def _losses(report: Report, arms: dict[str, TrainingCurve]) -> Figure:
-    colour = styles(report)
-    lines = [
-        Line(arm, colour.get(arm, "s0"), *thinned(curve.steps, curve.loss))
-        for arm, curve in arms.items()
-    ]
-    note = "Mean unweighted loss of the tokens trained at each step; neighbouring steps averaged."
-    return Figure("Training loss", note, curves(lines, "Optimizer step", "Loss in nats"), [])
-
-
-def training(report: Report) -> Iterator[Figure]:
-    """Loss of every arm in one chart, and the zones of its tokens in one chart per arm."""
-    arms = {arm: curve for arm, curve in report.training.items() if curve.steps}
-    if not arms:
-        return
-    yield _losses(report, arms)
-    for arm, curve in arms.items():
-        layers = [
-            Line(zone, style, *thinned(curve.steps, curve.zones[zone]))
-            for zone, style in ZONE_STYLES.items()
-            if curve.zones.get(zone)
-        ]
-        if layers:
-            svg = areas(layers[0].x, layers, "Optimizer step", "Share of trained tokens")
-            note = "How hard the trained tokens were: from known (low) to out of reach (discarded)."
-            yield Figure(f"Loss zones while training {arm}", note, svg, [])
-
-
-def _phrases(report: Report, title: str, note: str, rows: list[PhraseShare]) -> Iterator[Figure]:
-    if not rows:
-        return
-    colour = styles(report)
-    used = [v for v in [*report.variants, "human"] if any(v in row.shares for row in rows)]
-    groups = {
-        f"“{row.phrase}”": [
-            Bar(v, colour[v], Ranged(row.shares[v], row.shares[v], row.shares[v]))
-            for v in used
-            if v in row.shares
-        ]
-        for row in rows
+def rewordings(report: Report) -> Iterator[Figure]:
+    """Accuracy under every kind of rewording."""
+    rows = {
+        wording.plain_name(row.perturbation): _all_ranged(row.values)
+        for row in report.by_perturbation
+        if row.key == "robustness_accuracy"
     }
-    yield Figure(title, note, bars(groups, _written_share, title), used)
+    if rows:
+        note = "Longer is better. Thin lines are the intervals."
+        yield _grouped(report, "Accuracy per kind of rewording", note, rows)
+
+
+def _phrases(report: Report, title: str, note: str, found: list[PhraseShare]) -> Iterator[Figure]:
+    rows = {
+        f"“{row.phrase}”": {v: Ranged(share, share, share) for v, share in row.shares.items()}
+        for row in found
+    }
+    if rows:
+        yield _grouped(report, title, note, rows)
 
 
 def phrases(report: Report) -> Iterator[Figure]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
 
-from eval.report import figures, wording
+from eval.report import figures, seeds, training, wording
 from eval.report.page import HOME, embedded_json, render_page
-from eval.schema import Report, SideBySide
+from eval.schema import FlipResample, Report, SideBySide, Suite
+
+Again = Mapping[tuple[str, Suite, str], FlipResample]  # by variant, suite and case
 
 
-def _sample_row(sample: SideBySide, variants: list[str]) -> dict[str, Any]:
+def _sample_row(sample: SideBySide, variants: list[str], resampled: Again) -> dict[str, Any]:
     """One sample as the page's script reads it; its answers in the order of `variants`."""
     found = [sample.answers.get(variant) for variant in variants]
+    again = [resampled.get((variant, sample.suite, sample.case_id)) for variant in variants]
     return {
         "id": wording.visible(sample.case_id),
         "suite": sample.suite,
@@ -25,6 +29,9 @@ def _sample_row(sample: SideBySide, variants: list[str]) -> dict[str, Any]:
             answer and [wording.visible(answer.text), answer.correct, answer.finish_reason]
             for answer in found
         ],
+        "again": [
+            flip and [flip.n, flip.base_right, flip.variant_right, flip.stable] for flip in again
+        ],
     }
 
 
@@ -32,11 +39,12 @@ def _samples_json(report: Report) -> Markup:
     """The samples for the page's script."""
     order = [report.baseline, *wording.tuned(report)]
     colour = figures.styles(report)
+    again = {(flip.variant, flip.suite, flip.case_id): flip for flip in report.flips}
     return embedded_json(
         {
             "variants": order,
             "styles": [colour[name] for name in order],
-            "samples": [_sample_row(sample, order) for sample in report.samples],
+            "samples": [_sample_row(sample, order, again) for sample in report.samples],
         }
     )
 
@@ -47,11 +55,8 @@ def render_html(report: Report) -> str:
     Everything that came from a model, a corpus or a recipe is escaped by Jinja's autoescape or,
     in the sample browser, written through `textContent`; see `eval.report.page` for the rest.
     """
-    charts = {
-        "Trade-off and tasks": [*figures.tradeoff(report), *figures.per_task(report)],
-        "What the answers repeat": [*figures.phrases(report)],
-        "Training": [*figures.training(report)],
-    }
+    arms = {arm: [*training.of_arm(arm, curve)] for arm, curve in report.training.items()}
+    changes = [row for row in report.by_perturbation if row.key == "robustness_change"]
     return render_page(
         HOME,
         "report.html.j2",
@@ -63,7 +68,14 @@ def render_html(report: Report) -> str:
         families=wording.by_family(report),
         gates={name: wording.gates_of(report, name) for name in wording.tuned(report)},
         styles_of=figures.styles(report),
-        charts={title: found for title, found in charts.items() if found},
+        seed_rows=seeds.seed_table(report),
+        tasks=[*figures.tradeoff(report), *figures.per_task(report)],
+        rewordings=[*figures.rewordings(report)],
+        changes=changes,
+        repeats=[*figures.phrases(report)],
+        losses=[*training.losses(report)],
+        per_arm={arm: charts for arm, charts in arms.items() if charts},
+        alarms=training.alarms(report),
         corpus_charts=[*figures.corpus(report)],
         samples=_samples_json(report),
     )

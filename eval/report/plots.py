@@ -1,4 +1,4 @@
-"""The report's charts as inline SVG, coloured by CSS classes so that they follow light and dark.
+"""Charts as inline SVG, coloured by CSS classes so that they follow light and dark.
 
 Every chart is drawn 440 pixels wide, a size at which its 12-pixel text stays readable on a phone;
 wide screens show charts side by side.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -18,6 +17,7 @@ from eval.report.svg import FONT_PX, Axis, drawing, label, spread, tag, text_wid
 WIDTH = 440.0
 LEFT, TOP, BOTTOM = 52.0, 12.0, 42.0
 PLOT_HEIGHT, HISTOGRAM_HEIGHT = 300.0, 210.0
+MOST_NEAR = 5  # points of a scatter whose names stand beside them
 BAR, BAR_GAP, GROUP_GAP = 13.0, 3.0, 16.0
 
 Format = Callable[[float], str]
@@ -46,15 +46,6 @@ class Bar(NamedTuple):
     name: str
     style: str
     size: Ranged
-
-
-class Line(NamedTuple):
-    """One curve; points that are not finite leave a gap."""
-
-    name: str
-    style: str
-    x: Sequence[float]
-    y: Sequence[float]
 
 
 class Box(NamedTuple):
@@ -87,7 +78,7 @@ def padded(values: Sequence[float], low: float = -math.inf, high: float = math.i
     return Ranged(0.0, max(low, bottom - air), min(high, top + air))
 
 
-def _frame(x: Axis, y: Axis, names: tuple[str, str], formats: tuple[Format, Format]) -> Markup:
+def axes(x: Axis, y: Axis, names: tuple[str, str], formats: tuple[Format, Format]) -> Markup:
     """Grid lines, tick labels and the two axis titles."""
     parts = []
     for tick in y.ticks():
@@ -140,32 +131,74 @@ def place_label(text: str, x: float, y: float, taken: Sequence[Box], frame: Box)
     return min(boxes, key=trouble)
 
 
-def scatter(points: Sequence[Point], x_name: str, y_name: str) -> Markup:
-    """Shares against shares, each point with the intervals of both and its name beside it."""
-    spans = [
-        padded([end for point in points for end in getattr(point, side)], 0, 1) for side in "xy"
-    ]
-    x = Axis(spans[0].low, spans[0].high, LEFT, WIDTH - 24)
-    y = Axis(spans[1].low, spans[1].high, PLOT_HEIGHT - BOTTOM, TOP + 14)
+def right_edge(names: Sequence[str]) -> float:
+    """Where the plot must end so that the names fit beside it; at most a third is given to them."""
+    return WIDTH - min(WIDTH / 3, max(map(text_width, names)) + 26)
+
+
+def names_beside(
+    names: Sequence[tuple[str, str]], heights: Sequence[float], x: float, y: Axis
+) -> Markup:
+    """Names, given with their styles, at the right of a plot; moved apart where they overlap."""
+    places = spread([*heights], FONT_PX + 2, y.stop + 4, y.start - 2)
+    return Markup("").join(
+        tag("circle", class_=f"key {style}", cx=x, cy=place, r=4)
+        + label(x + 8, place + 4, name, WIDTH - x - 8, class_="name")
+        for (name, style), place in zip(names, places, strict=True)
+    )
+
+
+def _names_near(points: Sequence[Point], x: Axis, y: Axis) -> Markup:
+    """The name of every point beside it, clear of the other points, whiskers and names."""
     frame = Box(x.start, y.stop - 4, WIDTH, y.start)
     centres = [(x(point.x.value), y(point.y.value)) for point in points]
     taken = [Box(cx - 7, cy - 7, cx + 7, cy + 7) for cx, cy in centres]
     for point, (cx, cy) in zip(points, centres, strict=True):
         taken.append(Box(x(point.x.low), cy - 1, x(point.x.high), cy + 1))
         taken.append(Box(cx - 1, y(point.y.high), cx + 1, y(point.y.low)))
-    parts = [_whiskers(point, x, y) for point in points]
+    parts = []
     for point, (cx, cy) in zip(points, centres, strict=True):
         box = place_label(point.name, cx, cy, taken, frame)
         taken.append(box)
-        parts.append(tag("circle", class_=f"mark {point.style}", cx=cx, cy=cy, r=6))
         parts.append(label(box.left + 2, box.bottom - 4, point.name, class_="name"))
+    return Markup("").join(parts)
+
+
+def _names_aside(points: Sequence[Point], x: Axis, y: Axis) -> Markup:
+    """The names of many points in a column at the right, with a thin line to each point."""
+    ordered = sorted(points, key=lambda point: y(point.y.value))
+    heights = [y(point.y.value) for point in ordered]
+    places = spread(heights, FONT_PX + 2, y.stop + 4, y.start - 2)
+    edge = x.stop + 11
+    lines = [
+        tag("line", class_="leader", x1=x(point.x.value), y1=height, x2=edge, y2=place)
+        for point, height, place in zip(ordered, heights, places, strict=True)
+    ]
+    names = [(point.name, point.style) for point in ordered]
+    return Markup("").join(lines) + names_beside(names, heights, edge, y)
+
+
+def scatter(points: Sequence[Point], x_name: str, y_name: str) -> Markup:
+    """Shares against shares, each point with the intervals of both and its name."""
+    spans = [
+        padded([end for point in points for end in getattr(point, side)], 0, 1) for side in "xy"
+    ]
+    crowded = len(points) > MOST_NEAR
+    edge = right_edge([point.name for point in points]) if crowded else WIDTH - 24
+    x = Axis(spans[0].low, spans[0].high, LEFT, edge)
+    y = Axis(spans[1].low, spans[1].high, PLOT_HEIGHT - BOTTOM, TOP + 14)
     said = "; ".join(f"{p.name}: {percent(p.x.value)}, {percent(p.y.value)}" for p in points)
     return drawing(
         WIDTH,
         PLOT_HEIGHT,
         f"{y_name} against {x_name}. {said}",
-        _frame(x, y, (x_name, y_name), (percent, percent)),
-        *parts,
+        axes(x, y, (x_name, y_name), (percent, percent)),
+        (_names_aside if crowded else _names_near)(points, x, y),
+        *(_whiskers(point, x, y) for point in points),
+        *(
+            tag("circle", class_=f"mark {p.style}", cx=x(p.x.value), cy=y(p.y.value), r=6)
+            for p in points
+        ),
     )
 
 
@@ -187,114 +220,44 @@ def _bar(bar: Bar, x: Axis, top: float, written: str) -> Markup:
         ends = {"x1": x(bar.size.low), "x2": x(bar.size.high)}
         parts.append(tag("line", class_="interval", y1=middle, y2=middle, **ends))
         end = max(end, ends["x2"])
-    parts.append(label(end + 6, middle + 4, written, class_="number"))
+    parts.append(label(end + 6, middle + 4, written, WIDTH - end - 6, class_="number"))
     return Markup("").join(parts)
 
 
-def bars(groups: Mapping[str, Sequence[Bar]], written: Format, description: str) -> Markup:
+def bars(
+    groups: Mapping[str, Sequence[Bar]], written: Format, description: str, named: bool = False
+) -> Markup:
     """Horizontal bars from zero in named groups, each with its value written at its end.
 
-    Bars whose value is not finite are left out.
+    Bars whose value is not finite are left out. `named` bars have their name there too, for where
+    colours do not tell them apart.
     """
+
+    def caption(bar: Bar) -> str:
+        return f"{written(bar.size.value)} {bar.name}" if named else written(bar.size.value)
+
     shown = {
         name: [bar for bar in group if math.isfinite(bar.size.value)]
         for name, group in groups.items()
     }
     ends = [end for group in shown.values() for bar in group for end in bar.size]
-    margin = max((text_width(written(end)) for end in ends), default=0.0) + 12
+    captions = (caption(bar) for group in shown.values() for bar in group)
+    margin = min(WIDTH / 2, max(map(text_width, captions), default=0.0) + 12)
     x = Axis(0.0, max([*ends, 1e-9]), 1.0, WIDTH - margin)
     parts, top = [], 0.0
     for name, group in shown.items():
         parts.append(label(0, top + FONT_PX, name, WIDTH, class_="group"))
         top += FONT_PX + 7
         for bar in group:
-            parts.append(_bar(bar, x, top, written(bar.size.value)))
+            parts.append(_bar(bar, x, top, caption(bar)))
             top += BAR + BAR_GAP
         top += GROUP_GAP
     return drawing(WIDTH, max(1.0, top - GROUP_GAP), description, *parts)
 
 
-def _path(line: Line, x: Axis, y: Axis) -> str:
-    """Path data of a curve; a new subpath starts after every gap."""
-    pairs = zip(line.x, line.y, strict=True)
-    pieces = [
-        list(run) for finite, run in groupby(pairs, lambda pair: math.isfinite(pair[1])) if finite
-    ]
-    return " ".join(
-        "M" + " L".join(f"{x(across):.1f},{y(up):.1f}" for across, up in piece) for piece in pieces
-    )
-
-
-def _end_labels(lines: Sequence[Line], heights: Sequence[float], x: float, y: Axis) -> Markup:
-    """Names beside the right ends of curves or layers, moved apart where they would overlap."""
-    places = spread([*heights], FONT_PX + 2, y.stop + 4, y.start - 2)
-    return Markup("").join(
-        tag("circle", class_=f"key {line.style}", cx=x, cy=place, r=4)
-        + label(x + 8, place + 4, line.name, WIDTH - x - 8, class_="name")
-        for line, place in zip(lines, places, strict=True)
-    )
-
-
-def _right_edge(names: Sequence[str]) -> float:
-    """Where the plot must end so that the names fit beside it; at most a third is given to them."""
-    return WIDTH - min(WIDTH / 3, max(map(text_width, names)) + 26)
-
-
-def _count(number: float) -> str:
+def thousands(number: float) -> str:
+    """A count on an axis: `250`, `1.5k`."""
     return f"{number / 1000:g}k" if abs(number) >= 1000 else f"{number:g}"
-
-
-def _steps(lines: Sequence[Sequence[float]], stop: float) -> Axis:
-    low, high = min(map(min, lines)), max(map(max, lines))
-    return Axis(low, high if high > low else low + 1, LEFT, stop)
-
-
-def curves(lines: Sequence[Line], x_name: str, y_name: str) -> Markup:
-    """Curves over training steps, named at their right ends."""
-    finite = [up for line in lines for up in line.y if math.isfinite(up)]
-    span = padded(finite or [0.0, 1.0], low=0.0)
-    names = [line.name for line in lines]
-    x = _steps([line.x for line in lines], _right_edge(names))
-    y = Axis(span.low, span.high, PLOT_HEIGHT - BOTTOM, TOP + 14)
-    last = [next((up for up in reversed(line.y) if math.isfinite(up)), 0.0) for line in lines]
-    parts = [tag("path", class_=f"curve {line.style}", d=_path(line, x, y)) for line in lines]
-    return drawing(
-        WIDTH,
-        PLOT_HEIGHT,
-        f"{y_name} over {x_name}: {', '.join(names)}",
-        _frame(x, y, (x_name, y_name), (_count, lambda tick: f"{tick:g}")),
-        *parts,
-        _end_labels(lines, [y(up) for up in last], x.stop + 11, y),
-    )
-
-
-def areas(steps: Sequence[float], layers: Sequence[Line], x_name: str, y_name: str) -> Markup:
-    """Shares stacked to 100 % over training steps, named at the right edge.
-
-    A step whose shares are not finite counts as zero there.
-    """
-    names = [layer.name for layer in layers]
-    x = _steps([steps], _right_edge(names))
-    y = Axis(0.0, 1.0, PLOT_HEIGHT - BOTTOM, TOP + 14)
-    floor = [0.0] * len(steps)
-    parts, middles = [], []
-    for layer in layers:
-        ceiling = [
-            low + (up if math.isfinite(up) else 0.0) for low, up in zip(floor, layer.y, strict=True)
-        ]
-        outline = [*zip(steps, ceiling, strict=True), *reversed([*zip(steps, floor, strict=True)])]
-        data = "M" + " L".join(f"{x(across):.1f},{y(up):.1f}" for across, up in outline) + "Z"
-        parts.append(tag("path", tag("title", layer.name), class_=f"area {layer.style}", d=data))
-        middles.append(y((floor[-1] + ceiling[-1]) / 2))
-        floor = ceiling
-    return drawing(
-        WIDTH,
-        PLOT_HEIGHT,
-        f"{y_name} over {x_name}: {', '.join(names)}",
-        _frame(x, y, (x_name, y_name), (_count, percent)),
-        *parts,
-        _end_labels(layers, middles, x.stop + 11, y),
-    )
 
 
 def histogram(
@@ -334,6 +297,6 @@ def histogram(
         WIDTH,
         HISTOGRAM_HEIGHT,
         f"{y_name} by {x_name}, from {start:g} to {stop:g}; {beyond:,} above",
-        _frame(x, y, (x_name, y_name), (_count, _count)),
+        axes(x, y, (x_name, y_name), (thousands, thousands)),
         *parts,
     )

@@ -58,8 +58,10 @@ def value(number: float, unit: Unit) -> str:
     if not math.isfinite(number):
         return "n/a"
     if unit == "share":
-        return f"{100 * number:.1f}%"
-    return f"{number:,.1f}" if unit == "tokens" else _plain(number)
+        text = f"{100 * number:.1f}%"
+    else:
+        text = f"{number:,.1f}" if unit == "tokens" else _plain(number)
+    return text.replace("-", "−")
 
 
 def difference(number: float, unit: Unit) -> str:
@@ -67,7 +69,7 @@ def difference(number: float, unit: Unit) -> str:
     if not math.isfinite(number):
         return "n/a"
     text = f"{100 * number:.1f} pts" if unit == "share" else value(number, unit)
-    digits = text.removeprefix("-")
+    digits = text.lstrip("-−")
     if not any(digit in digits for digit in "123456789"):
         return f"±{digits}"
     return f"−{digits}" if number < 0 else f"+{digits}"

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 
 from eval.schema import (
     Answer,
     CorpusSummary,
     Estimate,
+    FlipResample,
+    FlipSummary,
     GateResult,
     Metric,
     Paired,
+    PerturbationMetric,
     PhraseShare,
     Report,
     SideBySide,
     TaskMetric,
+    TrainingAlarm,
     TrainingCurve,
+    WeightMap,
 )
 
 VARIANTS = ["base", "uniform", "nlirg"]
@@ -121,6 +127,55 @@ def _by_task() -> list[TaskMetric]:
     ]
 
 
+def _by_perturbation() -> list[PerturbationMetric]:
+    table = {"typos": (0.1, 0.55, 0.6), "field_order": (0.12, 0.78, 0.9), "punctuation": (0.12, 0.8,
+             0.89)}  # fmt: skip
+    originals = (0.12, 0.81, 0.912)
+    rows = []
+    for kind, found in table.items():
+        accuracy = {v: _estimate(x, "share", 130) for v, x in zip(VARIANTS, found, strict=True)}
+        change = {
+            v: Estimate(value=x - y, low=x - y - 0.05, high=x - y + 0.05, n=130)
+            for v, x, y in zip(VARIANTS, found, originals, strict=True)
+        }
+        rows += [
+            PerturbationMetric(key="robustness_accuracy", perturbation=kind, values=accuracy),
+            PerturbationMetric(key="robustness_change", perturbation=kind, values=change),
+        ]
+    return rows
+
+
+def _flips() -> list[FlipResample]:
+    """Case 6 of the samples was fixed by nlirg; sampled again it holds."""
+    return [
+        FlipResample(
+            variant="nlirg", case_id="case-0006", suite="domain", task_type="triage", kind="gain",
+            n=8, base_right=1, variant_right=7, stable=True,
+        )
+    ]  # fmt: skip
+
+
+def _flip_summaries() -> list[FlipSummary]:
+    chances = {"base": [0.4, 0.55, 0.62], "nlirg": [0.6, 0.7, 0.75]}
+    return [
+        FlipSummary(
+            variant="nlirg", suite=suite, n=8, losses=losses, stable_losses=losses // 2,
+            gains=31, stable_gains=24, pass_at_k=chances,
+        )
+        for suite, losses in (("domain", 3), ("ood", 9))
+    ]  # fmt: skip
+
+
+def _weights(steps: int) -> WeightMap:
+    """Weights that move from losses of 3 nats to half a nat."""
+    columns = []
+    for i in range(steps):
+        centre = 0.5 + 2.5 * math.exp(-i / 15)
+        mass = [math.exp(-(((b + 0.5) / 2 - centre) ** 2)) for b in range(33)]
+        columns.append([x / sum(mass) for x in mass])
+    return WeightMap(steps=[50 * (i + 0.5) for i in range(steps)], bin_width=0.5, shares=columns)
+
+
 def _gates() -> list[GateResult]:
     rows = [
         ("domain_accuracy_min", "domain_accuracy", 0.85, (0.81, 0.912)),
@@ -131,14 +186,25 @@ def _gates() -> list[GateResult]:
     return [
         GateResult(
             variant=variant, gate=gate, metric=metric, bound=bound, value=value,
-            passed=value >= bound if gate.endswith("_min") else value <= bound,
+            state="passed" if (value >= bound) == gate.endswith("_min") else "failed",
         )
         for gate, metric, bound, values in rows
         for variant, value in zip(VARIANTS[1:], values, strict=True)
     ]  # fmt: skip
 
 
-def _curve(seed: int, floor: float, points: int = 400) -> TrainingCurve:
+_ALARMS = [
+    TrainingAlarm(
+        kind="rising_loss", step=2400, message="the loss has risen steadily, by 0.21 nats over the "
+        "later half of the run: lower train.learning_rate",
+    ),
+    TrainingAlarm(kind="stairs", step=2500, message=HOSTILE),
+]  # fmt: skip
+
+
+def make_curve(
+    seed: int, floor: float, points: int = 400, alarms: Sequence[TrainingAlarm] = ()
+) -> TrainingCurve:
     rng = random.Random(seed)
     loss = [floor + 2.6 * math.exp(-i / 90) + rng.gauss(0, 0.08) for i in range(points)]
     low = [min(0.93, 0.35 + 0.6 * (1 - math.exp(-i / 110))) for i in range(points)]
@@ -153,6 +219,12 @@ def _curve(seed: int, floor: float, points: int = 400) -> TrainingCurve:
             "high": high,
             "discarded": [0.003] * points,
         },
+        loss_by_task={
+            "triage": [0.7 * x for x in loss],
+            "reply": [1.3 * x if i % 3 else math.nan for i, x in enumerate(loss)],
+        },
+        weights=_weights(80),
+        alarms=list(alarms),
         trained_tokens=39_412,
         optimizer_steps=4_000,
         settings={"weighting": f"arm {seed}", "learning rate": "2e-4", "token batch": "10"},
@@ -211,7 +283,13 @@ def make_report(samples: int = 60) -> Report:
         baseline="base",
         metrics=[_metric(row) for row in _METRICS],
         by_task=_by_task(),
+        by_perturbation=_by_perturbation(),
         gates=_gates(),
+        headlines={
+            "uniform": "Learned the domain, more of a parrot, forgot; breaks 2 of 4 gates: domain "
+            "accuracy, repetition",
+            "nlirg": "Learned the domain, more of a parrot, no forgetting shown; keeps all 4 gates",
+        },
         verdicts={
             "uniform": [
                 "Learned? Yes, it learned the domain: accuracy 12.0% → 81.0% (+69.0 pts, interval "
@@ -245,7 +323,9 @@ def make_report(samples: int = 60) -> Report:
             ),
         ],
         samples=[*special, *(_sample(index) for index in range(len(special), samples))],
-        training={"uniform": _curve(1, 0.35), "nlirg": _curve(2, 0.42)},
+        flips=_flips(),
+        flip_summaries=_flip_summaries(),
+        training={"uniform": make_curve(1, 0.35, alarms=_ALARMS), "nlirg": make_curve(2, 0.42)},
         corpus=CorpusSummary(
             rows=1_187,
             quarantined={"empty answer": 9, "not a JSON object": 4, HOSTILE: 1},

@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import json
+import math
 import re
 from html.parser import HTMLParser
 from io import StringIO
@@ -216,4 +217,30 @@ def test_the_three_files_are_written_and_the_results_read_back(tmp_path):
         "results.json",
     ]
     text = (tmp_path / "report" / "results.json").read_text(encoding="utf-8")
-    assert Report.model_validate_json(text) == REPORT
+    read = Report.model_validate_json(text)
+    assert repr(read) == repr(REPORT)  # NaN, which training curves hold, equals nothing
+
+
+def test_numbers_without_a_value_and_lone_surrogates_can_be_written(tmp_path):
+    broken = REPORT.model_copy(
+        update={
+            "corpus": REPORT.corpus.model_copy(
+                update={"mean_loss": math.nan, "zones": {"low": math.inf, "mid": -math.inf}}
+            ),
+            "environment": {"command": "cut \ud83d", "\udcff": "key"},
+            "samples": [REPORT.samples[0].model_copy(update={"prompt": "\udfff"})],
+        }
+    )
+    write_report(broken, tmp_path)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    text = (tmp_path / "results.json").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=refuse)["environment"] == {
+        "command": "cut \ufffd", "\ufffd": "key"
+    }  # fmt: skip
+    read = Report.model_validate_json(text)
+    assert math.isnan(read.corpus.mean_loss)
+    assert read.corpus.zones == {"low": math.inf, "mid": -math.inf}
+    assert "⟨U+D83D⟩" in (tmp_path / "index.html").read_text(encoding="utf-8")

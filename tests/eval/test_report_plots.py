@@ -6,24 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.report import figures
+from eval.report import figures, training
+from eval.report.curves import LEVELS, Line, Mark, areas, curves, heat
 from eval.report.plots import (
+    MOST_NEAR,
     WIDTH,
     Bar,
     Box,
-    Line,
     Point,
     Ranged,
-    areas,
     bars,
-    curves,
     padded,
     percent,
     place_label,
     scatter,
 )
 from eval.report.svg import Axis, fit, round_ticks, spread, tag, text_width
+from eval.schema import Report
 from tests.eval.report_fixture import HOSTILE, make_report
+from tests.eval.seeds_fixture import make_seeds
 
 finite = st.floats(-1e6, 1e6)
 
@@ -129,6 +130,17 @@ def test_scatter_labels_do_not_overlap_when_points_nearly_coincide():
     assert_texts_apart(scatter(points, "Domain accuracy", "General accuracy"), "name", "tick")
 
 
+def test_names_of_many_points_stand_apart_in_the_order_of_the_points():
+    points = [
+        Point(f"arm-{i}", f"s{i % 6}", Ranged(0.9, 0.85, 0.95), Ranged(0.8 + 0.003 * i, 0.7, 0.9))
+        for i in range(3 * MOST_NEAR)
+    ]
+    svg = scatter(points, "Domain accuracy", "General accuracy")
+    assert_texts_apart(svg, "name", "tick")
+    names = {node.text: float(node.get("y")) for node in texts(svg) if node.get("class") == "name"}
+    assert sorted(names, key=names.get, reverse=True) == [point.name for point in points]
+
+
 def test_a_label_avoids_what_is_taken():
     frame, taken = Box(0, 0, 400, 300), [Box(195, 135, 300, 165)]
     box = place_label("nlirg", 190, 150, taken, frame)
@@ -140,6 +152,15 @@ def test_bars_are_as_long_as_their_values_and_their_labels_fit():
     svg = bars({"triage": group, "退款问题": group[:1]}, percent, "Accuracy")
     widths = [float(rect.get("width")) for rect in ET.fromstring(svg).iter("rect")]
     assert widths[1] == pytest.approx(4 * widths[0], rel=1e-3)
+    assert_texts_apart(svg, "number", "group")
+
+
+def test_bars_that_share_a_colour_carry_their_names():
+    group = [Bar(f"nlirg-seed{i}", "s1", Ranged(0.2 * i, 0.1 * i, 0.3 * i)) for i in range(4)]
+    svg = bars({"triage": group}, percent, "Accuracy", named=True)
+    assert [n.text for n in texts(svg) if n.get("class") == "number"] == [
+        f"{percent(bar.size.value)} {bar.name}" for bar in group
+    ]
     assert_texts_apart(svg, "number", "group")
 
 
@@ -171,15 +192,40 @@ def test_stacked_shares_fill_the_height():
     assert_texts_apart(svg, "name", "tick")
 
 
+def test_marks_stand_at_their_steps_with_their_signs_apart():
+    marks = [Mark(step, f"!{i}", "s1") for i, step in enumerate([0, 50, 51, 52, 400])]
+    svg = curves([Line("a", "s1", [0, 100], [3, 1])], "step", "loss", marks)
+    events = [n for n in ET.fromstring(svg).iter("line") if n.get("class", "").startswith("event")]
+    places = [float(node.get("x1")) for node in events]
+    assert places == sorted(places)
+    assert places[1] - places[0] == pytest.approx(25 * (places[3] - places[1]), rel=0.05)
+    assert places[-1] <= WIDTH  # a step beyond the curve is drawn at its end
+    assert_texts_apart(svg, "sign")
+
+
+def test_a_heat_map_shades_each_column_against_its_own_largest_bin():
+    svg = heat([10, 20], [[0.5, 0.25, 0, 0], [0, 0.004, 0, 0]], 0.5, ("step", "loss"))
+    shades = {n.get("class"): n.get("d") for n in ET.fromstring(svg).iter("path")}
+    assert set(shades) == {f"heat h{LEVELS}", f"heat h{LEVELS // 2}"}
+    strongest = [part.split(",")[0] for part in shades[f"heat h{LEVELS}"].split("M")[1:]]
+    assert len(set(strongest)) == 2  # one cell in either column
+    ticks = [float(n.text) for n in texts(svg) if n.get("text-anchor") == "end" and n.text[0] < "A"]
+    assert max(ticks) == 1.0  # bins that hold nothing are cut off
+
+
+def test_a_heat_map_of_nothing_can_be_drawn():
+    assert not list(ET.fromstring(heat([1], [[0.0, 0.0]], 0.5, ("step", "loss"))).iter("path"))
+
+
 def test_a_single_logged_step_can_be_drawn():
     assert "nan" not in curves([Line("a", "s1", [5], [2.0])], "step", "loss")
 
 
 def test_thinning_keeps_the_mean_and_leaves_gaps():
-    steps, values = figures.thinned(list(range(1200)), [float(i % 7) for i in range(1200)])
-    assert len(steps) == figures.MAX_POINTS
+    steps, values = training.thinned(list(range(1200)), [float(i % 7) for i in range(1200)])
+    assert len(steps) == training.MAX_POINTS
     assert sum(values) / len(values) == pytest.approx(3.0, abs=0.02)
-    assert math.isnan(figures.thinned([1, 2], [math.nan, 1.0])[1][0])
+    assert math.isnan(training.thinned([1, 2], [math.nan, 1.0])[1][0])
 
 
 def test_variants_keep_one_colour_and_the_baseline_is_neutral():
@@ -188,24 +234,58 @@ def test_variants_keep_one_colour_and_the_baseline_is_neutral():
     }  # fmt: skip
 
 
-def test_every_chart_of_a_report_is_wellformed_and_reads_out_its_content():
-    report = make_report()
-    found = [
-        *figures.tradeoff(report), *figures.per_task(report), *figures.phrases(report),
-        *figures.training(report), *figures.corpus(report),
+def test_seeds_of_an_arm_share_its_colour():
+    colour = figures.styles(make_seeds(arms=3, seeds=2))
+    assert len({colour[f"arm{a}-seed{s}"] for a in range(3) for s in range(2)}) == 3
+    assert all(colour[f"arm{a}"] == colour[f"arm{a}-seed1"] for a in range(3))
+
+
+def all_figures(report: Report) -> list[figures.Figure]:
+    return [
+        *figures.tradeoff(report), *figures.per_task(report), *figures.rewordings(report),
+        *figures.phrases(report), *training.losses(report), *figures.corpus(report),
+        *(f for arm, curve in report.training.items() for f in training.of_arm(arm, curve)),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("report", "charts"), [(make_report(), 15), (make_seeds(8, 1), 33)])
+def test_every_chart_of_a_report_is_wellformed_and_reads_out_its_content(report, charts):
+    found = all_figures(report)
     titles = [figure.title for figure in found]
-    assert len(titles) == 10
-    assert len(set(titles)) == 10
+    assert len(set(titles)) == len(titles) == charts
     for figure in found:
         drawn = ET.fromstring(figure.svg)
         assert drawn.get("role") == "img"
         assert drawn.get("aria-label")
         assert "nan" not in figure.svg
+        for box in map(text_box, drawn.iter("text")):
+            assert box.right <= WIDTH + 1, figure.title
+
+
+def test_alarms_are_numbered_over_all_arms_and_marked_in_the_chart():
+    report = make_report()
+    assert [(a.sign, a.arm, a.alarm.kind) for a in training.alarms(report)] == [
+        ("!1", "uniform", "rising_loss"), ("!2", "uniform", "stairs")
+    ]  # fmt: skip
+    [chart] = training.losses(report)
+    assert [n.text for n in texts(chart.svg) if n.get("class") == "sign"] == ["!1", "!2"]
+
+
+def test_of_many_task_types_those_that_end_highest_are_drawn():
+    curve = make_report().training["nlirg"]
+    many = {f"task{i}": [float(i), math.nan] for i in range(10)}
+    short = curve.model_copy(update={"steps": [1, 2], "loss_by_task": many, "zones": {}})
+    tasks, _ = training.of_arm("nlirg", short)
+    drawn = {n.text for n in texts(tasks.svg) if n.get("class") == "name"}
+    assert drawn == {f"task{i}" for i in range(10 - training.MAX_TASKS, 10)}
+    assert f"{training.MAX_TASKS} of 10" in tasks.note
 
 
 def test_a_report_without_training_or_corpus_has_no_such_charts():
     report = make_report().model_copy(
-        update={"training": {}, "corpus": None, "by_task": [], "metrics": [], "phrases": []}
-    )
-    assert not [*figures.training(report), *figures.corpus(report), *figures.tradeoff(report)]
+        update={
+            "training": {}, "corpus": None, "by_task": [], "metrics": [], "phrases": [],
+            "openings": [], "by_perturbation": [],
+        }
+    )  # fmt: skip
+    assert not all_figures(report)

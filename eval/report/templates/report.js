@@ -1,5 +1,6 @@
 (() => {
   const PAGE = 10;
+  const SIDES = 4; // answers beside each other; of more, the base's and the chosen variant's
   const MOST_TOKENS = 600; // of an answer; longer ones are shown without word marks
   const { element, options, choices, chosen } = page;
   const data = page.data();
@@ -57,17 +58,53 @@
     return [marked(before, a, kept[0], "gone"), marked(after, b, kept[1], "new")];
   }
 
-  function answerNode(index, answer, text) {
-    const [, correct, finish] = answer;
+  /* What sampling a changed case again says: [tries, base right, variant right, stable]. */
+  function againText(again) {
+    const [tries, before, after, stable] = again;
+    const sure = stable ? "the change is stable" : "the change may be chance";
+    return `sampled again: right ${after} of ${tries}, ${data.variants[0]} ${before} of ${tries}; ${sure}`;
+  }
+
+  function answerNode(sample, index, text) {
+    const [words, correct, finish] = sample.answers[index];
     const mark = element("span", correct ? "right" : "wrong", correct ? "✓ right" : "✗ wrong");
     const title = element("h4", "", `${data.variants[index]} `, mark);
     if (finish !== "stop") {
       const cut = finish === "length" ? "cut off at the limit" : finish;
       title.append(element("small", "", ` · ${cut}`));
     }
-    if (!answer[0]) text = element("p", "empty", "(empty answer)");
+    if (!words) text = element("p", "empty", "(empty answer)");
     text.dir = "auto";
-    return element("div", data.styles[index], title, text);
+    const node = element("div", data.styles[index], title, text);
+    const again = sample.again[index];
+    if (again) node.append(element("p", "again", againText(again)));
+    return node;
+  }
+
+  function referenceNode(sample) {
+    const text = element("p", "", sample.reference);
+    text.dir = "auto";
+    return element("div", "", element("h4", "", "Reference"), text);
+  }
+
+  /* One answer, its words marked against the base answer; that one's against the chosen variant. */
+  function comparedNode(sample, index) {
+    const base = sample.answers[0];
+    const other = sample.answers[index || Number(fields.variant.value)];
+    const text = base && other
+      ? compared(base[0], other[0])[index ? 1 : 0]
+      : element("p", "", sample.answers[index][0]);
+    return answerNode(sample, index, text);
+  }
+
+  /* Answers of the variants that do not fit beside each other, made when they are asked for. */
+  function moreNode(sample, indices) {
+    const more = element("details", "more", element("summary", "", `${indices.length} more variants`));
+    more.addEventListener("toggle", () => {
+      if (more.childElementCount > 1) return;
+      more.append(element("div", "answers", ...indices.map((index) => comparedNode(sample, index))));
+    });
+    return more;
   }
 
   function sampleNode(sample) {
@@ -78,26 +115,20 @@
     prompt.tabIndex = 0;
     prompt.dir = "auto";
     prompt.setAttribute("aria-label", "Prompt");
-    const row = element("div", "answers");
-    if (sample.reference) {
-      const text = element("p", "", sample.reference);
-      text.dir = "auto";
-      row.append(element("div", "", element("h4", "", "Reference"), text));
-    }
-    const base = sample.answers[0];
-    sample.answers.forEach((answer, index) => {
-      if (!answer) return;
-      const other = index || Number(fields.variant.value); // the base answer is marked against the chosen variant
-      const pair = base && sample.answers[other]
-        ? compared(base[0], sample.answers[other][0])[index ? 1 : 0]
-        : element("p", "", answer[0]);
-      row.append(answerNode(index, answer, pair));
-    });
-    return element("article", "sample", title, prompt, row);
+    const found = [...sample.answers.keys()].filter((index) => sample.answers[index]);
+    const chosen = Number(fields.variant.value);
+    const beside = found.filter((index) => found.length <= SIDES || !index || index === chosen);
+    const rest = found.filter((index) => !beside.includes(index));
+    const row = element("div", "answers", ...beside.map((index) => comparedNode(sample, index)));
+    if (sample.reference) row.prepend(referenceNode(sample));
+    const node = element("article", "sample", title, prompt, row);
+    if (rest.length) node.append(moreNode(sample, rest));
+    return node;
   }
 
   const OUTCOMES = {
     all: ["All", () => true],
+    changed: ["Changed sides: fixed or broken", (before, after) => before !== after],
     fixed: ["Fixed: wrong before, right after", (before, after) => !before && after],
     broken: ["Broken: right before, wrong after", (before, after) => before && !after],
     wrong: ["Both wrong", (before, after) => !before && !after],

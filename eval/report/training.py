@@ -1,0 +1,107 @@
+"""The charts of training: loss with its alarms, and what every arm's tokens were like."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from eval.report.curves import Line, Mark, areas, curves, heat
+from eval.report.figures import ZONE_STYLES, Figure, styles
+from eval.schema import Report, TrainingAlarm, TrainingCurve
+
+MAX_POINTS = 120  # per curve: more cannot be told apart at the size they are drawn
+MAX_TASKS = 6  # curves in one chart, and colours
+STEPS = "Optimizer step"
+
+
+class Alarm(NamedTuple):
+    """An alarm of an arm with the sign that marks it in the chart of losses."""
+
+    sign: str
+    arm: str
+    alarm: TrainingAlarm
+
+
+def alarms(report: Report) -> list[Alarm]:
+    """The alarms of all arms, numbered."""
+    found = [(arm, alarm) for arm, curve in report.training.items() for alarm in curve.alarms]
+    return [Alarm(f"!{number}", arm, alarm) for number, (arm, alarm) in enumerate(found, start=1)]
+
+
+def thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Mean of consecutive bins, so that a curve has at most `MAX_POINTS` points.
+
+    A bin without a finite value stays a gap (NaN).
+    """
+    parts = min(MAX_POINTS, len(steps))
+    bins = np.array_split(np.asarray(values, dtype=float), parts)
+    across = [float(part.mean()) for part in np.array_split(np.asarray(steps), parts)]
+    finite = [part[np.isfinite(part)] for part in bins]
+    return across, [float(part.mean()) if part.size else float("nan") for part in finite]
+
+
+def losses(report: Report) -> Iterator[Figure]:
+    """Loss of every arm in one chart, alarms marked."""
+    colour = styles(report)
+    lines = [
+        Line(arm, colour.get(arm, "s0"), *thinned(curve.steps, curve.loss))
+        for arm, curve in report.training.items()
+        if curve.steps
+    ]
+    if not lines:
+        return
+    marks = [Mark(alarm.step, sign, colour.get(arm, "s0")) for sign, arm, alarm in alarms(report)]
+    note = "Mean unweighted loss of the tokens trained at each step; neighbouring steps averaged."
+    if marks:
+        note += " Upright lines: alarms, listed below."
+    yield Figure("Training loss", note, curves(lines, STEPS, "Loss in nats", marks), [])
+
+
+def of_arm(arm: str, curve: TrainingCurve) -> Iterator[Figure]:
+    """Zones of an arm's tokens, loss per task type, and where its weights lay."""
+    if not curve.steps:
+        return
+    yield from _zones(arm, curve)
+    yield from _tasks(arm, curve)
+    if curve.weights and any(map(any, curve.weights.shares)):
+        svg = heat(
+            curve.weights.steps, curve.weights.shares, curve.weights.bin_width,
+            (STEPS, "Token loss in nats"),
+        )  # fmt: skip
+        note = "On tokens of which loss the weights lay: the stronger the colour, the more of them."
+        yield Figure(f"Where the weights of {arm} lay", note, svg, [])
+
+
+def _zones(arm: str, curve: TrainingCurve) -> Iterator[Figure]:
+    layers = [
+        Line(zone, style, *thinned(curve.steps, curve.zones[zone]))
+        for zone, style in ZONE_STYLES.items()
+        if curve.zones.get(zone)
+    ]
+    if layers:
+        svg = areas(layers[0].x, layers, STEPS, "Share of trained tokens")
+        note = "How hard the trained tokens were: from known (low) to out of reach (discarded)."
+        yield Figure(f"Loss zones while training {arm}", note, svg, [])
+
+
+def _tasks(arm: str, curve: TrainingCurve) -> Iterator[Figure]:
+    """Loss per task type; of many, those that end highest. One type alone is no news."""
+    if len(curve.loss_by_task) < 2:
+        return
+    found = {task: thinned(curve.steps, loss) for task, loss in curve.loss_by_task.items()}
+    highest = sorted(found, key=lambda task: -_last(found[task][1]))[:MAX_TASKS]
+    lines = [
+        Line(task or "no task type", f"s{number}", *found[task])
+        for number, task in enumerate(highest, start=1)
+    ]
+    note = "Mean unweighted loss of each task type’s tokens."
+    if len(found) > MAX_TASKS:
+        note += f" The {MAX_TASKS} of {len(found)} that end highest."
+    yield Figure(f"Loss per task type of {arm}", note, curves(lines, STEPS, "Loss in nats"), [])
+
+
+def _last(values: Sequence[float]) -> float:
+    return next((value for value in reversed(values) if math.isfinite(value)), 0.0)
