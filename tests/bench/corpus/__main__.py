@@ -19,11 +19,13 @@ from pathlib import Path
 from tests.bench.corpus.duplicates import compare_sizes
 from tests.bench.corpus.ray_overhead import compare_ray
 from tests.bench.corpus.scale import SIZES, compare_scale
+from tests.bench.corpus.speed import compare_gpu_speed, compare_speed
 from tests.bench.measure import Comparison
 from tests.bench.report import report
 from tests.bench.shapes import ModelShape
 
 PARTS: dict[str, Callable[[argparse.Namespace], list[Comparison]]] = {
+    "speed": lambda options: compare_speed(ModelShape(), options.rounds)[1] + compare_gpu_speed(),
     "ray": lambda options: compare_ray(ModelShape(), options.rounds),
     "scale": lambda options: compare_scale(options.rows),
     "duplicates": lambda options: compare_sizes(),

@@ -6,15 +6,16 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from nlirg.batching import EncodedCorpus, TokenBatch, token_batch
 from nlirg.flops import training_flops_per_token
-from nlirg.scorer import Scorer, _batches, _row
+from nlirg.scorer import Scorer, length_batches, scored_row
 from nlirg.scores import sample_scores
 from nlirg.windows import IGNORE
 from tests.bench.gpu import SHAPES
@@ -22,10 +23,12 @@ from tests.bench.measure import Comparison, Costs, Work, measure, user_seconds
 from tests.bench.shapes import CorpusShape, ModelShape
 
 MID = CorpusShape("mid-length answers", prompt=(50, 100), response=(50, 250))
-SAMPLES = 384  # what an actor gets at a time
+SAMPLES = 192
 NAIVE_SHARE = 12  # one sample in so many is analysed naively
-CPU_BATCH_TOKENS = 4096
-NAIVE, BARE, OURS, ALL = "two forwards a sample", "bare forward", "scorer", "scorer, all scores"
+CPU_BATCH_TOKENS = 1024
+PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
+NAIVE, BARE = "two forwards a sample", "bare forward"
+OURS, ALL, HALF = "scorer", "scorer, all scores", "scorer, all scores, bf16"
 
 GPU_SHAPES = ("0.6B", "8B")
 GPU_CORPUS = CorpusShape("1,000-token samples", prompt=(400, 600), response=(400, 600))
@@ -36,10 +39,10 @@ MATMUL = 8192  # rows and columns of the matrices whose product tells a GPU's ra
 
 @dataclass
 class Naive:
-    """The reference's analyser, its arithmetic written out.
+    """The reference's analyser, its arithmetic written out; its tokenizing and decoding left out.
 
-    Every sample is run twice by itself with logits at all positions, once for the losses and once
-    for the entropies.
+    Every sample is run twice by itself with logits at all positions: once for the losses, of all
+    positions too, and once for the entropies of the answer, from p and ln p each by itself.
     """
 
     model: Any
@@ -51,14 +54,20 @@ class Naive:
         started, tokens = user_seconds(), 0
         for ids, labels in self.samples:
             inputs, targets = torch.from_numpy(ids)[None], torch.from_numpy(labels)[1:]
-            kept = targets != IGNORE
-            logits = self.model(input_ids=inputs).logits[0, :-1].float()
-            F.cross_entropy(logits[kept], targets[kept], reduction="none").tolist()
-            logits = self.model(input_ids=inputs).logits[0, :-1].float()
-            log_p = logits[kept].log_softmax(-1)
-            (-(log_p.exp() * log_p).sum(-1)).tolist()
-            tokens += int(kept.sum())
+            trained = int((targets != IGNORE).sum())
+            logits = self._logits(inputs)[0, :-1].contiguous()
+            F.cross_entropy(logits, targets, reduction="none")[-trained:].numpy()
+            answer = self._logits(inputs)[0, -trained - 1 : -1]
+            p, log_p = F.softmax(answer, dim=-1), F.log_softmax(answer, dim=-1)
+            (-torch.sum(p * log_p, dim=-1)).numpy()
+            tokens += trained
         return Work(user_seconds() - started, tokens)
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.model(
+            input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=True
+        ).logits
+        return logits
 
 
 @dataclass
@@ -110,22 +119,27 @@ def compare_speed(
     inputs = pairs(corpus.build(samples, shape.vocabulary))
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        scorer = Scorer(folder, "fp32", CPU_BATCH_TOKENS)
-    rows = {index: row for index, pair in enumerate(inputs) if (row := _row(*pair)) is not None}
+        scorer, half = (Scorer(folder, kind, CPU_BATCH_TOKENS) for kind in PRECISIONS)
+    rows = {
+        index: row for index, pair in enumerate(inputs) if (row := scored_row(*pair)) is not None
+    }
     batches = [
-        token_batch([rows[index] for index in batch]) for batch in _batches(rows, CPU_BATCH_TOKENS)
+        token_batch([rows[index] for index in batch])
+        for batch in length_batches(rows, CPU_BATCH_TOKENS)
     ]
     variants: dict[str, Callable[[], Work]] = {
         NAIVE: Naive(model, inputs[::NAIVE_SHARE]),
         BARE: Bare(model, batches),
         OURS: Ours(scorer, inputs, scored=False),
         ALL: Ours(scorer, inputs, scored=True),
+        HALF: Ours(half, inputs, scored=True),
     }
-    title = f"scoring {corpus.name}, {samples} samples, fp32"
+    title = f"scoring {corpus.name}, {samples} samples, fp32 unless said"
     costs = measure(title, variants, rounds)
     note = f"{padding(batches):.1%} of the input is padding"
     return costs, [
         Comparison.of(title, "naive / ours", costs.ratios(NAIVE, ALL), goal=5.0),
+        Comparison.of(title, "naive / ours in bf16, the default", costs.ratios(NAIVE, HALF)),
         Comparison.of(
             title,
             "ours / bare batched forward",

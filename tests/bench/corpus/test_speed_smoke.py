@@ -3,19 +3,17 @@
 import numpy as np
 import torch
 
-from tests.bench.corpus.speed import ALL, BARE, NAIVE, OURS, compare_speed
+from tests.bench.corpus.speed import ALL, BARE, HALF, NAIVE, OURS, compare_gpu_speed, compare_speed
 from tests.bench.shapes import TOY_CORPUS, TOY_MODEL
 
 
 def test_all_variants_score_the_same_tokens() -> None:
     costs, rows = compare_speed(TOY_MODEL, 1, TOY_CORPUS, samples=24)
-    assert set(costs.by_variant) == {NAIVE, BARE, OURS, ALL}
-    assert [row.goal for row in rows] == [5.0, 1.3, None]
+    assert set(costs.by_variant) == {NAIVE, BARE, OURS, ALL, HALF}
+    assert [row.goal for row in rows] == [5.0, None, 1.3, None]
     assert all(np.isfinite(row.median) and row.median > 0 for row in rows)
 
 
 def test_without_a_gpu_there_is_no_figure_for_one(monkeypatch) -> None:
-    from tests.bench.corpus.speed import compare_gpu_speed
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert compare_gpu_speed() == []
