@@ -49,16 +49,26 @@ def resume_samples(path: Path) -> list[Sample]:
     """Read what an interrupted run left, dropping a last line it did not finish writing."""
     if not path.is_file():
         return []
+    drop_torn_line(path)
+    return read_samples(path)
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off a last line that was not written to its end."""
     with path.open("r+b") as file:
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)
-    return read_samples(path)
 
 
 def append_samples(path: Path, samples: Sequence[Sample]) -> None:
     """Add samples and have them on the disk before returning."""
+    append_lines(path, samples_text(samples))
+
+
+def append_lines(path: Path, text: str) -> None:
+    """Add whole lines and have them on the disk before returning."""
     with path.open("ab") as file:
-        file.write(samples_text(samples).encode())
+        file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from cluster.plan import model_pool
-from cluster.rundir import RunDirectory, fingerprint, write_json
-from cluster.session import connect
+from cluster.rundir import RunDirectory, fingerprint
 from eval.general import general_passages
 from eval.generate import Device
 from eval.measures import Measure
 from eval.perplexity import (
     KINDS,
     Kind,
-    ModelPair,
     Text,
     TextDivergence,
     divergence_measures,
@@ -24,13 +20,12 @@ from eval.perplexity import (
     general_texts,
 )
 from eval.schema import Case, Strict
-from eval.vllm_engine import engine_environment
 from nlirg.errors import InputError
 from nlirg.models import load_tokenizer
 from pipelines.answers import Variant
-from pipelines.progress import Progress, say
-from pipelines.ray_data import root_cause
+from pipelines.progress import say
 from pipelines.recipe import Recipe
+from pipelines.variant_tasks import Kept, keep, read_kept, run_each
 
 FILE = "perplexity.json"
 
@@ -47,10 +42,9 @@ class KindSummary(Strict):
     kl: float
 
 
-class Divergences(Strict):
+class Divergences(Kept):
     """One variant's `perplexity.json`."""
 
-    fingerprint: str  # of texts, weights and device
     summary: dict[Kind, KindSummary]
     texts: list[TextDivergence]
 
@@ -81,38 +75,13 @@ def measure_perplexity(
     asked = [[text.sha256 for text in texts], base.identity]
     marks = {variant.name: fingerprint([*asked, variant.identity]) for variant in tuned}
     missing = [v for v in tuned if _read(run, v.name, marks[v.name]) is None]
-    if missing:
-        _measure_all(recipe, run, base, missing, texts, marks)
-
-
-def _measure_all(
-    recipe: Recipe,
-    run: RunDirectory,
-    base: Variant,
-    missing: Sequence[Variant],
-    texts: Sequence[Text],
-    marks: Mapping[str, str],
-) -> None:
-    """A task for each variant; results are kept as they come."""
-    connect(recipe.cluster)
-    import ray
-
-    pool = model_pool(None)
-    device: Device = "gpu" if pool.num_gpus else "cpu"
-    remote: Any = ray.remote(_measure).options(
-        num_cpus=pool.num_cpus,
-        num_gpus=pool.num_gpus,
-        max_calls=1,  # a process of its own: its memory is free when it ends
-        runtime_env={"env_vars": engine_environment(device)},
-    )
-    shared = ray.put(texts)
-    calls = {remote.remote(base, variant, shared, device): variant for variant in missing}
-    with Progress("perplexity", len(missing), "variant") as progress, root_cause():
-        while calls:
-            (ready,), _ = ray.wait(list(calls))
-            name = calls.pop(ready).name
-            _write(run, name, marks[name], ray.get(ready))
-            progress.to(len(missing) - len(calls), name)
+    if not missing:
+        return
+    for variant, found in run_each(recipe, "perplexity", missing, _measure, base, texts):
+        kinds = {kind: [text for text in found if text.kind == kind] for kind in KINDS}
+        summary = {kind: _summary(rows) for kind, rows in kinds.items() if rows}
+        mark = marks[variant.name]
+        keep(_path(run, variant.name), Divergences(fingerprint=mark, summary=summary, texts=found))
 
 
 def perplexity_measures(recipe: Recipe, run: RunDirectory) -> list[Measure]:
@@ -145,10 +114,12 @@ def _texts(recipe: Recipe, cases: Sequence[Case], context: int) -> list[Text]:
 
 
 def _measure(
-    base: Variant, variant: Variant, texts: Sequence[Text], device: Device
+    variant: Variant, device: Device, base: Variant, texts: Sequence[Text]
 ) -> list[TextDivergence]:
     """Load a variant with its base and measure it; runs in a process of its own."""
     import torch
+
+    from eval.model_pair import ModelPair
 
     adapter = None if variant.adapter is None else str(variant.adapter.resolve())
     try:
@@ -165,19 +136,7 @@ def _path(run: RunDirectory, variant: str) -> Path:
 
 
 def _read(run: RunDirectory, variant: str, mark: str | None = None) -> Divergences | None:
-    """What is kept of a variant, if it is there and, where a mark is given, bears it."""
-    path = _path(run, variant)
-    if not path.is_file():
-        return None
-    kept = Divergences.model_validate_json(path.read_text(encoding="utf-8"))
-    return kept if mark in (None, kept.fingerprint) else None
-
-
-def _write(run: RunDirectory, variant: str, mark: str, texts: list[TextDivergence]) -> None:
-    kinds = {kind: [text for text in texts if text.kind == kind] for kind in KINDS}
-    summary = {kind: _summary(rows) for kind, rows in kinds.items() if rows}
-    kept = Divergences(fingerprint=mark, summary=summary, texts=texts)
-    write_json(_path(run, variant), kept.model_dump(mode="json"))
+    return read_kept(_path(run, variant), Divergences, mark)
 
 
 def _summary(rows: Sequence[TextDivergence]) -> KindSummary:

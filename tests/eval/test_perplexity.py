@@ -15,8 +15,8 @@ from eval.config import EvaluateConfig
 from eval.estimates import Estimates, Setting
 from eval.general import Passage, general_passages
 from eval.measures import Measure
+from eval.model_pair import ModelPair
 from eval.perplexity import (
-    ModelPair,
     TextDivergence,
     divergence_measures,
     domain_texts,
