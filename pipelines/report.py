@@ -13,6 +13,9 @@ from eval.report import write_report
 from eval.schema import CorpusSummary, Report, Sample
 from pipelines.flips import read_flips
 from pipelines.generation import BASE
+from pipelines.judge import judge_measures
+from pipelines.lm_tasks import lm_eval_measures
+from pipelines.perplexity import perplexity_measures
 from pipelines.recipe import Recipe
 from pipelines.training_curve import training_curve
 
@@ -26,10 +29,16 @@ def report(recipe: Recipe, run: RunDirectory) -> Report:
     Raises:
         InputError: if an evaluation is missing or its samples cannot be paired.
     """
+    run.report.marker.unlink(missing_ok=True)  # an older report must not stand for this one
     variants = [BASE, *recipe.arms]
     marks = [run.evaluation(variant).summary() for variant in variants]
     samples = {variant: evaluated_samples(run, variant) for variant in variants}
-    judged = compare(samples, BASE, recipe.evaluate, recipe.seed)
+    others = [
+        *perplexity_measures(recipe, run),
+        *lm_eval_measures(recipe, run, BASE),
+        *judge_measures(recipe, run),
+    ]
+    judged = compare(samples, BASE, recipe.evaluate, recipe.seed, others)
     flips = read_flips(run, list(recipe.arms)) if recipe.evaluate.flip_samples else []
     result = Report(
         title=recipe.name,
@@ -53,10 +62,8 @@ def report(recipe: Recipe, run: RunDirectory) -> Report:
         recipe=(run.path / "recipe.yaml").read_text(encoding="utf-8"),
         environment=json.loads((run.path / "env.json").read_text(encoding="utf-8")),
     )
-    stage = run.report
-    stage.marker.unlink(missing_ok=True)
-    write_report(result, stage.path)
-    stage.succeed(fingerprint(marks), {"passed": passed(result)})
+    write_report(result, run.report.path)
+    run.report.succeed(fingerprint(marks), {"passed": passed(result)})
     return result
 
 
