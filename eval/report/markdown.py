@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 
 from eval.report import wording
-from eval.schema import GateState, Metric, Report, SideBySide
+from eval.report.seeds import OverSeeds, seed_table
+from eval.report.training import alarms
+from eval.schema import Estimate, GateState, Metric, Report, SideBySide
 
+LONGEST = 60_000  # bytes; a comment on GitHub ends at 65,536 characters
+FOOTER = 2_000  # bytes of it that are kept for title and last line
 FLIPS = 3
 LONGEST_TEXT = 500  # characters of a prompt or answer
+LONGEST_RECIPE = 5_000
 
 _ACTIVE = re.compile(r"[\\`*_{}\[\]<>#|~!&@]")
 
@@ -21,13 +26,13 @@ def inline(text: str) -> str:
     return " ".join(shown.replace("&#64;", "&#64;\u2060").split())  # U+2060: no @-mention
 
 
-def block(text: str) -> str:
-    """A fenced code block that no backticks inside can end; long text is cut."""
+def block(text: str, longest: int = LONGEST_TEXT) -> str:
+    """A fenced code block that no backticks inside can end; text beyond `longest` is cut."""
     shown = wording.visible(text)
-    if len(shown) > LONGEST_TEXT:
-        shown = shown[:LONGEST_TEXT] + " […]"
-    longest = max((len(run) for run in re.findall(r"`+", shown)), default=0)
-    fence = "`" * max(3, longest + 1)
+    if len(shown) > longest:
+        shown = shown[:longest] + " […]"
+    ticks = max((len(run) for run in re.findall(r"`+", shown)), default=0)
+    fence = "`" * max(3, ticks + 1)
     return f"{fence}text\n{shown}\n{fence}"
 
 
@@ -114,16 +119,168 @@ def _flip(report: Report, sample: SideBySide, variant: str, fixed: bool) -> Iter
     yield "\n</details>\n"
 
 
-def render_markdown(report: Report) -> str:
-    """Render the verdicts, gates, metrics and three flipped samples as Markdown."""
-    lines = [f"## {inline(report.title)}", ""]
-    for variant in wording.tuned(report):
-        lines += _verdict(report, variant)
-    lines += _table(report)
-    flips = chosen_flips(report)
-    if flips:
-        lines += [f"### {len(flips)} answers that changed sides", ""]
-    for sample, variant, fixed in flips:
+def _folded(title: str, lines: Iterable[str]) -> str:
+    """A part of the report that the reader opens; empty if it has no lines."""
+    text = "\n".join(lines)
+    return f"<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>\n" if text else ""
+
+
+def _grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """A table of cells that are Markdown already; nothing without rows."""
+    for number, row in enumerate(rows):
+        if number == 0:
+            yield f"| {' | '.join(header)} |"
+            yield f"|:--|{'--:|' * (len(header) - 1)}"
+        yield f"| {' | '.join(row)} |"
+
+
+def _seeds(report: Report) -> str:
+    rows = (
+        [
+            inline(metric.label),
+            *(_mean(metric, found[arm]) if arm in found else "–" for arm in report.seeds),
+        ]
+        for metric, found in seed_table(report)
+    )
+    header = ["Mean over seeds", *(f"{inline(a)} ({len(s)})" for a, s in report.seeds.items())]
+    return "\n".join([*_grid(header, rows), ""])
+
+
+def _mean(metric: Metric, mean: OverSeeds) -> str:
+    ends = wording.interval(mean.low, mean.high, metric.unit)
+    return f"{wording.value(mean.value, metric.unit)} ({ends})"
+
+
+def _values(
+    values: Mapping[str, Estimate], columns: Sequence[str], unit: wording.Unit
+) -> list[str]:
+    return [wording.value(values[v].value, unit) if v in values else "–" for v in columns]
+
+
+def _tasks(report: Report) -> str:
+    labels = {metric.key: metric for metric in report.metrics}
+    columns = wording.columns(report)
+    rows = (
+        [
+            f"{inline(metric.label)}: {inline(row.task_type or 'no task type')}",
+            *_values(row.values, columns, metric.unit),
+        ]
+        for row in report.by_task
+        if (metric := labels.get(row.key))
+    )
+    return _folded("Per task type", _grid(["Metric", *map(inline, columns)], rows))
+
+
+def _rewordings(report: Report) -> str:
+    rows = (
+        [
+            inline(wording.plain_name(row.perturbation)),
+            *_values(row.values, report.variants, "share"),
+        ]
+        for row in report.by_perturbation
+        if row.key == "robustness_accuracy"
+    )
+    header = ["Accuracy when reworded", *map(inline, report.variants)]
+    return _folded("The same questions in other words", _grid(header, rows))
+
+
+def _phrases(report: Report) -> str:
+    columns = wording.columns(report)
+    rows = (
+        [
+            f"{what} “{inline(row.phrase)}”",
+            *(wording.value(row.shares[v], "share") if v in row.shares else "–" for v in columns),
+        ]
+        for what, found in (("begin", report.openings), ("contain", report.phrases))
+        for row in found
+    )
+    header = ["Share of answers that", *map(inline, columns)]
+    return _folded("What the answers repeat", _grid(header, rows))
+
+
+def _training(report: Report) -> str:
+    rows = (
+        [
+            inline(arm),
+            f"{curve.optimizer_steps:,}",
+            f"{curve.trained_tokens:,}",
+            wording.value(curve.loss[-1], "number") if curve.loss else "–",
+            inline(", ".join(f"{key} {value}" for key, value in curve.settings.items())),
+        ]
+        for arm, curve in report.training.items()
+    )
+    header = ["Arm", "Optimizer steps", "Trained tokens", "Last loss, nats", "Settings"]
+    return _folded("Training", _grid(header, rows))
+
+
+def _alarms(report: Report) -> str:
+    lines = [
+        f"- ⚠️ {inline(f'{found.arm}, step {found.alarm.step}: {found.alarm.message}')}"
+        for found in alarms(report)
+    ]
+    return "\n".join(["### Alarms of training", "", *lines, ""]) if lines else ""
+
+
+def _resampled(report: Report) -> str:
+    rows = (
+        [
+            inline(f"{row.variant}, {wording.SUITE_NAMES[row.suite]}"),
+            f"{row.stable_losses} of {row.losses}",
+            f"{row.stable_gains} of {row.gains}",
+        ]
+        for row in report.flip_summaries
+    )
+    header = ["Changes that hold when sampled again", "Broken", "Fixed"]
+    return "\n".join([*_grid(header, rows), ""]) if report.flip_summaries else ""
+
+
+def _made(report: Report) -> str:
+    versions = (f"- {inline(key)}: {inline(found)}" for key, found in report.environment.items())
+    recipe = block(report.recipe, LONGEST_RECIPE)
+    return _folded("How it was made", [recipe, "", *versions])
+
+
+def _flips(report: Report) -> str:
+    found = chosen_flips(report)
+    lines = [f"### {len(found)} answers that changed sides", ""] if found else []
+    for sample, variant, fixed in found:
         lines += _flip(report, sample, variant, fixed)
-    lines.append(f"<sub>{inline(report.created)}; all samples and charts: index.html</sub>")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+def _parts(report: Report) -> Iterator[tuple[str, str]]:
+    """The report in pieces, each with its name; what matters most comes first."""
+    for variant in wording.tuned(report):
+        yield f"the verdict on {variant}", "\n".join(_verdict(report, variant))
+    if report.seeds:
+        yield "the means over seeds", _seeds(report)
+    yield "the alarms of training", _alarms(report)
+    yield "the numbers", "\n".join(_table(report))
+    yield "the flips sampled again", _resampled(report)
+    yield "the flips", _flips(report)
+    yield "the task types", _tasks(report)
+    yield "the rewordings", _rewordings(report)
+    yield "the phrases", _phrases(report)
+    yield "the training", _training(report)
+    yield "how it was made", _made(report)
+
+
+def render_markdown(report: Report) -> str:
+    """Render the report as Markdown of at most `LONGEST` bytes.
+
+    Pieces that do not fit are left out, and the last line names them.
+    """
+    lines = [f"## {inline(report.title)}", ""]
+    room = LONGEST - FOOTER
+    left_out = []
+    for name, text in _parts(report):
+        size = len(text.encode()) + 1
+        if size <= room:
+            lines.append(text)
+            room -= size
+        else:
+            left_out.append(name)
+    missing = f"; left out for length: {', '.join(left_out)}" if left_out else ""
+    last = inline(f"{report.created}; all samples and charts: index.html{missing}")
+    lines.append(f"<sub>{last[:FOOTER]}</sub>")
+    return "\n".join(line for line in lines if line) + "\n"

@@ -6,13 +6,16 @@ import re
 from html.parser import HTMLParser
 from io import StringIO
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from eval.report import render_html, render_markdown, terminal_table, write_report
-from eval.report.markdown import FLIPS, block, chosen_flips, inline
+from eval.report.markdown import FLIPS, LONGEST, block, chosen_flips, inline
+from eval.report.seeds import mean_interval, over_seeds
 from eval.schema import Report
 from tests.eval.report_fixture import BIDI, CHINESE, HOSTILE, TICKS, make_report
+from tests.eval.seeds_fixture import make_seeds
 
 REPORT = make_report()
 
@@ -158,9 +161,64 @@ def test_markdown_holds_verdicts_gates_table_and_three_flips():
     assert "✅ Domain accuracy 91.2% (needs ≥ 85%)" in text
     assert "91.2%<br>▲ **+79.2 pts** (+75.9 to +82.5)" in text
     assert "92.5%<br>○ −1.5 pts (−4.6 to +1.6)" in text
-    assert text.count("<details>") == FLIPS
-    table = [line for line in text.splitlines() if line.startswith("|")]
-    assert len({line.count("|") for line in table}) == 1
+    assert len(re.findall("(fixed|broken) by", text)) == FLIPS
+    for table in tables(text):
+        assert len({line.count("|") for line in table}) == 1
+
+
+def tables(markdown: str) -> list[list[str]]:
+    """The tables of a text, as their lines."""
+    blocks = (block.splitlines() for block in markdown.split("\n\n"))
+    return [lines for lines in blocks if lines and lines[0].startswith("|")]
+
+
+def test_markdown_holds_what_the_page_holds():
+    text = render_markdown(REPORT)
+    for line in (
+        "- ⚠️ uniform, step 2400: the loss has risen steadily",
+        "| nlirg, domain | 1 of 3 | 24 of 31 |",
+        "| Domain accuracy: reply | 10.0% | 70.0% | 85.0% | – |",
+        "| field order | 12.0% | 78.0% | 90.0% |",
+        "| begin “Thank you for contacting us” | 3.0% | 86.0% | 71.0% | 70.0% |",
+        "| nlirg | 4,000 | 39,412 | ",
+        "learning_rate: 0.0002",
+        "- vllm: 0.32.0",
+    ):
+        assert line in text
+    assert text.count("<details>") == text.count("</details>") == FLIPS + 5
+    assert len(tables(text)) == 6
+
+
+def test_markdown_of_several_seeds_starts_its_numbers_with_their_means():
+    text = render_markdown(make_seeds(arms=2, seeds=3))
+    assert "| Mean over seeds | arm0 (3) | arm1 (3) |" in text
+    assert text.index("Mean over seeds") < text.index("| Metric | base |")
+
+
+@pytest.mark.parametrize(("arms", "whole"), [(8, True), (40, False), (200, False)])
+def test_markdown_fits_into_a_comment_and_says_what_it_left_out(arms, whole):
+    text = render_markdown(make_seeds(arms, seeds=1))
+    assert len(text.encode()) <= LONGEST
+    assert ("left out for length" not in text) == whole
+    if not whole:
+        assert text.count("<details>") == text.count("</details>")
+
+
+def test_a_mean_over_seeds_has_students_interval():
+    mean, low, high = mean_interval([0.80, 0.82, 0.84], 0.95)
+    assert (mean, high - mean) == pytest.approx((0.82, 4.3027 * 0.02 / 3**0.5), rel=1e-4)
+    assert mean - low == pytest.approx(high - mean)
+    assert mean_interval([0.5, 0.5], 0.95) == (0.5, 0.5, 0.5)
+    assert np.isnan(mean_interval([0.5], 0.95)[1:]).all()
+
+
+def test_an_arm_whose_seeds_lack_a_metric_is_left_out():
+    report = make_seeds(arms=2, seeds=2)
+    metric = report.metrics[0]
+    lacking = {k: v for k, v in metric.values.items() if k != "arm0-seed1"}
+    found = over_seeds(report, metric.model_copy(update={"values": lacking}))
+    assert set(found) == {"arm1"}
+    assert found["arm1"].delta == pytest.approx(found["arm1"].value - metric.values["base"].value)
 
 
 def test_flips_show_losses_as_well_as_gains_and_no_case_twice():
