@@ -1,5 +1,6 @@
 # make demo | make test | make setup [DEVICE=gpu] | make lint | make base-model | make lock
 # make bench-train [ARGS="--only whole --out bench.json"]
+# make bench-eval [ARGS="--only engines report --rounds 1 --out bench.json"]
 # make bench-corpus [ARGS="--only scale --rows 10000 100000 --out bench.json"]
 
 PYTHON ?= python3.11
@@ -15,7 +16,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 LOCKED_FOR := --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--no-emit-find-links --no-emit-index-url
 
-.PHONY: demo test setup lint base-model lock bench-train bench-corpus
+.PHONY: demo test setup lint base-model lock bench-train bench-corpus bench-eval
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -48,6 +49,9 @@ bench-train: setup
 
 bench-corpus: setup
 	$(BIN)/python -m tests.bench.corpus $(ARGS)
+
+bench-eval: setup
+	$(BIN)/python -m tests.bench.eval $(ARGS)
 
 # uv reads neither pip's configuration nor its find-links: name the latter with UV_FIND_LINKS.
 lock: setup

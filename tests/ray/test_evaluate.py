@@ -177,7 +177,7 @@ def test_silent_engine_is_a_clear_error(ray_cluster) -> None:
     assert wait_until(lambda: not engine_processes(), 10)
 
 
-def trained_run(base: Path, folder: Path, name: str):
+def trained_run(base: Path, folder: Path, name: str, **evaluate):
     """A run whose training left one adapter; one case is too long to be asked."""
     cases = [
         {
@@ -204,6 +204,7 @@ def trained_run(base: Path, folder: Path, name: str):
                 "max_new_tokens": 16,
                 "template_cases": 2 * QUESTIONS,
                 "ood": None,
+                **evaluate,
             },
         },
         "recipe",
@@ -277,3 +278,19 @@ def test_full_model_gets_its_own_engine(base, ray_cluster, tmp_path) -> None:
     found = contents(run)
     for suite in ("domain", "robustness", "template"):
         assert found[f"nlirg/samples_{suite}.jsonl"] == found[f"base/samples_{suite}.jsonl"]
+
+
+@pytest.mark.vllm
+def test_transformers_instead_of_vllm_gives_the_same_greedy_answers(
+    base, ray_cluster, tmp_path
+) -> None:
+    """In the same actors, kept in the same files."""
+    runs = []
+    for engine in ("vllm", "transformers"):
+        recipe, run = trained_run(base, tmp_path, engine, engine=engine, template_cases=4)
+        evaluate(recipe, run)
+        runs.append(contents(run))
+    for suite in ("domain", "robustness"):
+        for variant in ("base", "nlirg"):
+            name = f"{variant}/samples_{suite}.jsonl"
+            assert runs[0][name] == runs[1][name]

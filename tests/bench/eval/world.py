@@ -1,0 +1,67 @@
+"""What is asked of what: the demo's base model and prompts, and adapters made on the fly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval.adapters import TARGET_MODULES, check_adapter
+from eval.config import EvaluateConfig
+from eval.generate import EngineSpec, Prompt, Request, make_request, render, stop_ids
+from eval.schema import Case
+from eval.suites import load_cases
+
+DEMO = Path(__file__).parents[3] / "pipelines" / "demo"
+BASE = DEMO / "base_model"
+CONFIG = EvaluateConfig(max_prompt_tokens=512, max_new_tokens=96)
+CONTEXT = CONFIG.max_prompt_tokens + CONFIG.max_new_tokens
+RANK, ALPHA = 8, 16
+NOISE = 0.2  # of an adapter's B: enough to change most answers
+
+
+def demo_cases() -> list[Case]:
+    """The demo's domain cases and then its general ones."""
+    domain = load_cases(DEMO / "data" / "domain_cases.jsonl", "domain")
+    return domain + load_cases(DEMO / "data" / "ood_cases.jsonl", "ood")
+
+
+def demo_requests(cases: Sequence[Case]) -> tuple[Request, ...]:
+    """What the evaluation asks of the demo's base model, greedily."""
+    from nlirg.models import load_tokenizer
+
+    prompts: list[Prompt] = render(load_tokenizer(str(BASE)), cases, {})
+    return tuple(make_request(prompt, CONFIG, CONTEXT, seed=0) for prompt in prompts)
+
+
+def demo_spec(*adapters: Path) -> EngineSpec:
+    """An engine of the demo's base model with adapters, named after their folders."""
+    from nlirg.models import load_tokenizer
+
+    return EngineSpec(
+        model=str(BASE),
+        tokenizer=str(BASE),
+        device="cpu",
+        context=CONTEXT,
+        stop_ids=stop_ids(load_tokenizer(str(BASE)), {}),
+        adapters=tuple(check_adapter(path.name, path, BASE) for path in adapters),
+    )
+
+
+def make_adapters(folder: Path, count: int) -> list[Path]:
+    """Random LoRA adapters, each of which changes the base model's answers."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    paths = []
+    for number in range(count):
+        torch.manual_seed(number)
+        model = AutoModelForCausalLM.from_pretrained(BASE)
+        config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(TARGET_MODULES))
+        tuned = get_peft_model(model, config)
+        for name, weight in tuned.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=NOISE)
+        paths.append(folder / f"adapter{number}")
+        tuned.save_pretrained(paths[-1])
+    return paths
