@@ -12,6 +12,7 @@ from eval import samples as sample_files
 from eval.config import EvaluateConfig
 from eval.estimates import Setting
 from eval.gates import judge_gates
+from eval.measure import Measure
 from eval.measures import build_metrics, build_task_metrics
 from eval.metrics import top_openings, top_phrases
 from eval.pairing import Tables, pair_samples
@@ -72,7 +73,11 @@ def read_samples(folder: Path, counts: Mapping[Suite, int]) -> list[Sample]:
 
 
 def compare(
-    samples: Mapping[str, Sequence[Sample]], baseline: str, config: EvaluateConfig, seed: int
+    samples: Mapping[str, Sequence[Sample]],
+    baseline: str,
+    config: EvaluateConfig,
+    seed: int,
+    others: Sequence[Measure] = (),
 ) -> Comparison:
     """Judge every variant against the baseline on the prompts that all of them answered.
 
@@ -81,6 +86,7 @@ def compare(
         baseline: the variant the others are compared with.
         config: gates, number of bootstrap resamples, confidence.
         seed: of resampling; equal arguments give equal results.
+        others: measures of something else than the samples.
 
     Raises:
         InputError: if the samples cannot be paired (see `eval.pairing.pair_samples`), or a metric
@@ -88,7 +94,7 @@ def compare(
     """
     tables = pair_samples(samples, baseline, config.max_error_share)
     setting = Setting(baseline, config, seed)
-    metrics = build_metrics(tables, setting)
+    metrics = build_metrics(tables, setting, others)
     _require_finite(metrics)
     by_key = {metric.key: metric for metric in metrics}
     tuned = [name for name in samples if name != baseline]

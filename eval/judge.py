@@ -22,7 +22,7 @@ import numpy as np
 from eval import estimates, stats
 from eval.config import JudgeConfig
 from eval.estimates import Difference, Estimates, Setting
-from eval.measures import Measure
+from eval.measure import Measure
 from eval.pairing import Tables
 from eval.schema import Case, Estimate, Strict
 from eval.stats import number_clusters

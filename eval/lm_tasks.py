@@ -16,7 +16,7 @@ from scipy.stats import norm
 from eval import estimates
 from eval.estimates import Estimates, Setting
 from eval.generate import EngineSpec
-from eval.measures import Measure
+from eval.measure import Measure
 from eval.pairing import Tables
 from eval.schema import Estimate, Strict
 from eval.vllm_engine import engine_options

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from eval import estimates, robustness, stats
 from eval.estimates import Estimates, Setting, Statistic
+from eval.measure import Measure
 from eval.metrics import (
     NGrams,
     Units,
@@ -23,40 +22,16 @@ from eval.pairing import HUMAN, Table, Tables
 from eval.schema import Metric, Paired, Sample, Suite, TaskMetric
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One metric: its words for the reader, and `estimate`, which gives None if undefined."""
+def build_metrics(tables: Tables, setting: Setting, others: Sequence[Measure] = ()) -> list[Metric]:
+    """Every metric that the suites allow, p-values adjusted over the metrics of a variant.
 
-    key: str
-    label: str
-    family: Suite
-    unit: Literal["share", "number", "tokens"]
-    better: Literal["higher", "lower", "neither"]
-    help: str
-    estimate: Callable[[Tables, Setting], Estimates | None]
-    by_task: bool = False
-
-    def estimates(self, tables: Tables, setting: Setting) -> Estimates | None:
-        """Compute the metric; None if its suite was not run or it is not defined on it."""
-        return self.estimate(tables, setting) if self.family in tables else None
-
-    def metric(self, found: Estimates, against: dict[str, Paired]) -> Metric:
-        """The metric as the report shows it."""
-        return Metric(
-            key=self.key,
-            label=self.label,
-            family=self.family,
-            unit=self.unit,
-            better=self.better,
-            help=self.help,
-            values=found.values,
-            against=against,
-        )
-
-
-def build_metrics(tables: Tables, setting: Setting) -> list[Metric]:
-    """Every metric that the suites allow, p-values adjusted over the metrics of a variant."""
+    Args:
+        tables: the answers.
+        setting: baseline, repeats, confidence, seed.
+        others: measures of something else than the answers, which need no table.
+    """
     built = [(measure, measure.estimates(tables, setting)) for measure in MEASURES]
+    built += [(measure, measure.estimate(tables, setting)) for measure in others]
     found = {measure: estimates for measure, estimates in built if estimates is not None}
     against: dict[Measure, dict[str, Paired]] = {measure: {} for measure in found}
     for variant in dict.fromkeys(name for each in found.values() for name in each.against):

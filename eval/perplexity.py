@@ -13,7 +13,7 @@ import numpy as np
 from eval import estimates
 from eval.estimates import Estimates, Setting
 from eval.general import Passage
-from eval.measures import Measure
+from eval.measure import Measure
 from eval.pairing import Tables
 from eval.schema import Case, Strict
 from eval.stats import number_clusters

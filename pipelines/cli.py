@@ -43,6 +43,8 @@ def _carry_out(recipe: Recipe, dry_run: bool, work: Callable[[Recipe, RunDirecto
         print(as_yaml(recipe), end="")
         print(f"# run directory: {RunDirectory(recipe.storage, recipe.name).path}")
         print(f"# resources: {describe(recipe.cluster.address, recipe.train.num_workers)}")
+        if (judge := recipe.evaluate.judge) is not None:
+            print(f"# judge: domain questions and answers are sent to {judge.base_url}")
         return None
     try:
         run = open_run(recipe)

@@ -15,7 +15,9 @@ from cluster.rundir import RunDirectory
 from eval.adapters import weights_hash
 from eval.config import EvaluateConfig
 from eval.gates import require_cases
+from eval.general import general_passages
 from eval.generate import Prompt, refusal, render, stop_ids
+from eval.lm_tasks import check_tasks
 from eval.schema import SUITES, Case
 from eval.sources import ood_cases
 from eval.suites import holdout_cases, limit, load_cases, robustness_cases
@@ -26,7 +28,10 @@ from nlirg.records import Record
 from pipelines.answers import Variant
 from pipelines.flips import resample_flips
 from pipelines.generation import BASE, Generation
+from pipelines.judge import judge_answers
+from pipelines.lm_tasks import run_lm_eval
 from pipelines.paraphrases import model_paraphrases
+from pipelines.perplexity import measure_perplexity
 from pipelines.progress import say
 from pipelines.recipe import Recipe
 
@@ -69,6 +74,10 @@ def evaluate(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     work = generation.answer(asked, "evaluate")
     if recipe.evaluate.flip_samples:
         work += resample_flips(generation, run, variants, prompts)
+    context = generation.settings["context"]
+    measure_perplexity(recipe, run, variants, cases, context)
+    run_lm_eval(recipe, run, variants, context)
+    judge_answers(recipe, run, BASE, cases)
     summaries = {variant.name: run.evaluation(variant.name).summary() for variant in variants}
     return {"variants": summaries, **asdict(work), "seconds": time.monotonic() - started}
 
@@ -88,7 +97,7 @@ def check_cases(recipe: Recipe) -> None:
 
     Raises:
         InputError: if a file is missing or wrong, there is nothing to evaluate on, or a gate needs
-            out-of-domain cases that are not there.
+            out-of-domain cases that are not there, or `lm_eval` or a task of it is not.
     """
     config = recipe.evaluate
     if config.domain is None and not recipe.holdout:
@@ -98,6 +107,10 @@ def check_cases(recipe: Recipe) -> None:
         )
     if config.domain is not None:
         load_cases(config.domain, "domain")
+    if config.perplexity:
+        general_passages(config.general)
+    if config.lm_eval:
+        check_tasks(config.lm_eval)
     require_cases(config.gates, limit(ood_cases(config.ood), config.max_cases, recipe.seed))
 
 

@@ -11,7 +11,7 @@ from cluster.rundir import RunDirectory, write_text
 from eval.config import JudgeConfig
 from eval.judge import Judgement, Pair, judge_measure
 from eval.judge_client import JudgeClient
-from eval.measures import Measure
+from eval.measure import Measure
 from eval.samples import append_lines, drop_torn_line, read_samples, samples_path
 from eval.schema import Case, Sample
 from eval.suites import limit

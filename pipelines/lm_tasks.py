@@ -10,7 +10,7 @@ from cluster.rundir import RunDirectory, fingerprint
 from eval.adapters import check_adapter
 from eval.generate import Device, EngineSpec
 from eval.lm_tasks import TaskResult, run_tasks, task_measures
-from eval.measures import Measure
+from eval.measure import Measure
 from nlirg.errors import InputError
 from pipelines.answers import Variant
 from pipelines.recipe import Recipe

@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster.rundir import RunDirectory, fingerprint
 from eval.general import general_passages
 from eval.generate import Device
-from eval.measures import Measure
+from eval.measure import Measure
 from eval.perplexity import (
     KINDS,
     Kind,

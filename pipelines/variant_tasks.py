@@ -66,6 +66,27 @@ def run_each(
     Raises:
         InputError: raised by a call.
     """
+    remote = _remote(recipe, work, gpus, offline)
+    import ray
+
+    shared = [ray.put(argument) for argument in arguments]
+    calls = {remote(variant, *shared): variant for variant in variants}
+    try:
+        with Progress(name, len(variants), "variant") as progress, root_cause():
+            while calls:
+                (ready,), _ = ray.wait(list(calls))
+                variant = calls.pop(ready)
+                yield variant, ray.get(ready)
+                progress.to(len(variants) - len(calls), variant.name)
+    finally:
+        for call in calls:
+            ray.cancel(call, force=True)
+
+
+def _remote(
+    recipe: Recipe, work: Callable[..., Any], gpus: int, offline: bool
+) -> Callable[..., Any]:
+    """What starts a process that does the work of one variant on its device."""
     connect(recipe.cluster)
     import ray
 
@@ -82,15 +103,4 @@ def run_each(
         scheduling_strategy="DEFAULT",
         runtime_env={"env_vars": environment},
     )
-    shared = [ray.put(argument) for argument in arguments]
-    calls = {remote.remote(variant, device, *shared): variant for variant in variants}
-    try:
-        with Progress(name, len(variants), "variant") as progress, root_cause():
-            while calls:
-                (ready,), _ = ray.wait(list(calls))
-                variant = calls.pop(ready)
-                yield variant, ray.get(ready)
-                progress.to(len(variants) - len(calls), variant.name)
-    finally:
-        for call in calls:
-            ray.cancel(call, force=True)
+    return lambda variant, *arguments: remote.remote(variant, device, *arguments)

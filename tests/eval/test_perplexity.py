@@ -14,7 +14,7 @@ from eval.adapters import TARGET_MODULES
 from eval.config import EvaluateConfig
 from eval.estimates import Estimates, Setting
 from eval.general import Passage, general_passages
-from eval.measures import Measure
+from eval.measure import Measure
 from eval.model_pair import ModelPair
 from eval.perplexity import (
     TextDivergence,
