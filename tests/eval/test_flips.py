@@ -20,26 +20,13 @@ from eval.flips import (
 )
 from eval.generate import Prompt, request_seed
 from eval.schema import Case, Checker, Message, Sample
-
-
-def sample(case_id: str, correct: bool, suite: str = "domain", **more) -> Sample:
-    values = {
-        "root_id": case_id,
-        "task_type": "t",
-        "perturbation": "",
-        "prompt": "",
-        "prompt_sha256": "",
-        "reference": "",
-        "answer": "",
-        "finish_reason": "stop",
-        "tokens": 1,
-        "score": float(correct),
-    }
-    return Sample(case_id=case_id, suite=suite, correct=correct, **values | more)
+from tests.eval.made_samples import sample
 
 
 def answers(case_id: str, right: int, n: int, suite: str = "domain", **more) -> list[Sample]:
-    return [sample(f"{case_id}@{i}", i < right, suite, root_id=case_id, **more) for i in range(n)]
+    return [
+        sample(f"{case_id}@{i}", i < right, suite=suite, root_id=case_id, **more) for i in range(n)
+    ]
 
 
 def test_flips_are_the_cases_judged_differently() -> None:
@@ -52,9 +39,9 @@ def test_flips_are_the_cases_judged_differently() -> None:
 
 
 def test_sampled_suites_errors_and_unanswered_cases_do_not_flip() -> None:
-    base = [sample("a", True), sample("b", True, "template"), sample("c", True, "ood")]
+    base = [sample("a", True), sample("b", True, suite="template"), sample("c", True, suite="ood")]
     broken = sample("a", False, finish_reason="error", error="too long")
-    tuned = [broken, sample("b", False, "template")]
+    tuned = [broken, sample("b", False, suite="template")]
     assert find_flips(base, tuned) == {}
     assert "template" not in FLIP_SUITES
 
