@@ -165,7 +165,9 @@ def mcnemar_power(effect: float, churn: float, n: int, alpha: float) -> float:
         alpha: the test rejects where its p-value is below.
     """
     changed = min(churn + effect, 1.0)
-    counts = np.arange(n + 1)
+    spread = 10 * math.sqrt(n * changed * (1 - changed)) + 10  # no chance worth adding beyond it
+    least, largest = max(n * changed - spread, 0), min(n * changed + spread, n)
+    counts = np.arange(math.floor(least), math.ceil(largest) + 1)
     # The most pairs that may have changed the other way: P(X <= most) < alpha / 2.
     most = stats.binom.ppf(alpha / 2, counts, 0.5) - 1
     other_way = (changed - effect) / 2 / changed if changed else 0.5
