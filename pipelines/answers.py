@@ -91,11 +91,13 @@ def suite_results(samples: Sequence[Sample]) -> dict[str, Any]:
     """Plain numbers of one suite; answers that could not be generated score 0."""
     answered = [sample for sample in samples if sample.finish_reason != "error"]
     stopped = sum(sample.finish_reason == "stop" for sample in answered)
+    runaways = sum(sample.runaway for sample in answered)
     return {
         "n": len(samples),
         "errors": len(samples) - len(answered),
         "mean_score": sum(sample.score for sample in samples) / len(samples),
         "accuracy": sum(sample.correct for sample in samples) / len(samples),
         "stop_rate": stopped / len(answered) if answered else 0.0,
+        "runaway_rate": runaways / len(answered) if answered else 0.0,
         "tokens": sum(sample.tokens for sample in samples),
     }
