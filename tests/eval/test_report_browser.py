@@ -1,7 +1,6 @@
 """The report in a real browser: filters, hostile text, narrow screens, many samples."""
 
 import re
-import time
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -9,6 +8,7 @@ from playwright.sync_api import Page, expect
 from eval.report import write_report
 from tests.eval.browser import NEEDS_BROWSER, open_page
 from tests.eval.report_fixture import HOSTILE, make_report
+from tests.eval.seeds_fixture import make_seeds
 
 pytestmark = NEEDS_BROWSER
 
@@ -50,12 +50,12 @@ def test_filters_select_what_they_say(page):
     samples = make_report().samples
     page.get_by_label("Suite").select_option(label="robustness")
     assert shown(page) == sum(s.suite == "robustness" for s in samples)
-    page.get_by_label("Wording").select_option(label="typos")
+    page.locator("#filters").get_by_label("Wording").select_option(label="typos")
     assert shown(page) == sum(s.perturbation == "typos" for s in samples)
-    page.get_by_label("Wording").select_option(label="Original")
+    page.locator("#filters").get_by_label("Wording").select_option(label="Original")
     expect(page.locator("#count")).to_have_text("No sample matches these filters.")
     page.get_by_label("Suite").select_option(label="All suites")
-    page.get_by_label("Wording").select_option(label="Any wording")
+    page.locator("#filters").get_by_label("Wording").select_option(label="Any wording")
     page.locator("#filters").get_by_label("Task type").select_option(label="triage")
     assert shown(page) == sum(s.task_type == "triage" for s in samples)
 
@@ -155,23 +155,92 @@ def test_dark_and_light_differ_and_text_stands_out(browser, address):
     assert luminance["dark"][0] < 0.2 < 0.8 < luminance["dark"][1]
 
 
-def test_five_thousand_samples_stay_usable(browser, tmp_path):
-    write_report(make_report(samples=5000), tmp_path)
-    started = time.monotonic()
-    page, complaints = open_page(browser, (tmp_path / "index.html").as_uri())
-    expect(page.locator("#count")).to_have_text("1–10 of 5,000 samples")
-    assert time.monotonic() - started < 10
-    assert page.locator(".sample").count() == 10
-    elapsed = page.evaluate(
-        """() => {
-            const outcome = document.querySelector('[name=outcome]'), started = performance.now();
-            outcome.value = 'fixed';
-            outcome.dispatchEvent(new Event('change', { bubbles: true }));
-            return performance.now() - started;
-        }"""
+def test_changed_sides_are_the_fixed_and_the_broken(page):
+    page.get_by_label("Compare").select_option(label="base → nlirg")
+    counts = {}
+    for outcome in ("fixed", "broken", "changed"):
+        page.get_by_label("Outcome").select_option(outcome)
+        counts[outcome] = shown(page)
+    assert counts["changed"] == counts["fixed"] + counts["broken"] > 0
+
+
+def test_a_flip_says_what_sampling_it_again_found(page):
+    page.get_by_label("Search").fill("ticket 6:")
+    expect(page.locator(".sample .again")).to_have_text(
+        "sampled again: right 7 of 8, base 1 of 8; the change is stable"
     )
-    assert elapsed < 1000
-    page.get_by_label("Search").fill("ticket 4321:")
+    expect(page.locator(".sample .s2", has=page.locator(".again"))).to_have_count(1)
+
+
+def test_of_many_variants_two_stand_side_by_side_and_the_others_open(browser, tmp_path):
+    write_report(make_seeds(arms=8, seeds=1), tmp_path)
+    page, complaints = open_page(browser, (tmp_path / "index.html").as_uri())
+    page.get_by_label("Compare").select_option(label="base → arm5-seed0")
+    first = page.locator(".sample").first
+    beside = first.locator(":scope > .answers h4")
+    expect(beside).to_contain_text(["Reference", "base", "arm5-seed0"])
+    expect(first.locator(".more h4")).to_have_count(0)
+    first.get_by_text("7 more variants").click()
+    expect(first.locator(".more h4")).to_have_count(7)
+    assert complaints == []
+    page.close()
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_many_variants_and_seeds_scroll_inside_their_tables(browser, tmp_path, width):
+    write_report(make_seeds(arms=4, seeds=2), tmp_path)
+    page, complaints = open_page(browser, (tmp_path / "index.html").as_uri(), width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    expect(page.locator("#seeds tbody tr")).to_have_count(9)
+    expect(page.locator(".arm[open]")).to_have_count(0)
+    assert complaints == []
+    page.close()
+
+
+def test_names_of_metrics_stay_in_sight_while_the_table_scrolls(browser, tmp_path):
+    write_report(make_seeds(arms=8, seeds=1), tmp_path)
+    page, _ = open_page(browser, (tmp_path / "index.html").as_uri())
+    name = page.locator(".metrics tbody th[scope=row]").first
+    before = name.bounding_box()
+    page.locator(".scroll", has=page.locator(".metrics")).evaluate("box => box.scrollLeft = 400")
+    assert name.bounding_box() == before
+    page.close()
+
+
+def test_alarms_are_listed_beside_the_chart_that_marks_them(page):
+    expect(page.locator(".alarms li")).to_have_count(2)
+    expect(page.locator(".alarms li").first).to_contain_text("!1")
+    expect(page.locator("#training svg .event")).to_have_count(2)
+
+
+def test_the_printed_page_shows_all_and_no_controls(browser, address):
+    page, _ = open_page(browser, address)
+    page.emulate_media(media="print", color_scheme="dark")
+    expect(page.locator("#filters")).to_be_hidden()
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == "rgb(255, 255, 255)"
+    page.close()
+
+
+def test_ten_thousand_samples_stay_usable(browser, tmp_path):
+    write_report(make_report(samples=10_000), tmp_path)
+    page, complaints = open_page(browser, (tmp_path / "index.html").as_uri())
+    expect(page.locator("#count")).to_have_text("1–10 of 10,000 samples")
+    interactive = page.evaluate("performance.getEntriesByType('navigation')[0].domInteractive")
+    assert interactive < 5000
+    assert page.locator(".sample").count() == 10
+    for field, value in (("outcome", "fixed"), ("suite", "=domain"), ("text", "ticket 4320")):
+        elapsed = page.evaluate(
+            """([name, value]) => {
+                const field = document.querySelector(`[name=${name}]`), started = performance.now();
+                field.value = value;
+                field.dispatchEvent(new Event('change', { bubbles: true }));
+                return performance.now() - started;
+            }""",
+            [field, value],
+        )
+        assert elapsed < 1000, field
+    page.get_by_label("Search").fill("ticket 4320:")
     page.get_by_label("Outcome").select_option("all")
     expect(page.locator("#count")).to_have_text("1 sample")
     assert complaints == []
