@@ -60,8 +60,14 @@ def make_run(tiny_model_dir, adapter, tmp_path):
             "model": str(tiny_model_dir),
             "data": ["none.jsonl"],
             "arms": {arm: {} for arm in arms},
-            "evaluate": {"domain": str(path), "template_cases": 20, "flip_samples": 0, "ood": None}
-            | evaluate,
+            "evaluate": {
+                "domain": str(path),
+                "template_cases": 20,
+                "flip_samples": 0,
+                "perplexity": False,
+                "ood": None,
+                **evaluate,
+            },
         }
         recipe = validate(raw, "recipe")
         run = RunDirectory(recipe.storage, recipe.name)

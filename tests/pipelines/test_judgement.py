@@ -43,7 +43,7 @@ class MadeRun:
             "model": "none/such",
             "data": ["none.jsonl"],
             "holdout": 2,
-            "evaluate": {"flip_samples": 0, "bootstrap": 100},
+            "evaluate": {"flip_samples": 0, "bootstrap": 100, "perplexity": False},
         }
         self.recipe.write_text(yaml.safe_dump(raw))
         write_json(self.run.path / "env.json", {})

@@ -204,6 +204,7 @@ def trained_run(base: Path, folder: Path, name: str, **evaluate):
                 "max_new_tokens": 16,
                 "template_cases": 2 * QUESTIONS,
                 "ood": None,
+                "perplexity": False,
                 **evaluate,
             },
         },
