@@ -4,7 +4,7 @@
       recipe.yaml  env.json  quarantine.jsonl  holdout.jsonl
       scores/*.parquet  selected/{index.arrow, corpus-*.jsonl, dropped.jsonl}  encoded/*.parquet
       train/<arm>/{metrics.jsonl, tensorboard/, checkpoints/, model/}
-      paraphrases/cases.jsonl  eval/<variant>/{samples_<suite>.jsonl, results_<suite>.json}
+      paraphrases/cases.jsonl  eval/<variant>/{samples_<suite>.jsonl, results_all.json}
       eval/<variant>/{resamples/samples_<suite>.jsonl, flips.jsonl}
       tune/  report/{index.html, report.md, results.json}
 

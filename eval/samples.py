@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from eval.harness_format import own_part, sample_row
 from eval.schema import Sample, Suite
 from nlirg.errors import InputError
 
@@ -36,13 +38,20 @@ def read_samples(path: Path) -> list[Sample]:
         if not line:
             continue
         try:
-            samples.append(Sample.model_validate_json(line))
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
+            samples.append(_sample(line))
+        except ValueError as error:  # pydantic's is one, too
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise InputError(
                 f"{path}:{number}: not a sample ({reason}); delete {path.parent} and evaluate again"
             ) from None
     return samples
+
+
+def _sample(line: str) -> Sample:
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError(f"a JSON object is expected, not {type(row).__name__}")
+    return Sample.model_validate(own_part(row))
 
 
 def resume_samples(path: Path) -> list[Sample]:
@@ -71,6 +80,12 @@ def append_lines(path: Path, text: str) -> None:
         file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def rows_text(samples: Sequence[Sample]) -> str:
+    """A complete suite's samples as JSON lines that the lm-evaluation-harness's tools read too."""
+    rows = (sample_row(sample, i) for i, sample in enumerate(samples))
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def samples_text(samples: Sequence[Sample]) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 
 from cluster.rundir import Stage, write_json, write_text
 from eval.generate import Completion, Key, Prompt, Request, make_sample
-from eval.samples import append_samples, resume_samples, samples_path, samples_text
-from eval.schema import SUITES, Sample
+from eval.harness_format import harness_results
+from eval.samples import append_samples, resume_samples, rows_text, samples_path
+from eval.schema import SUITES, Sample, Suite
 from eval.suites import cases_hash
 
 
@@ -72,18 +73,22 @@ class Answers:
 
     def finish(self, settings: dict[str, Any]) -> None:
         """Write the files anew in the order of the cases, the results, and the marker."""
-        suites = {}
+        found: dict[Suite, list[Sample]] = {}
+        hashes: dict[Suite, str] = {}
         for suite in SUITES:
             cases = [prompt.case for prompt in self.prompts if prompt.case.suite == suite]
             if not cases:
                 continue
-            samples = [self.samples[suite, case.id] for case in cases]
-            write_text(samples_path(self.stage.path, suite), samples_text(samples))
-            suites[suite] = suite_results(samples) | {"cases_hash": cases_hash(cases)}
-            write_json(
-                self.stage.path / f"results_{suite}.json",
-                {"variant": self.variant.name, **suites[suite], "settings": settings},
-            )
+            found[suite] = [self.samples[suite, case.id] for case in cases]
+            hashes[suite] = cases_hash(cases)
+            write_text(samples_path(self.stage.path, suite), rows_text(found[suite]))
+        suites = {
+            suite: suite_results(samples) | {"cases_hash": hashes[suite]}
+            for suite, samples in found.items()
+        }
+        own = {"variant": self.variant.name, "suites": suites, "settings": settings}
+        harness = harness_results(self.variant.name, found, hashes, settings)
+        write_json(self.stage.path / "results_all.json", own | harness)
         self.stage.succeed(self.mark, {"suites": suites, "identity": self.variant.identity})
 
 
