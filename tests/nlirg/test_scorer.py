@@ -10,7 +10,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from nlirg.errors import InputError
 from nlirg.models import load_model
-from nlirg.scorer import Scorer, _batches, _row, without_context
+from nlirg.scorer import Scorer, length_batches, scored_row, without_context
 from nlirg.windows import IGNORE
 
 
@@ -149,8 +149,8 @@ def test_the_prompt_changes_the_losses_of_the_same_tokens(scorer, samples) -> No
 
 @given(lengths=st.lists(st.integers(1, 50), max_size=20), max_tokens=st.integers(1, 200))
 def test_batches_hold_every_sample_once_under_the_budget(lengths, max_tokens) -> None:
-    rows = {index: _row([0] * (n + 1), [0] * (n + 1)) for index, n in enumerate(lengths)}
-    batches = list(_batches(rows, max_tokens))
+    rows = {index: scored_row([0] * (n + 1), [0] * (n + 1)) for index, n in enumerate(lengths)}
+    batches = list(length_batches(rows, max_tokens))
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= max_tokens
