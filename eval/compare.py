@@ -31,7 +31,7 @@ from eval.schema import (
 from eval.verdicts import headline, judge
 from nlirg.errors import InputError
 
-SHOWN_PER_SUITE = 50
+SHOWN_ANSWERS = 7_500  # of a suite, all variants together: some 5 MB of the page
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,10 @@ def _require_finite(metrics: Sequence[Metric]) -> None:
 
 
 def side_by_side(tables: Tables) -> list[SideBySide]:
-    """Up to 50 cases a suite: first those judged differently, then other changed answers."""
+    """The cases of every suite, as many as can be shown.
+
+    First those judged differently, then those whose answers differ, then the rest.
+    """
     chosen: list[SideBySide] = []
     for suite, table in tables.items():
         rows = [
@@ -132,7 +135,7 @@ def side_by_side(tables: Tables) -> list[SideBySide]:
             for i in range(len(table.cases))
         ]
         rows.sort(key=_sameness)  # stable: within a kind the order of the cases stays
-        chosen += [_side_by_side(row, suite) for row in rows[:SHOWN_PER_SUITE]]
+        chosen += [_side_by_side(row, suite) for row in rows[: SHOWN_ANSWERS // len(table.answers)]]
     return chosen
 
 

@@ -354,11 +354,6 @@ def test_flips_are_shown_first_and_then_changed_answers():
     assert not shown[0].answers["x"].correct
 
 
-def test_few_samples_are_shown_of_many():
-    rows = suite_of("ood", [1] * 200)
-    assert len(compare({"base": rows}, "base", CONFIG, seed=0).samples) == 50
-
-
 def test_samples_of_a_folder_are_read(tmp_path):
     counts = {"ood": 2, "domain": 2}
     with pytest.raises(InputError, match="evaluate again"):
@@ -402,3 +397,11 @@ def test_without_a_form_asked_for_there_is_no_rate_and_its_gate_does_not_apply()
     assert "format_rate" not in by_key(comparison)
     gate = next(gate for gate in comparison.gates if gate.gate == "format_rate_min")
     assert (gate.state, gate.reason) == ("not_applicable", "no case asks for a format")
+
+
+def test_of_a_large_suite_the_cases_judged_differently_are_shown_first(monkeypatch):
+    monkeypatch.setattr("eval.compare.SHOWN_ANSWERS", 40)
+    shown = ood([1] * 50 + [0] * 50, [1] * 45 + [0] * 5 + [1] * 5 + [0] * 45).samples
+    assert len(shown) == 20
+    changed = [len({a.correct for a in row.answers.values()}) > 1 for row in shown]
+    assert changed == [True] * 10 + [False] * 10

@@ -70,7 +70,7 @@ def build_report(samples: int, all_shown: bool) -> Cost:
     from eval.report import write_report
 
     if all_shown:
-        comparing.SHOWN_PER_SUITE = samples
+        comparing.SHOWN_ANSWERS = samples
 
     variants = ["base", "tuned"]
     by_variant = {name: made_samples(name, samples // len(variants)) for name in variants}

@@ -58,7 +58,7 @@ def test_wordings_of_a_question_follow_each_other_below_the_same_rules() -> None
 
 @pytest.mark.parametrize("all_shown", [False, True])
 def test_a_report_is_judged_and_drawn(all_shown: bool, monkeypatch) -> None:
-    monkeypatch.setattr(compare, "SHOWN_PER_SUITE", compare.SHOWN_PER_SUITE)  # is put back
+    monkeypatch.setattr(compare, "SHOWN_ANSWERS", compare.SHOWN_ANSWERS)  # is put back
     cost = build_report(400, all_shown)
     assert all(math.isfinite(value) and value > 0 for value in cost)
     assert len(made_samples("base", 200)) == 200
