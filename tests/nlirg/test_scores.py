@@ -63,7 +63,7 @@ def test_known_values() -> None:
         "n_spans": 0,
         "spans": [],
         "min_k": pytest.approx(-22.0),
-        "anomaly": pytest.approx(DIVERGENCE.anomaly_score),
+        "anomaly": 6.0 + 0.5 * 15.0,
     }
 
 
@@ -133,9 +133,21 @@ def test_excess_loss_is_what_the_reference_knows_better() -> None:
     assert excess_loss(np.array([3.0]), np.array([3.0])) == 0
 
 
-def test_anomaly_is_one_of_the_scores() -> None:
-    found = scores([0.2, 0.1, 9.0, 0.2, 0.3, 0.1], [0.3, 0.4, 0.1, 0.2, 3.0, 0.2])
-    assert found["anomaly"] == anomaly(found) == found["divergence"] > 0
+def test_an_answer_that_breaks_off_is_suspicious_for_its_end_alone() -> None:
+    whole, broken = np.array([0.5, 1.5, 1.0, 0.5]), np.array([0.5, 1.5, 1.0, 6.5])
+    assert anomaly(whole) == 0.875 + 0.25
+    assert anomaly(broken) - anomaly(whole) == 6 / 4 + 0.5 * 6
+    assert anomaly(broken) > anomaly(np.roll(broken, 1)), "the same losses elsewhere count less"
+    assert scores(broken, np.ones(4))["anomaly"] == anomaly(broken)
+
+
+@given(loss=arrays(np.float64, st.integers(1, 12), elements=nats), more=st.floats(0, 1e3))
+def test_anomaly_grows_with_every_loss(loss, more) -> None:
+    assert 0 <= anomaly(loss) <= 1.5 * loss.max() * (1 + 1e-12)
+    for index in range(len(loss)):
+        worse = loss.copy()
+        worse[index] += more
+        assert anomaly(worse) >= anomaly(loss) * (1 - 1e-12)
 
 
 def test_a_sample_without_tokens_is_an_error() -> None:

@@ -1,4 +1,4 @@
-"""`make bench-corpus`: what scoring a corpus costs, and whether that grows with its rows alone.
+"""`make bench-corpus`: what scoring a corpus costs, how that grows with its rows, what it finds.
 
 One thread a process; user CPU time, which what else runs on the machine hardly changes.
 """
@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench.corpus.detectors import compare_detectors
 from tests.bench.corpus.duplicates import compare_sizes
 from tests.bench.corpus.ray_overhead import compare_ray
 from tests.bench.corpus.scale import SIZES, compare_scale
@@ -29,6 +30,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[Comparison]]] = {
     "ray": lambda options: compare_ray(ModelShape(), options.rounds),
     "scale": lambda options: compare_scale(options.rows),
     "duplicates": lambda options: compare_sizes(),
+    "detectors": lambda options: compare_detectors(options.alpaca),
 }
 PACKAGES = ("torch", "transformers", "ray", "pyarrow", "datasketch")
 
@@ -39,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="figures per variant")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=[*PARTS], help="parts to run")
     parser.add_argument("--rows", nargs="+", type=int, default=SIZES, help="sizes of `scale`")
+    parser.add_argument("--alpaca", type=Path, help="JSON array of Alpaca rows, for `detectors`")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     return parser.parse_args()
 
