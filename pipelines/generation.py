@@ -67,11 +67,17 @@ class Generation:
     def answer(self, asked: Sequence[tuple[Variant, Stage, list[Prompt]]], name: str) -> Work:
         """Have every variant answer its prompts into its stage's folder, as far as not done yet.
 
+        Args:
+            asked: variants, where their answers are kept, and what they are asked.
+            name: of this work, for the log.
+
         Raises:
             InputError: if a folder holds answers of other settings, the weights of a variant
                 cannot be used, or the engines fail.
         """
-        unfinished = [answers for one in asked if (answers := self._resumed(*one)) is not None]
+        unfinished = [
+            answers for one in asked if (answers := self._resumed(*one, name)) is not None
+        ]
         if not unfinished:
             return Work()
         work = self._generate(unfinished, name)
@@ -92,7 +98,9 @@ class Generation:
                 progress.to(len(answers), BASE)
         return answers
 
-    def _resumed(self, variant: Variant, stage: Stage, prompts: list[Prompt]) -> Answers | None:
+    def _resumed(
+        self, variant: Variant, stage: Stage, prompts: list[Prompt], name: str
+    ) -> Answers | None:
         """What is there of a variant's answers; None if they are complete."""
         mark = fingerprint(
             {
@@ -103,7 +111,7 @@ class Generation:
             }
         )
         if stage.finished(mark) is not None:
-            say("evaluate", f"{variant.name}: already done")
+            say(name, f"{variant.name}: already done")
             return None
         answers = Answers(variant, stage, mark, prompts)
         answers.resume()
@@ -125,7 +133,7 @@ class Generation:
                 progress.to(work.answered, chunk.variant)
         work.replaced = fleet.replaced
         if fleet.replaced:
-            say("evaluate", f"{fleet.replaced} engine(s) failed and were replaced")
+            say(name, f"{fleet.replaced} engine(s) failed and were replaced")
         return work
 
     def _engines(self) -> tuple[Pool, EngineSpec]:

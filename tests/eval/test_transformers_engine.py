@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
 from eval.adapters import check_adapter
+from eval.config import EvaluateConfig
 from eval.engines import build_engine, chunk_requests
 from eval.generate import EngineSpec, Request
 from eval.transformers_engine import TransformersEngine
@@ -74,3 +76,8 @@ def test_broken_weights_are_an_error_and_not_an_answer(spec, tiny_model_dir, tmp
 
 def test_a_slow_engine_gets_less_at_a_time(spec) -> None:
     assert chunk_requests(spec) < chunk_requests(replace(spec, engine="vllm"))
+
+
+def test_several_gpus_for_one_engine_need_vllm() -> None:
+    with pytest.raises(ValidationError, match="tensor_parallel_size needs engine: vllm"):
+        EvaluateConfig(engine="transformers", tensor_parallel_size=2)

@@ -89,6 +89,9 @@ def test_answers_of_other_settings_are_refused(make_run, fleet, stop_after) -> N
     longer, _ = make_run(max_new_tokens=7)
     with pytest.raises(InputError, match="other settings"):
         stage.evaluate(longer, run)
+    other, _ = make_run(engine="transformers")
+    with pytest.raises(InputError, match="other settings"):
+        stage.evaluate(other, run)
     more, _ = make_run(cases=CASES + 1)
     with pytest.raises(InputError, match="other settings"):
         stage.evaluate(more, run)
