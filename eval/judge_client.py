@@ -55,7 +55,7 @@ class JudgeClient:
             raise InputError(f"{self._where}: HTTP status {error.status_code}{hint}") from None
         except APIConnectionError as error:
             raise InputError(f"{self._where}: {error.message.rstrip('.')}") from None
-        except (OpenAIError, AttributeError, IndexError, TypeError):
+        except (OpenAIError, ValueError, AttributeError, IndexError, TypeError):
             raise InputError(
                 f"{self._where}: does not answer as an OpenAI-compatible endpoint does"
             ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def _judge_arm(path: Path, arm: str, pairs: Sequence[Pair], config: JudgeConfig)
 
 
 def _ask(pairs: Sequence[Pair], config: JudgeConfig) -> Generator[Judgement, None, None]:
-    """Judgements in the order in which they are ready."""
+    """Judgements in the order of the pairs, so that all before a failure are kept."""
     client = JudgeClient(config)
 
     def judged(pair: Pair) -> Judgement:
@@ -93,8 +93,7 @@ def _ask(pairs: Sequence[Pair], config: JudgeConfig) -> Generator[Judgement, Non
 
     pool = ThreadPoolExecutor(AT_ONCE)
     try:
-        for done in as_completed([pool.submit(judged, pair) for pair in pairs]):
-            yield done.result()
+        yield from pool.map(judged, pairs)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

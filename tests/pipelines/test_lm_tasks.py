@@ -1,0 +1,84 @@
+"""Harness tasks in a run: which models are asked, what is kept, what the report gets."""
+
+import pytest
+
+from eval.lm_tasks import TaskResult
+from nlirg.errors import InputError
+from pipelines import evaluate as stage
+from pipelines import lm_tasks
+from pipelines.evaluate import evaluate
+from pipelines.generation import BASE
+from pipelines.lm_tasks import lm_eval_measures
+
+pytestmark = pytest.mark.usefixtures("fleet")
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list:
+    """Engines on which tasks were run, in this process instead of in a Ray task."""
+    found = []
+
+    def in_process(recipe, name, variants, work, *arguments, **resources):
+        assert resources == {"gpus": 1, "offline": False}
+        for variant in variants:
+            yield variant, work(variant, "cpu", *arguments)
+
+    def run_tasks(spec, names, limit):
+        found.append((spec, names, limit))
+        right = 1.0 if spec.adapters else 0.0
+        samples = {str(i): right if i else 1.0 for i in range(10)}
+        return [
+            TaskResult(
+                task="arc",
+                metric="acc",
+                value=sum(samples.values()) / 10,
+                stderr=0.1,
+                n=10,
+                higher_is_better=True,
+                samples=samples,
+            )
+        ]
+
+    monkeypatch.setattr(lm_tasks, "run_each", in_process)
+    monkeypatch.setattr(lm_tasks, "run_tasks", run_tasks)
+    return found
+
+
+def test_base_and_arm_run_the_tasks_once(make_run, asked) -> None:
+    recipe, run = make_run(lm_eval=["arc"], max_cases=7, perturbations=[], template_cases=3)
+    evaluate(recipe, run)
+    evaluate(recipe, run)
+    (base, names, limit), (arm, _, _) = asked
+    assert (names, limit) == (("arc",), 7)
+    assert base.adapters == ()
+    assert arm.model == base.model
+    assert [adapter.name for adapter in arm.adapters] == ["nlirg"]
+    (measure,) = lm_eval_measures(recipe, run, BASE)
+    assert (measure.key, measure.unit) == ("lm_eval/arc/acc", "share")
+
+
+def test_results_that_are_missing_are_named(make_run, asked) -> None:
+    recipe, run = make_run(lm_eval=["arc"], perturbations=[], template_cases=3)
+    with pytest.raises(InputError, match=r"base/lm_eval.json: missing; evaluate"):
+        lm_eval_measures(recipe, run, BASE)
+    evaluate(recipe, run)
+    (run.evaluation("nlirg").path / "lm_eval.json").unlink()
+    with pytest.raises(InputError, match=r"nlirg/lm_eval.json: missing; evaluate"):
+        lm_eval_measures(recipe, run, BASE)
+    evaluate(recipe, run)
+    assert len(asked) == 3
+
+
+def test_without_the_extra_nothing_is_started(make_run, monkeypatch) -> None:
+    monkeypatch.setattr("eval.lm_tasks.find_spec", lambda name: None)
+    gates = {"instruction_following_min": None, "commonsense_drop_max": None}
+    gates |= {"retention_drop_max": None}
+    recipe, _ = make_run(lm_eval="arc", gates=gates)
+    with pytest.raises(InputError, match=r"pip install 'nlirg\[lm-eval\]'"):
+        stage.check_cases(recipe)
+
+
+def test_by_default_nothing_is_run(make_run, asked) -> None:
+    recipe, run = make_run(perturbations=[], template_cases=3)
+    evaluate(recipe, run)
+    assert (asked, lm_eval_measures(recipe, run, BASE)) == ([], [])
