@@ -95,7 +95,7 @@ def _ask(pairs: Sequence[Pair], config: JudgeConfig) -> Generator[Judgement, Non
     try:
         yield from pool.map(judged, pairs)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 def _answers(run: RunDirectory, variant: str) -> dict[str, Sample]:
