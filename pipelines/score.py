@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.plan import model_pool
 from cluster.rundir import RunDirectory, fingerprint
@@ -33,6 +33,13 @@ from pipelines.score_rows import (
     tokenizer_of,
 )
 from pipelines.store import identity
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+# Rows go on to the models, and to files, when this much is ready: Ray's own 128 MiB would let
+# the models wait until a whole shard is read.
+BLOCK_BYTES = 8 << 20
 
 
 def score(
@@ -136,13 +143,31 @@ def _write_scores(
     import ray
 
     configure(recipe.cluster.stall_timeout_s)
+    context = ray.data.DataContext.get_current().copy()
+    context.target_max_block_size = BLOCK_BYTES
+    with (
+        ray.data.DataContext.current(context),
+        watch_parquet("score", ledger.folder),
+        root_cause(),
+    ):
+        written = _written(recipe, items, ledger, make_scorer)
+        for _ in written.iter_batches(batch_size=None, prefetch_batches=0):
+            pass  # the rows are in their files
+
+
+def _written(
+    recipe: Recipe, items: list[dict[str, Any]], ledger: Ledger, make_scorer: MakeScorer
+) -> Dataset:
+    """The pipeline, in the data context there is; what comes out are numbers of rows."""
+    import ray
+
     pool = model_pool(recipe.cluster.score_actors)
     windows = (
         ray.data.from_items(items, override_num_blocks=len(items))
         .map_batches(ReadShard(recipe, ledger), batch_size=1, batch_format="pyarrow")
         .repartition(target_num_rows_per_block=WINDOW_ROWS)
     )
-    written = windows.map_batches(
+    scored = windows.map_batches(
         ScoreRows,
         fn_constructor_args=(recipe, make_scorer),
         batch_size=WINDOW_ROWS,
@@ -150,10 +175,8 @@ def _write_scores(
         compute=ray.data.ActorPoolStrategy(size=pool.actors),
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus,
-    ).map_batches(WriteRows(recipe, ledger), batch_size=None, batch_format="pyarrow")
-    with watch_parquet("score", ledger.folder), root_cause():
-        for _ in written.iter_batches(batch_size=None, prefetch_batches=0):
-            pass  # the rows are in their files
+    )
+    return scored.map_batches(WriteRows(recipe, ledger), batch_size=None, batch_format="pyarrow")
 
 
 def _summary(
