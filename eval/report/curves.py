@@ -116,7 +116,7 @@ def areas(steps: Sequence[float], layers: Sequence[Line], x_name: str, y_name: s
         f"{y_name} over {x_name}: {', '.join(names)}",
         axes(x, y, (x_name, y_name), (thousands, percent)),
         *parts,
-        names_beside([layer[:2] for layer in layers], middles, x.stop + 11, y),
+        names_beside([layer[:2] for layer in reversed(layers)], middles[::-1], x.stop + 11, y),
     )
 
 
@@ -160,5 +160,5 @@ def heat(
 
 
 def _shade(mass: float, most: float) -> int:
-    """0 (nothing to see) to `LEVELS`."""
-    return math.ceil(LEVELS * mass / most - 0.25) if most > 0 else 0
+    """0 (nothing to see) to `LEVELS`, by the square root: small masses stay visible."""
+    return math.ceil(LEVELS * math.sqrt(mass / most) - 0.5) if most > 0 else 0

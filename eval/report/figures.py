@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -91,10 +91,20 @@ def _all_ranged(values: Mapping[str, Estimate]) -> dict[str, Ranged]:
     return {variant: _ranged(estimate) for variant, estimate in values.items()}
 
 
-def per_task(report: Report) -> Iterator[Figure]:
-    """One grouped bar chart per metric that was measured per task type."""
+def task_keys(report: Report) -> tuple[list[str], list[str]]:
+    """Metrics measured per task type: the first of every family, and the others."""
+    family = {metric.key: metric.family for metric in report.metrics}
+    first: dict[str, str] = {}
+    keys = list(dict.fromkeys(row.key for row in report.by_task))
+    for key in keys:
+        first.setdefault(family.get(key, ""), key)
+    return list(first.values()), [key for key in keys if key not in first.values()]
+
+
+def per_task(report: Report, keys: Sequence[str]) -> Iterator[Figure]:
+    """One grouped bar chart for each of these metrics."""
     metrics = {metric.key: metric for metric in report.metrics}
-    for key in dict.fromkeys(row.key for row in report.by_task):
+    for key in keys:
         metric = metrics.get(key)
         unit = metric.unit if metric else "number"
         better = {"higher": "Longer is better.", "lower": "Shorter is better."}

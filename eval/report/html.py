@@ -55,6 +55,7 @@ def render_html(report: Report) -> str:
     Everything that came from a model, a corpus or a recipe is escaped by Jinja's autoescape or,
     in the sample browser, written through `textContent`; see `eval.report.page` for the rest.
     """
+    main, others = figures.task_keys(report)
     arms = {arm: [*training.of_arm(arm, curve)] for arm, curve in report.training.items()}
     changes = [row for row in report.by_perturbation if row.key == "robustness_change"]
     return render_page(
@@ -69,7 +70,8 @@ def render_html(report: Report) -> str:
         gates={name: wording.gates_of(report, name) for name in wording.tuned(report)},
         styles_of=figures.styles(report),
         seed_rows=seeds.seed_table(report),
-        tasks=[*figures.tradeoff(report), *figures.per_task(report)],
+        tasks=[*figures.tradeoff(report), *figures.per_task(report, main)],
+        more_tasks=[*figures.per_task(report, others)],
         rewordings=[*figures.rewordings(report)],
         changes=changes,
         repeats=[*figures.phrases(report)],

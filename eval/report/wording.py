@@ -179,6 +179,12 @@ def gates_of(report: Report, variant: str) -> list[GateText]:
     return sorted(gates, key=lambda gate: list(GATE_STATES).index(gate.state))
 
 
+def headline_parts(headline: str) -> tuple[str, str]:
+    """Split a headline at its first semicolon: the three answers, and what the gates say."""
+    answers, _, gates = headline.partition("; ")
+    return answers, gates
+
+
 def lead_and_proof(sentence: str) -> tuple[str, str]:
     """Split a verdict at its first colon: the answer, and the numbers that support it."""
     lead, _, proof = sentence.partition(": ")

@@ -204,7 +204,7 @@ def test_marks_stand_at_their_steps_with_their_signs_apart():
 
 
 def test_a_heat_map_shades_each_column_against_its_own_largest_bin():
-    svg = heat([10, 20], [[0.5, 0.25, 0, 0], [0, 0.004, 0, 0]], 0.5, ("step", "loss"))
+    svg = heat([10, 20], [[0.8, 0.2, 0, 0], [0, 0.004, 0, 0]], 0.5, ("step", "loss"))
     shades = {n.get("class"): n.get("d") for n in ET.fromstring(svg).iter("path")}
     assert set(shades) == {f"heat h{LEVELS}", f"heat h{LEVELS // 2}"}
     strongest = [part.split(",")[0] for part in shades[f"heat h{LEVELS}"].split("M")[1:]]
@@ -242,10 +242,18 @@ def test_seeds_of_an_arm_share_its_colour():
 
 def all_figures(report: Report) -> list[figures.Figure]:
     return [
-        *figures.tradeoff(report), *figures.per_task(report), *figures.rewordings(report),
+        *figures.tradeoff(report), *figures.rewordings(report),
+        *(f for keys in figures.task_keys(report) for f in figures.per_task(report, keys)),
         *figures.phrases(report), *training.losses(report), *figures.corpus(report),
         *(f for arm, curve in report.training.items() for f in training.of_arm(arm, curve)),
     ]  # fmt: skip
+
+
+def test_one_metric_of_every_family_is_shown_per_task_before_the_others():
+    report = make_report()
+    second = report.by_task[0].model_copy(update={"key": "format_rate"})
+    more = report.model_copy(update={"by_task": [*report.by_task, second]})
+    assert figures.task_keys(more) == (["domain_accuracy", "repetition_3"], ["format_rate"])
 
 
 @pytest.mark.parametrize(("report", "charts"), [(make_report(), 15), (make_seeds(8, 1), 33)])

@@ -128,6 +128,13 @@ def test_the_confidence_chosen_decides_what_is_significant():
     assert not found.model_copy(update={"confidence": 0.99}).significant
 
 
+def test_a_headline_is_split_into_its_answers_and_its_gates():
+    answers, gates = wording.headline_parts("Learned, forgot; breaks 1 of 2 gates: a; cannot judge")
+    assert answers == "Learned, forgot"
+    assert gates == "breaks 1 of 2 gates: a; cannot judge"
+    assert wording.headline_parts("No gates") == ("No gates", "")
+
+
 def test_a_verdict_is_split_into_its_answer_and_its_proof():
     assert wording.lead_and_proof("Learned? Yes: 12:30 → 64%: so.") == (
         "Learned? Yes",
