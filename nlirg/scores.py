@@ -98,8 +98,10 @@ def anomaly(loss: np.ndarray) -> float:
     """How suspicious a sample is: mean loss, and half the loss of its last token, in nats.
 
     The last token ends the answer; where an answer breaks off, it alone is unexpected. Of the
-    detectors of `tests/bench/corpus/DETECTORS.md`, chosen for the highest average precision on
-    errors put into clean rows: @@.
+    scores in `tests/bench/corpus/DETECTORS.md` this one had the highest average precision on errors
+    put into clean rows of the demo world: .80, the mean loss .74, the divergence .49, random .10;
+    on other rows of it .79, .73, .50 and .10. On text in a language that the model does not know
+    it was worth no more than random.
 
     Args:
         loss: [n] nats; n >= 1.

@@ -149,10 +149,10 @@ def detectors_of(cells: Cells) -> list[str]:
 
 def tables(choosing: Mapping[str, Cells], judged: Mapping[str, Cells]) -> str:
     """Everything in Markdown."""
-    parts = ["## Choice", *_choice(choosing), "", "## Rates", *_rates(judged)]
+    parts = ["## Choice", "", *_choice(choosing), "", "## Rates", "", *_rates(judged)]
     for world, cells in judged.items():
         for title, figures in (("AUROC", _auroc), ("average precision", _ap)):
-            parts += ["", f"## {world}: {title} at {SHOWN_RATE:.0%} bad rows"]
+            parts += ["", f"## {world}: {title} at {SHOWN_RATE:.0%} bad rows", ""]
             parts += _figures(cells, figures)
     return "\n".join(parts) + "\n"
 
