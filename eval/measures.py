@@ -35,7 +35,9 @@ def build_metrics(tables: Tables, setting: Setting, others: Sequence[Measure] = 
     found = {measure: estimates for measure, estimates in built if estimates is not None}
     against: dict[Measure, dict[str, Paired]] = {measure: {} for measure in found}
     for variant in dict.fromkeys(name for each in found.values() for name in each.against):
-        differences = {m: each.against[variant] for m, each in found.items() if each.against}
+        differences = {
+            m: each.against[variant] for m, each in found.items() if variant in each.against
+        }
         adjusted = stats.holm({m.key: each.p_value for m, each in differences.items()})
         for measure, difference in differences.items():
             against[measure][variant] = difference.paired(

@@ -206,8 +206,8 @@ def _over_texts(
     roots = number_clusters([row.root_id for row in texts])
     clusters = np.repeat(roots, [row.tokens for row in texts])
     found = estimates.of_columns(columns, clusters, setting)
-    counted = {"n": len(texts)}
+    count = len(texts)
     return Estimates(
-        {name: each.model_copy(update=counted) for name, each in found.values.items()},
-        {name: replace(each, **counted) for name, each in found.against.items()},
+        {name: each.model_copy(update={"n": count}) for name, each in found.values.items()},
+        {name: replace(each, n=count) for name, each in found.against.items()},
     )
