@@ -92,7 +92,7 @@ class NGrams:
         return np.bincount(self.ids if keep is None else self.ids[keep[self.owner]])
 
     def distinct(self, keep: NDArray[np.bool_] | None = None) -> float:
-        """Distinct n-grams over all n-grams; 0 if there are none."""
+        """Distinct n-grams over all n-grams (Li et al. 2016, arXiv 1510.03055); 0 if none."""
         counts = self.counts(keep)
         return float(np.count_nonzero(counts) / max(counts.sum(), 1))
 
@@ -107,19 +107,6 @@ def ngrams(text: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return list(zip(*(text[i:] for i in range(n)), strict=False))
 
 
-def distinct_n(texts: Sequence[Units], n: int) -> float:
-    """Distinct n-grams divided by all n-grams of the answers (Li et al. 2016, arXiv 1510.03055).
-
-    0 if no answer has n units.
-    """
-    return NGrams.of(texts, n).distinct()
-
-
-def top_phrases_share(texts: Sequence[Units], n: int = 3, top: int = TOP_PHRASES) -> float:
-    """Share of all n-grams of the answers taken by the `top` commonest; 0 if there are none."""
-    return NGrams.of(texts, n).top_share(top=top)
-
-
 def repeated_share(text: Units, n: int = 3) -> float:
     """Share of one answer's n-grams that are repeats of an earlier one: 1 - unique / total.
 
@@ -132,11 +119,6 @@ def repeated_share(text: Units, n: int = 3) -> float:
 def opening(text: Units) -> tuple[str, ...]:
     """The first five units of an answer, fewer if it is shorter."""
     return tuple(text[:OPENING_UNITS])
-
-
-def opening_share(openings: Sequence[tuple[str, ...]]) -> float:
-    """Share of answers that begin with the commonest opening; 0 if there are no answers."""
-    return max(Counter(openings).values()) / len(openings) if openings else 0.0
 
 
 def compression_ratio(texts: Sequence[str]) -> float:

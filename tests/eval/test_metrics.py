@@ -8,13 +8,10 @@ from hypothesis import strategies as st
 from eval.metrics import (
     NGrams,
     compression_ratio,
-    distinct_n,
     join_units,
-    opening_share,
     repeated_share,
     top_openings,
     top_phrases,
-    top_phrases_share,
     truncate_to_equal_length,
     units,
 )
@@ -47,17 +44,17 @@ def test_join_units_puts_spaces_between_words_only():
 
 def test_distinct_by_hand():
     texts = [["a", "b", "a", "b"], ["a", "b"], ["c"]]
-    assert distinct_n(texts, 1) == 3 / 7
-    assert distinct_n(texts, 2) == 2 / 4  # ab ba ab, ab
-    assert distinct_n(texts, 5) == 0
-    assert distinct_n([], 1) == 0
+    assert NGrams.of(texts, 1).distinct() == 3 / 7
+    assert NGrams.of(texts, 2).distinct() == 2 / 4  # ab ba ab, ab
+    assert NGrams.of(texts, 5).distinct() == 0
+    assert NGrams.of([], 1).distinct() == 0
 
 
 def test_planted_distinctness():
     # 200 answers of 10 words, of which 4 are the same everywhere and 6 occur nowhere else.
     texts = [[*"wxyz", *(f"u{i}.{j}" for j in range(6))] for i in range(200)]
-    assert distinct_n(texts, 1) == (4 + 1200) / 2000
-    assert distinct_n(texts, 2) == (3 + 200 * 6) / 1800
+    assert NGrams.of(texts, 1).distinct() == (4 + 1200) / 2000
+    assert NGrams.of(texts, 2).distinct() == (3 + 200 * 6) / 1800
 
 
 @given(WORDS, st.integers(1, 4), st.randoms(use_true_random=False))
@@ -65,8 +62,8 @@ def test_ngrams_of_a_subset_count_as_if_alone(texts, n, rng):
     grams = NGrams.of(texts, n)
     keep = [rng.random() < 0.5 for _ in texts]
     alone = [text for text, kept in zip(texts, keep, strict=True) if kept]
-    assert grams.distinct(np.array(keep)) == distinct_n(alone, n)
-    assert grams.top_share(np.array(keep)) == top_phrases_share(alone, n)
+    assert grams.distinct(np.array(keep)) == NGrams.of(alone, n).distinct()
+    assert grams.top_share(np.array(keep)) == NGrams.of(alone, n).top_share()
 
 
 def test_repeated_share_by_hand():
@@ -78,13 +75,8 @@ def test_repeated_share_by_hand():
 
 def test_top_phrases_share_by_hand():
     texts = [["a", "b", "c"]] * 9 + [["d", "e", "f"]]
-    assert top_phrases_share(texts, top=1) == 9 / 10
-    assert top_phrases_share([["a"]]) == 0
-
-
-def test_opening_share():
-    assert opening_share([("a",), ("a",), ("b",)]) == 2 / 3
-    assert opening_share([]) == 0
+    assert NGrams.of(texts, 3).top_share(top=1) == 9 / 10
+    assert NGrams.of([["a"]], 3).top_share() == 0
 
 
 def test_compression_tells_repetition_from_variety():
@@ -107,9 +99,11 @@ def test_short_answers_gain_nothing_at_equal_length():
     rng = random.Random(0)
     long = [rng.choices("abcdefghij", k=50) for _ in range(100)]
     short = [rng.choices("abcdefghij", k=5) for _ in range(100)]
-    assert distinct_n(short, 2) > 4 * distinct_n(long, 2)
+    assert NGrams.of(short, 2).distinct() > 4 * NGrams.of(long, 2).distinct()
     cut = truncate_to_equal_length({"long": long, "short": short})
-    assert distinct_n(cut["short"], 2) == pytest.approx(distinct_n(cut["long"], 2), rel=0.1)
+    assert NGrams.of(cut["short"], 2).distinct() == pytest.approx(
+        NGrams.of(cut["long"], 2).distinct(), rel=0.1
+    )
 
 
 def test_top_openings_and_phrases():
