@@ -7,7 +7,6 @@ import random
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -59,23 +58,15 @@ def made_samples(variant: str, count: int) -> list[Sample]:
     return found
 
 
-def build_report(samples: int, all_shown: bool) -> Cost:
-    """Judge and draw base and one tuned variant in this process.
-
-    Args:
-        samples: of both variants together.
-        all_shown: put every pair of answers on the page, not only the telling ones.
-    """
-    from eval import compare as comparing
+def build_report(samples: int) -> Cost:
+    """Judge and draw base and one tuned variant, with `samples` answers together."""
+    from eval.compare import compare
     from eval.report import write_report
-
-    if all_shown:
-        comparing.SHOWN_ANSWERS = samples
 
     variants = ["base", "tuned"]
     by_variant = {name: made_samples(name, samples // len(variants)) for name in variants}
     cpu, wall = time.process_time(), time.perf_counter()
-    judged = comparing.compare(by_variant, "base", EvaluateConfig(), seed=0)
+    judged = compare(by_variant, "base", EvaluateConfig(), seed=0)
     report = Report(
         title="benchmark",
         created="2000-01-01T00:00:00+00:00",
@@ -97,18 +88,11 @@ def build_report(samples: int, all_shown: bool) -> Cost:
 
 def compare_reports(rounds: int, samples: int = SAMPLES) -> list[Comparison]:
     """Seconds and memory as shares of what is allowed."""
-    rows = []
-    for all_shown in (False, True):
-        costs = []
-        for _ in range(rounds):
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                costs.append(pool.submit(build_report, samples, all_shown).result())
-        shown = "all answers" if all_shown else "the telling answers"
-        rows += _rows(f"report of {samples:,} samples, {shown} on the page", costs)
-    return rows
-
-
-def _rows(title: str, costs: Sequence[Cost]) -> list[Comparison]:
+    costs = []
+    for _ in range(rounds):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            costs.append(pool.submit(build_report, samples).result())
+    title = f"judging and drawing {samples:,} answers, as a share of what is allowed"
     worst = max(costs)
     return [
         Comparison.of(

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from eval import compare
 from eval.transformers_engine import TransformersEngine
 from tests.bench.eval import fleets, prefixes
 from tests.bench.eval.fleets import BATCHED, EACH, MULTI, SINGLE, Done, compare_fleets, equal_share
@@ -56,9 +55,7 @@ def test_wordings_of_a_question_follow_each_other_below_the_same_rules() -> None
     assert all(one.prompt_ids[:100] == start for one in ruled)
 
 
-@pytest.mark.parametrize("all_shown", [False, True])
-def test_a_report_is_judged_and_drawn(all_shown: bool, monkeypatch) -> None:
-    monkeypatch.setattr(compare, "SHOWN_ANSWERS", compare.SHOWN_ANSWERS)  # is put back
-    cost = build_report(400, all_shown)
+def test_a_report_is_judged_and_drawn() -> None:
+    cost = build_report(400)
     assert all(math.isfinite(value) and value > 0 for value in cost)
     assert len(made_samples("base", 200)) == 200
