@@ -46,7 +46,8 @@ def evaluate(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
 
     Returns:
         variants (name -> suites -> n, errors, mean_score, accuracy, stop_rate, runaway_rate,
-        tokens, cases_hash; and identity), answered, tokens, seconds and replaced (engines) of this call.
+        tokens, cases_hash; and identity), answered, tokens, seconds and replaced (engines) of
+        this call.
 
     Raises:
         InputError: if there are no cases, an arm is not trained, its files cannot be used, or the

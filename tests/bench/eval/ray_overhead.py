@@ -82,6 +82,7 @@ def compare_ray(rounds: int, repeats: int = 4) -> list[Comparison]:
             pairs = [(in_actor(spec, chunks, note), bare(spec, chunks)) for _ in range(rounds)]
     finally:
         disconnect()
+    notes = ("", "means something only where nothing else runs")
     title = f"{len(asked)} prompts in {len(chunks)} chunks: in a Ray actor / in a plain process"
     return [
         Comparison.of(
@@ -90,6 +91,7 @@ def compare_ray(rounds: int, repeats: int = 4) -> list[Comparison]:
             [ray[kind] / plain[kind] for ray, plain in pairs],
             goal=GOAL,
             at_least=False,
+            note=notes[kind],
         )
         for kind, name in enumerate(("user CPU of actor and driver", "wall time of the engine"))
     ]
