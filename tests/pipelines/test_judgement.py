@@ -12,6 +12,8 @@ from cluster.rundir import RunDirectory, write_json
 from eval.samples import samples_path, samples_text
 from eval.schema import Report, Sample
 from pipelines import cli
+from pipelines.evaluate import check_cases
+from pipelines.recipe import load_recipe
 from tests.eval.made_samples import sample, suite_of, template_of
 
 QUESTIONS = 20
@@ -238,3 +240,13 @@ def test_gates_without_cases_are_refused_before_anything_is_asked(judge, words, 
     code, _, error = judge(words)
     assert code == 2
     assert told in error
+
+
+@pytest.mark.parametrize(
+    "name", ["demo/recipe.yaml", "recipes/lora_sft.yaml", "recipes/tiny_cpu.yaml"]
+)
+def test_the_gates_of_shipped_recipes_have_their_cases(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    check_cases(load_recipe(Path("pipelines") / name))
