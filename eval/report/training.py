@@ -56,7 +56,7 @@ def losses(report: Report) -> Iterator[Figure]:
     marks = [Mark(alarm.step, sign, colour.get(arm, "s0")) for sign, arm, alarm in alarms(report)]
     note = "Mean unweighted loss of the tokens trained at each step; neighbouring steps averaged."
     if marks:
-        note += " Upright lines: alarms, listed below."
+        note += " Upright lines are alarms, explained under their signs."
     yield Figure("Training loss", note, curves(lines, STEPS, "Loss in nats", marks), [])
 
 
