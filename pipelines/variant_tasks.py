@@ -95,7 +95,7 @@ def _remote(
     environment = engine_environment(device)
     if not offline:
         del environment["HF_HUB_OFFLINE"]
-    remote: Any = ray.remote(work).options(
+    as_task: Any = ray.remote(
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus,
         max_calls=1,  # what it loaded is gone when it ends
@@ -103,4 +103,5 @@ def _remote(
         scheduling_strategy="DEFAULT",
         runtime_env={"env_vars": environment},
     )
+    remote = as_task(work)
     return lambda variant, *arguments: remote.remote(variant, device, *arguments)
