@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from eval.schema import Case
 from pipelines.demo.world import corpus, domain_case, skill_cases, tickets_split
 
 SEED = 2024
@@ -22,9 +23,13 @@ def files(seed: int = SEED) -> dict[str, str]:
     ood = skill_cases(seed, CASES_PER_SKILL)
     return {
         "train.jsonl": _lines(corpus(train, seed)),
-        "domain_cases.jsonl": _lines(case.model_dump(mode="json") for case in domain),
-        "ood_cases.jsonl": _lines(case.model_dump(mode="json") for case in ood),
+        "domain_cases.jsonl": _cases(domain),
+        "ood_cases.jsonl": _cases(ood),
     }
+
+
+def _cases(cases: Iterable[Case]) -> str:
+    return _lines(case.model_dump(mode="json", exclude_defaults=True) for case in cases)
 
 
 def _lines(rows: Iterable[Mapping[str, object]]) -> str:

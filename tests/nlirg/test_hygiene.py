@@ -46,7 +46,8 @@ def test_language(text: str, code: str) -> None:
     assert language(text) == code
 
 
-@given(st.text(max_size=60))
+# Which unassigned characters are letters depends on the version of Unicode that is asked.
+@given(st.text(st.characters(exclude_categories=["Cn", "Cs"]), max_size=60))
 def test_any_text_has_a_language_or_no_letters(text: str) -> None:
     found = language(text)
     assert (found == "") == (not any(character.isalpha() for character in text))
