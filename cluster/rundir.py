@@ -82,14 +82,12 @@ class Stage:
         """
         if not self.marker.is_file():
             return None
-        record = json.loads(self.marker.read_text(encoding="utf-8"))
-        if record["fingerprint"] != settings_fingerprint:
+        if self.fingerprint() != settings_fingerprint:
             raise InputError(
                 f"{self.path} was made with other settings; choose another run name, or delete "
                 "that folder to make it again"
             )
-        summary: dict[str, Any] = record["summary"]
-        return summary
+        return self.summary()
 
     def summary(self) -> dict[str, Any]:
         """Return the summary of a complete stage.
@@ -97,10 +95,24 @@ class Stage:
         Raises:
             InputError: if the stage is not complete.
         """
+        summary: dict[str, Any] = self._record()["summary"]
+        return summary
+
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the settings that a complete stage was made with.
+
+        Raises:
+            InputError: if the stage is not complete.
+        """
+        found: str = self._record()["fingerprint"]
+        return found
+
+    def _record(self) -> dict[str, Any]:
+        """What the marker says."""
         if not self.marker.is_file():
             raise InputError(f"{self.path} is not complete: run the stage that makes it first")
-        summary: dict[str, Any] = json.loads(self.marker.read_text(encoding="utf-8"))["summary"]
-        return summary
+        record: dict[str, Any] = json.loads(self.marker.read_text(encoding="utf-8"))
+        return record
 
     def claim(self, settings_fingerprint: str) -> bool:
         """Note whose unfinished files the folder holds, before the first of them is written.

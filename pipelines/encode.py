@@ -6,7 +6,6 @@ losses come from the scores as they are.
 
 from __future__ import annotations
 
-import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,13 @@ from nlirg.packing import pack
 from pipelines.holdout import choose_holdout
 from pipelines.positions import find, open_by_position
 from pipelines.progress import say
-from pipelines.ray_data import configure, parquet_files, root_cause, watch_parquet
+from pipelines.ray_data import (
+    configure,
+    parquet_files,
+    read_columns,
+    root_cause,
+    watch_parquet,
+)
 from pipelines.recipe import Recipe
 from pipelines.select import MAX_PARTITIONS, selected_index, selection_mark
 from pipelines.store import identity
@@ -137,7 +142,7 @@ def encode(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     if recipe.encode.task == "cpt":
         rows, documents = _packs(scored.path, index, recipe.encode.pack_length)
     else:
-        rows = _read(scored.path).map_batches(
+        rows = read_columns(parquet_files(scored.path), SCORED).map_batches(
             SelectBatch(index, holdout), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
         )
     stage.path.mkdir(parents=True)
@@ -156,7 +161,7 @@ def _fingerprint(recipe: Recipe, scored: Stage, index: Path | None) -> str:
     """What decides the encoded rows."""
     return fingerprint(
         {
-            "scores": json.loads(scored.marker.read_text(encoding="utf-8"))["fingerprint"],
+            "scores": scored.fingerprint(),
             "selected": None if index is None else selection_mark(recipe, scored),
             "model": identity(recipe.model),
             "encode": recipe.encode.model_dump(mode="json"),
@@ -181,17 +186,10 @@ def _told(summary: dict[str, Any]) -> str:
     return told + (f"; {summary['skipped']} too long, skipped" if summary["skipped"] else "")
 
 
-def _read(source: Path) -> Any:
-    import ray
-
-    files = parquet_files(source)
-    return ray.data.read_parquet(files, override_num_blocks=len(files)).select_columns(SCORED)
-
-
 def _packs(source: Path, index: Path | None, pack_length: int) -> tuple[Any, int]:
     """Pack the documents, neighbours in the order together; rows of packs, and documents."""
     starts, documents = group_starts(source, index, GROUP_DOCUMENTS, GROUP_TOKENS)
-    grouped = _read(source).map_batches(
+    grouped = read_columns(parquet_files(source), SCORED).map_batches(
         GroupRows(index, starts), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
     )
     rows = grouped.groupby("group", num_partitions=min(len(starts), MAX_PARTITIONS)).map_groups(

@@ -78,11 +78,12 @@ def _shared_prompts(scored: Stage, index: Path | None) -> np.ndarray:
 def _names(scored: Stage, index: Path | None, shared: np.ndarray) -> Iterator[str]:
     """Ids of the rows that may be held out, a batch in memory at a time."""
     dataset = pads.dataset(parquet_files(scored.path))
+    selected = None if index is None else open_by_position(index)
     for batch in dataset.to_batches(columns=["id", "position"]):
         positions = batch["position"].to_numpy()
         may = ~np.isin(positions, shared)
-        if index is not None:
-            may &= find(open_by_position(index), positions) >= 0
+        if selected is not None:
+            may &= find(selected, positions) >= 0
         yield from batch["id"].filter(may).to_pylist()
 
 

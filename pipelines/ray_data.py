@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,15 @@ def configure(stall_timeout_s: float) -> None:
 def parquet_files(folder: Path) -> list[str]:
     """Paths of a folder's Parquet files in order of their names, without those being written."""
     return sorted(str(path) for path in folder.glob("*.parquet") if path.name[0] not in "._")
+
+
+def read_columns(files: Sequence[str], columns: Sequence[str]) -> Any:
+    """A dataset of some columns of Parquet files."""
+    import ray
+
+    # As many blocks as files: by default a small corpus would be sorted in 200 parts.
+    rows = ray.data.read_parquet(list(files), override_num_blocks=len(files))
+    return rows.select_columns(list(columns))
 
 
 @contextmanager

@@ -38,7 +38,13 @@ from nlirg.selection import (
 )
 from pipelines.positions import find, open_by_position, write_by_position
 from pipelines.progress import say
-from pipelines.ray_data import configure, parquet_files, root_cause, watch_parquet
+from pipelines.ray_data import (
+    configure,
+    parquet_files,
+    read_columns,
+    root_cause,
+    watch_parquet,
+)
 from pipelines.recipe import Recipe
 
 ROWS_PER_BATCH = 4096
@@ -60,7 +66,7 @@ def selection_mark(recipe: Recipe, scored: Stage) -> str:
     """Fingerprint of what decides the selection."""
     return fingerprint(
         {
-            "scores": json.loads(scored.marker.read_text(encoding="utf-8"))["fingerprint"],
+            "scores": scored.fingerprint(),
             "select": recipe.select.model_dump(mode="json"),
             "order": recipe.order,
             "seed": recipe.seed,
@@ -222,7 +228,7 @@ def _arrange(recipe: Recipe, scored: Stage, stage: Stage, work: Path) -> Counter
     batches = _sorted(_judged(recipe, first, scored, work), SORTED_BY, work / "judged")
     dropped = _admit(batches, scored, config, kept, stage.path / "dropped.jsonl")
     if first != order:
-        batches = _sorted(_read([str(kept)], by_difficulty), by_difficulty, work / "mixed")
+        batches = _sorted(read_columns([str(kept)], by_difficulty), by_difficulty, work / "mixed")
         positions = np.concatenate([batch["position"].to_numpy() for batch in batches])
     else:
         positions = pq.read_table(kept, columns=["position"])["position"].to_numpy()
@@ -239,18 +245,11 @@ def _judged(recipe: Recipe, order: Order, scored: Stage, work: Path) -> Any:
     write_by_position(repeats, _repeats(scored, config))
     columns = [*PLACE, "position", "task_type", "mean_loss", KEY_COLUMNS[order]]
     columns = list(dict.fromkeys([*columns, *rule_columns(config)]))
-    return _read(parquet_files(scored.path), columns).map_batches(
+    return read_columns(parquet_files(scored.path), columns).map_batches(
         JudgeRows(config, order, recipe.seed, repeats),
         batch_size=ROWS_PER_BATCH,
         batch_format="pyarrow",
     )
-
-
-def _read(files: list[str], columns: list[str]) -> Any:
-    import ray
-
-    # As many blocks as files: by default a small corpus would be sorted in 200 parts.
-    return ray.data.read_parquet(files, override_num_blocks=len(files)).select_columns(columns)
 
 
 def _repeats(scored: Stage, config: SelectConfig) -> pa.Table:
@@ -343,7 +342,7 @@ def _write_corpus(scored: Stage, folder: Path, rows: int) -> int:
     """Write the selected rows as they stood; return how many."""
     rank = RankRows(folder / INDEX, ROWS_PER_FILE)
     parts = (
-        _read(parquet_files(scored.path), ["position", "row"])
+        read_columns(parquet_files(scored.path), ["position", "row"])
         .map_batches(rank, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
         .groupby("file", num_partitions=min(-(-rows // ROWS_PER_FILE), MAX_PARTITIONS))
         .map_groups(partial(write_file, folder), batch_format="pyarrow")

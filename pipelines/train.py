@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable
@@ -128,7 +127,7 @@ def _fingerprint(recipe: Recipe, config: TrainConfig, encoded: Stage, source: Mo
     """What decides the result of a training run."""
     return fingerprint(
         {
-            "encoded": json.loads(encoded.marker.read_text(encoding="utf-8"))["fingerprint"],
+            "encoded": encoded.fingerprint(),
             "model": identity(recipe.model),
             "train": config.meaning(),
             "deepspeed": source.deepspeed,

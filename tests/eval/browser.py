@@ -36,3 +36,13 @@ def open_page(browser: Browser, address: str, width: int = 1280, **options) -> t
     page.on("request", lambda r: r.url == address or complaints.append(f"request: {r.url}"))
     page.goto(address)
     return page, complaints
+
+
+def check_fits(browser: Browser, address: str, width: int, scheme: str) -> None:
+    """Assert that a page with everything opened needs no sideways scrolling."""
+    page, complaints = open_page(browser, address, width, color_scheme=scheme)
+    for summary in page.locator("summary").all():
+        summary.click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert complaints == []
+    page.close()

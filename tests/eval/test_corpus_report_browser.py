@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from eval.corpus_report.page import render_corpus
-from tests.eval.browser import NEEDS_BROWSER, open_page
+from tests.eval.browser import NEEDS_BROWSER, check_fits, open_page
 from tests.eval.corpus_report_fixture import SAME, listed_corpus
 from tests.eval.report_fixture import HOSTILE
 
@@ -131,12 +131,7 @@ def test_hostile_text_is_shown_and_does_not_run(page):
 @pytest.mark.parametrize("width", [400, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_width_needs_sideways_scrolling(browser, address, width, scheme):
-    page, complaints = open_page(browser, address, width, color_scheme=scheme)
-    for summary in page.locator("summary").all():
-        summary.click()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert complaints == []
-    page.close()
+    check_fits(browser, address, width, scheme)
 
 
 LUMINANCE = """

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from eval.report import write_report
-from tests.eval.browser import NEEDS_BROWSER, open_page
+from tests.eval.browser import NEEDS_BROWSER, check_fits, open_page
 from tests.eval.report_fixture import HOSTILE, make_report
 from tests.eval.seeds_fixture import make_seeds
 
@@ -131,12 +131,7 @@ def test_keyboard_alone_turns_the_page(page):
 @pytest.mark.parametrize("width", [400, 800, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_width_needs_sideways_scrolling(browser, address, width, scheme):
-    page, complaints = open_page(browser, address, width, color_scheme=scheme)
-    for summary in page.locator("summary").all():
-        summary.click()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert complaints == []
-    page.close()
+    check_fits(browser, address, width, scheme)
 
 
 def test_dark_and_light_differ_and_text_stands_out(browser, address):

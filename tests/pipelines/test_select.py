@@ -20,7 +20,7 @@ from tests.pipelines.made_scores import ROWS, LocalRows, N, corpus, dropped, ids
 
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.select._read", LocalRows.read)
+    monkeypatch.setattr("pipelines.select.read_columns", LocalRows.read)
     for name in ("connect", "configure"):
         monkeypatch.setattr(f"pipelines.select.{name}", lambda _: None)
 
