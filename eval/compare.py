@@ -27,8 +27,9 @@ from eval.schema import (
     SideBySide,
     Suite,
     TaskMetric,
+    Tone,
 )
-from eval.verdicts import headline, judge
+from eval.verdicts import headline, judge, tone
 from nlirg.errors import InputError
 
 SHOWN_ANSWERS = 7_500  # of a suite, all variants together: some 5 MB of the page
@@ -43,6 +44,7 @@ class Comparison:
     by_perturbation: list[PerturbationMetric]
     gates: list[GateResult]
     headlines: dict[str, str]
+    tones: dict[str, Tone]
     verdicts: dict[str, list[str]]
     openings: list[PhraseShare]
     phrases: list[PhraseShare]
@@ -106,6 +108,7 @@ def compare(
         by_perturbation=perturbation_metrics(tables, setting),
         gates=list(itertools.chain.from_iterable(gates.values())),
         headlines={name: headline(by_key, gates[name], name) for name in tuned},
+        tones={name: tone(by_key, gates[name], name) for name in tuned},
         verdicts={variant: judge(by_key, tables, baseline, variant) for variant in tuned},
         openings=top_openings(template),
         phrases=top_phrases(template),

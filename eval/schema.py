@@ -305,6 +305,14 @@ class WeightMap(Strict):
     shares: list[list[float]]  # per column, the share of all weight in each loss bin
 
 
+class ValidationCurve(Strict):
+    """Mean token loss of held-out rows, nats; lists have one entry per validation."""
+
+    steps: list[int]
+    loss: list[float]  # NaN where it was not finite
+    base_loss: float | None  # of the same rows under the base model, where scoring knows it
+
+
 class TrainingCurve(Strict):
     """What one arm's training logged; lists have one entry per logged step."""
 
@@ -314,6 +322,7 @@ class TrainingCurve(Strict):
     zones: dict[str, list[float]]  # shares of trained tokens: low, mid, high, discarded
     loss_by_task: dict[str, list[float]] = Field(default_factory=dict)  # NaN where not seen
     weights: WeightMap | None = None
+    validation: ValidationCurve | None = None
     alarms: list[TrainingAlarm] = Field(default_factory=list)
     trained_tokens: int
     optimizer_steps: int
@@ -328,6 +337,12 @@ class CorpusSummary(Strict):
     bands: dict[str, int]  # similarity band -> rows
     zones: dict[str, float]  # shares of answer tokens under the base model
     mean_loss: float
+
+
+# What a verdict comes to. `bad`: a gate is broken or cannot be judged; `mixed`: the gates are kept,
+# but the model got worse in one of learned, parrot and forgot; `good`: gates are kept and nothing
+# got worse; `open`: no gate applies.
+Tone = Literal["good", "mixed", "bad", "open"]
 
 
 class Report(Strict):
@@ -345,6 +360,7 @@ class Report(Strict):
     by_perturbation: list[PerturbationMetric] = Field(default_factory=list)
     gates: list[GateResult]
     headlines: dict[str, str] = Field(default_factory=dict)  # variant -> its verdict in one line
+    tones: dict[str, Tone] = Field(default_factory=dict)  # variant -> what its verdict comes to
     verdicts: dict[str, list[str]]  # variant -> sentences: learned? parrot? forgot?
     openings: list[PhraseShare]
     phrases: list[PhraseShare]

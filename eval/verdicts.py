@@ -8,9 +8,20 @@ from typing import NamedTuple
 from eval.pairing import HUMAN, Tables
 from eval.report import wording
 from eval.report.wording import Effect
-from eval.schema import GateResult, GateState, Metric
+from eval.schema import GateResult, GateState, Metric, Tone
 
 Metrics = Mapping[str, Metric]
+
+# What tells a parrot, the one whose numbers are quoted first. Lengths and ends of answers are not
+# among them: short answers can be as varied as long ones.
+SAMENESS = (
+    "distinct_2",
+    "repetition_3",
+    "distinct_1",
+    "top_phrases_share",
+    "opening_share",
+    "compression",
+)
 
 
 class Reading(NamedTuple):
@@ -28,6 +39,7 @@ LEARNED: dict[Effect, Reading] = {
 PARROT: dict[Effect, Reading] = {
     "better": Reading("Less of one than before", "less of a parrot"),
     "worse": Reading("More of one than before", "more of a parrot"),
+    "changed": Reading("In some ways more of one, in others less", "partly more of a parrot"),
     "unclear": Reading("No difference shown", "no parroting shown"),
 }
 FORGOT: dict[Effect, Reading] = {
@@ -42,21 +54,34 @@ def headline(metrics: Metrics, gates: Sequence[GateResult], variant: str) -> str
 
     `Learned the domain, no parroting shown, forgot; breaks 1 of 7 gates: retention drop`.
     """
+    learned, parrot, forgot = _effects(metrics, variant)
     answers = [
-        _phrase(metrics.get("domain_accuracy"), variant, LEARNED, "learning not measured"),
-        _phrase(_diversity(metrics), variant, PARROT, "parroting not measured"),
-        _phrase(_general(metrics), variant, FORGOT, "forgetting not measured"),
+        LEARNED[learned].phrase if learned else "learning not measured",
+        PARROT[parrot].phrase if parrot else "parroting not measured",
+        FORGOT[forgot].phrase if forgot else "forgetting not measured",
     ]
     text = ", ".join(answers)
     return f"{text[0].upper()}{text[1:]}; {_gates(gates)}"
 
 
-def _phrase(
-    metric: Metric | None, variant: str, readings: Mapping[Effect, Reading], missing: str
-) -> str:
-    if metric is None:
-        return missing
-    return readings[wording.effect(metric, metric.against[variant])].phrase
+def tone(metrics: Metrics, gates: Sequence[GateResult], variant: str) -> Tone:
+    """The worst of the gates and the three answers; see `eval.schema.Tone`."""
+    states = {gate.state for gate in gates}
+    if states & {"failed", "unjudged"}:
+        return "bad"
+    if {"worse", "changed"} & set(_effects(metrics, variant)):
+        return "mixed"
+    return "good" if "passed" in states else "open"
+
+
+def _effects(metrics: Metrics, variant: str) -> tuple[Effect | None, Effect | None, Effect | None]:
+    """What is answered to learned, parrot and forgot; None where it was not measured."""
+    domain, general = metrics.get("domain_accuracy"), _general(metrics)
+    return (
+        wording.effect(domain, domain.against[variant]) if domain else None,
+        _parroting(metrics, variant) if _diversity(metrics) else None,
+        wording.effect(general, general.against[variant]) if general else None,
+    )
 
 
 def _gates(gates: Sequence[GateResult]) -> str:
@@ -97,20 +122,55 @@ def _learned(metrics: Metrics, baseline: str, variant: str) -> str:
 
 
 def _diversity(metrics: Metrics) -> Metric | None:
-    """What parroting is judged by; distinct-2 is not defined on answers of one word."""
-    return metrics.get("distinct_2", metrics.get("repetition_3"))
+    """What is quoted of parroting; distinct-2 is not defined on answers of one word."""
+    return next((metrics[key] for key in SAMENESS if key in metrics), None)
+
+
+def _sameness(metrics: Metrics, variant: str) -> dict[Effect, list[str]]:
+    """The measures of sameness by what became of them."""
+    found: dict[Effect, list[str]] = {"worse": [], "better": [], "unclear": []}
+    for key in SAMENESS:
+        if key in metrics:
+            effect = wording.effect(metrics[key], metrics[key].against[variant])
+            found[effect].append(_name(metrics[key]))
+    return found
+
+
+def _parroting(metrics: Metrics, variant: str) -> Effect:
+    """What most of the measures of sameness that changed say; `changed` if as many say either.
+
+    That one of several would be called different by chance is what Holm's correction bounds.
+    """
+    found = _sameness(metrics, variant)
+    more = len(found["worse"]) - len(found["better"])
+    if more == 0:
+        return "changed" if found["worse"] else "unclear"
+    return "worse" if more > 0 else "better"
 
 
 def _parrot(metrics: Metrics, baseline: str, variant: str) -> str:
     metric = _diversity(metrics)
     if metric is None:
         return "Parrot? Not measured: there are no sampled answers."
-    lead = PARROT[wording.effect(metric, metric.against[variant])].lead
-    text = f"Parrot? {lead}: {_name(metric)} {_change(metric, baseline, variant)}{_human(metric)}"
+    lead = PARROT[_parroting(metrics, variant)].lead
+    text = f"{_name(metric)} {_change(metric, baseline, variant)}{_human(metric)}"
     openings = metrics["opening_share"]
     before, now = (_value(openings, name) for name in (baseline, variant))
     compared = f"{baseline} {before}{_human(openings)}"
-    return f"{text}. One opening begins {now} of its answers ({compared})."
+    return (
+        f"Parrot? {lead}: {_counted(_sameness(metrics, variant))}; {text}. "
+        f"One opening begins {now} of its answers ({compared})."
+    )
+
+
+def _counted(sameness: Mapping[Effect, Sequence[str]]) -> str:
+    """`of 6 measures of sameness 2 got worse (distinct-1, compression ratio), none better`."""
+    total = sum(map(len, sameness.values()))
+    worse, better = (
+        f"{len(names)} {text} ({', '.join(names)})" if names else f"none {text}"
+        for names, text in ((sameness["worse"], "got worse"), (sameness["better"], "better"))
+    )
+    return f"of {total} measures of sameness {worse}, {better}"
 
 
 def _general(metrics: Metrics) -> Metric | None:

@@ -51,6 +51,7 @@ def report(recipe: Recipe, run: RunDirectory) -> Report:
         confidence=recipe.evaluate.confidence,
         gates=judged.gates,
         headlines=judged.headlines,
+        tones=judged.tones,
         verdicts=judged.verdicts,
         openings=judged.openings,
         phrases=judged.phrases,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cluster.rundir import Stage
-from eval.schema import TrainingAlarm, TrainingCurve, WeightMap
+from eval.schema import TrainingAlarm, TrainingCurve, ValidationCurve, WeightMap
 from nlirg.config import ZONES, TrainConfig
 from nlirg.tally import BIN_WIDTH
 
@@ -20,12 +20,9 @@ COLUMNS = 80  # of the weight map
 
 def training_curve(stage: Stage, train: TrainConfig) -> TrainingCurve:
     """Read one arm's `metrics.jsonl` and `alarms.jsonl`."""
+    records = _lines(stage.path / "metrics.jsonl")
     # Where every step was skipped there is no loss to draw.
-    rows = [
-        row
-        for row in _lines(stage.path / "metrics.jsonl")
-        if None not in (row["loss"], row["weighted_loss"])
-    ]
+    rows = [row for row in records if None not in (row["loss"], row["weighted_loss"])]
     summary = stage.summary()
     return TrainingCurve(
         steps=[row["step"] for row in rows],
@@ -34,6 +31,7 @@ def training_curve(stage: Stage, train: TrainConfig) -> TrainingCurve:
         zones={zone: [row[zone] for row in rows] for zone in ZONES},
         loss_by_task=loss_by_task(rows),
         weights=weight_map(rows) if rows else None,
+        validation=validation_curve(records),
         alarms=[TrainingAlarm(**line) for line in _lines(stage.path / "alarms.jsonl")],
         trained_tokens=summary["trained_tokens"],
         optimizer_steps=summary["optimizer_steps"],
@@ -52,6 +50,19 @@ def loss_by_task(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     """Loss of each task type at every record, NaN where none of its tokens were trained."""
     names = dict.fromkeys(name for row in rows for name in row["loss_by_task"])
     return {name: [row["loss_by_task"].get(name, math.nan) for row in rows] for name in names}
+
+
+def validation_curve(records: Sequence[dict[str, Any]]) -> ValidationCurve | None:
+    """The validations among log records; None if there was none."""
+    found = [record for record in records if "validation_loss" in record]
+    if not found:
+        return None
+    losses = [record["validation_loss"] for record in found]
+    return ValidationCurve(
+        steps=[record["step"] for record in found],
+        loss=[math.nan if loss is None else loss for loss in losses],
+        base_loss=found[-1]["validation_base_loss"],
+    )
 
 
 def weight_map(rows: Sequence[dict[str, Any]]) -> WeightMap:

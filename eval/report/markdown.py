@@ -9,7 +9,7 @@ from itertools import chain, zip_longest
 from eval.report import wording
 from eval.report.seeds import OverSeeds, seed_table
 from eval.report.training import alarms
-from eval.schema import Estimate, GateState, Metric, Report, SideBySide
+from eval.schema import Estimate, GateState, Metric, Report, SideBySide, Tone
 
 LONGEST = 60_000  # bytes; a comment on GitHub ends at 65,536 characters
 FOOTER = 2_000  # bytes of it that are kept for title and last line
@@ -42,6 +42,7 @@ _GATE_SIGNS: dict[GateState, str] = {
     "passed": "✅",
     "not_applicable": "➖",
 }
+_TONE_SIGNS: dict[Tone, str] = {"bad": "❌", "mixed": "⚠️", "good": "✅", "open": "➖"}
 
 
 def _gate(gate: wording.GateText) -> str:
@@ -52,7 +53,7 @@ def _gate(gate: wording.GateText) -> str:
 
 def _verdict(report: Report, variant: str) -> Iterator[str]:
     gates = wording.gates_of(report, variant)
-    mark = _GATE_SIGNS[gates[0].state if gates else "not_applicable"]
+    mark = _TONE_SIGNS[report.tones.get(variant, "open")]
     yield f"### {mark} {inline(variant)}: {inline(report.headlines.get(variant, ''))}"
     yield ""
     yield from (f"- {inline(sentence)}" for sentence in report.verdicts.get(variant, []))

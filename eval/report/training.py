@@ -44,7 +44,13 @@ def thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float],
 
 
 def losses(report: Report) -> Iterator[Figure]:
-    """Loss of every arm in one chart, alarms marked."""
+    """Training and validation loss, each of every arm in one chart."""
+    yield from _training_loss(report)
+    yield from _validation_loss(report)
+
+
+def _training_loss(report: Report) -> Iterator[Figure]:
+    """With the alarms marked."""
     colour = styles(report)
     lines = [
         Line(arm, colour.get(arm, "s0"), *thinned(curve.steps, curve.loss))
@@ -58,6 +64,24 @@ def losses(report: Report) -> Iterator[Figure]:
     if marks:
         note += " Upright lines are alarms, explained under their signs."
     yield Figure("Training loss", note, curves(lines, STEPS, "Loss in nats", marks), [])
+
+
+def _validation_loss(report: Report) -> Iterator[Figure]:
+    """With the base model's loss on the same rows, where all arms have the same."""
+    colour = styles(report)
+    found = {arm: curve.validation for arm, curve in report.training.items() if curve.validation}
+    if not found:
+        return
+    lines = [
+        Line(arm, colour.get(arm, "s0"), *thinned(each.steps, each.loss))
+        for arm, each in found.items()
+    ]
+    note = "Mean loss of rows that were held out of training: where it rises, the arm overfits."
+    bases = {each.base_loss for each in found.values()}
+    if len(bases) == 1 and (base := bases.pop()) is not None:
+        ends = [min(min(line.x) for line in lines), max(max(line.x) for line in lines)]
+        lines.insert(0, Line(report.baseline, "s0", ends, [base, base]))
+    yield Figure("Validation loss", note, curves(lines, STEPS, "Loss in nats"), [])
 
 
 def of_arm(arm: str, curve: TrainingCurve) -> Iterator[Figure]:

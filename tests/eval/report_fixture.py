@@ -22,6 +22,7 @@ from eval.schema import (
     TaskMetric,
     TrainingAlarm,
     TrainingCurve,
+    ValidationCurve,
     WeightMap,
 )
 
@@ -224,6 +225,11 @@ def make_curve(
             "reply": [1.3 * x if i % 3 else math.nan for i, x in enumerate(loss)],
         },
         weights=_weights(80),
+        validation=ValidationCurve(
+            steps=[400 * (i + 1) for i in range(10)],
+            loss=[2.1 - 0.15 * i + 0.012 * i * i * seed for i in range(10)],
+            base_loss=2.4,
+        ),
         alarms=list(alarms),
         trained_tokens=39_412,
         optimizer_steps=4_000,
@@ -290,20 +296,25 @@ def make_report(samples: int = 60) -> Report:
             "accuracy, repetition",
             "nlirg": "Learned the domain, more of a parrot, no forgetting shown; keeps all 4 gates",
         },
+        tones={"uniform": "bad", "nlirg": "mixed"},
         verdicts={
             "uniform": [
                 "Learned? Yes, it learned the domain: accuracy 12.0% → 81.0% (+69.0 pts, interval "
                 "+64.4 to +73.6 excludes zero, p < .001 adjusted).",
-                "Parrot? More of one than before: distinct 2-grams 0.412 → 0.068 (−0.344, interval "
-                "−0.349 to −0.339 excludes zero, p < .001 adjusted), human answers 0.091.",
+                "Parrot? More of one than before: of 6 measures of sameness 2 got "
+                "worse (distinct-2, commonest opening), none better; distinct-2 0.412 → "
+                "0.068 (−0.344, interval −0.349 to −0.339 excludes zero, p < .001 adjusted), human "
+                "answers 0.091.",
                 "Forgot? Yes, it forgot: accuracy on general questions 94.0% → 86.6% (−7.4 pts, "
                 "interval −11.4 to −3.4 excludes zero, p < .001 adjusted).",
             ],
             "nlirg": [
                 "Learned? Yes, it learned the domain: accuracy 12.0% → 91.2% (+79.2 pts, interval "
                 "+75.9 to +82.5 excludes zero, p < .001 adjusted).",
-                "Parrot? More of one than before: distinct 2-grams 0.412 → 0.084 (−0.328, interval "
-                "−0.334 to −0.322 excludes zero, p < .001 adjusted), human answers 0.091.",
+                "Parrot? More of one than before: of 6 measures of sameness 2 got "
+                "worse (distinct-2, commonest opening), none better; distinct-2 0.412 → "
+                "0.084 (−0.328, interval −0.334 to −0.322 excludes zero, p < .001 adjusted), human "
+                "answers 0.091.",
                 "Forgot? No clear change: accuracy on general questions 94.0% → 92.5% (−1.5 pts, "
                 "interval −4.6 to +1.6 includes zero, p = .34 adjusted).",
             ],

@@ -157,7 +157,7 @@ def test_rendering_is_deterministic(html):
 def test_markdown_holds_verdicts_gates_table_and_three_flips():
     text = render_markdown(REPORT)
     assert "### ❌ uniform: Learned the domain, more of a parrot, forgot; breaks 2 of 4" in text
-    assert "### ✅ nlirg: Learned the domain, more of a parrot, no forgetting" in text
+    assert "### ⚠️ nlirg: Learned the domain, more of a parrot, no forgetting" in text
     assert "✅ Domain accuracy 91.2% (needs ≥ 85%)" in text
     assert "91.2%<br>▲ **+79.2 pts** (+75.9 to +82.5)" in text
     assert "92.5%<br>○ −1.5 pts (−4.6 to +1.6)" in text

@@ -256,7 +256,7 @@ def test_one_metric_of_every_family_is_shown_per_task_before_the_others():
     assert figures.task_keys(more) == (["domain_accuracy", "repetition_3"], ["format_rate"])
 
 
-@pytest.mark.parametrize(("report", "charts"), [(make_report(), 15), (make_seeds(8, 1), 33)])
+@pytest.mark.parametrize(("report", "charts"), [(make_report(), 16), (make_seeds(8, 1), 34)])
 def test_every_chart_of_a_report_is_wellformed_and_reads_out_its_content(report, charts):
     found = all_figures(report)
     titles = [figure.title for figure in found]
@@ -275,8 +275,22 @@ def test_alarms_are_numbered_over_all_arms_and_marked_in_the_chart():
     assert [(a.sign, a.arm, a.alarm.kind) for a in training.alarms(report)] == [
         ("!1", "uniform", "rising_loss"), ("!2", "uniform", "stairs")
     ]  # fmt: skip
-    [chart] = training.losses(report)
+    chart, _ = training.losses(report)
     assert [n.text for n in texts(chart.svg) if n.get("class") == "sign"] == ["!1", "!2"]
+
+
+def test_validation_losses_are_drawn_beside_the_base_that_all_arms_share():
+    report = make_report()
+    _, chart = training.losses(report)
+    drawn = {n.text for n in texts(chart.svg) if n.get("class") == "name"}
+    assert chart.title == "Validation loss"
+    assert drawn == {"base", "uniform", "nlirg"}
+    curve = report.training["nlirg"]
+    other = curve.validation.model_copy(update={"base_loss": 1.0, "loss": [math.nan] * 10})
+    arms = report.training | {"nlirg": curve.model_copy(update={"validation": other})}
+    _, chart = training.losses(report.model_copy(update={"training": arms}))
+    drawn = {n.text for n in texts(chart.svg) if n.get("class") == "name"}
+    assert drawn == {"uniform", "nlirg"}  # other rows: no one line of the base is right for both
 
 
 def test_of_many_task_types_those_that_end_highest_are_drawn():

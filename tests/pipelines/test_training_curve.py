@@ -75,3 +75,22 @@ def test_neighbouring_records_are_weighed_by_their_weights() -> None:
 
 def test_a_column_without_any_weight_stays_empty() -> None:
     assert weight_map([record(1, weight_histogram=[0.0, 0.0])]).shares == [[0.0, 0.0]]
+
+
+def test_validations_are_read_even_where_every_step_was_skipped(tmp_path) -> None:
+    measured = {"validation_base_loss": 2.5}
+    rows = [
+        record(1, validation_loss=2.0, **measured),
+        record(2),
+        record(3, loss=None, weighted_loss=None, validation_loss=None, **measured),
+    ]
+    curve = training_curve(write_arm(tmp_path, rows, []), TrainConfig())
+    assert curve.validation is not None
+    assert curve.validation.steps == [1, 3]
+    assert curve.validation.loss[0] == 2.0
+    assert math.isnan(curve.validation.loss[1])
+    assert curve.validation.base_loss == 2.5
+
+
+def test_a_run_without_validation_has_no_curve_of_it(tmp_path) -> None:
+    assert training_curve(write_arm(tmp_path, [record(1)], []), TrainConfig()).validation is None

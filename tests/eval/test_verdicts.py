@@ -1,0 +1,103 @@
+"""What is said of a variant follows from all measures of a question, and the worst decides."""
+
+import pytest
+
+from eval.schema import Estimate, GateResult, Metric, Paired
+from eval.verdicts import SAMENESS, headline, judge, tone
+
+BETTER = {"repetition_3": "lower", "top_phrases_share": "lower", "opening_share": "lower"}
+BETTER |= {"compression": "lower"}
+
+
+def metric(key: str, change: float, family: str = "template") -> Metric:
+    """A metric whose variant differs by `change`; significantly unless that is zero."""
+    found = Estimate(value=0.5, low=0.4, high=0.6, n=100)
+    now = Estimate(value=0.5 + change, low=0.4, high=0.6, n=100)
+    p = 0.001 if change else 1.0
+    paired = Paired(
+        delta=change,
+        low=change - 0.05,
+        high=change + 0.05,
+        n=100,
+        p_value=p,
+        p_holm=p,
+        minimum_detectable=0.1,
+    )
+    return Metric(
+        key=key,
+        label=key.replace("_", "-").capitalize(),
+        family=family,
+        unit="share",
+        better=BETTER.get(key, "higher"),
+        help="",
+        values={"base": found, "x": now},
+        against={"x": paired},
+    )
+
+
+def measured(**changes: float) -> dict[str, Metric]:
+    """Every measure of sameness, domain and general accuracy; those not named did not change."""
+    found = {key: metric(key, changes.get(key, 0.0)) for key in SAMENESS}
+    found["domain_accuracy"] = metric("domain_accuracy", changes.get("domain", 0.3), "domain")
+    found["ood_accuracy"] = metric("ood_accuracy", changes.get("general", 0.0), "ood")
+    return found | {"retention": metric("retention", 0.0, "ood")}
+
+
+def gates(*states: str) -> list[GateResult]:
+    return [
+        GateResult(variant="x", gate="stop_rate_min", metric="m", bound=0.9, value=None, state=s)
+        for s in states
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "counted"),
+    [
+        ({}, "no parroting shown", "none got worse, none better"),
+        (
+            {"opening_share": 0.2, "compression": 0.2},
+            "more of a parrot",
+            "2 got worse (opening-share, compression), none better",
+        ),
+        ({"distinct_2": 0.2}, "less of a parrot", "none got worse, 1 better (distinct-2)"),
+        (
+            {"distinct_1": 0.2, "distinct_2": -0.2, "opening_share": 0.2},
+            "more of a parrot",
+            "2 got worse (distinct-2, opening-share), 1 better (distinct-1)",
+        ),
+        (
+            {"distinct_2": 0.2, "repetition_3": 0.2},
+            "partly more of a parrot",
+            "1 got worse (repetition-3), 1 better (distinct-2)",
+        ),
+    ],
+)
+def test_every_measure_of_sameness_can_tell_a_parrot(changes, said, counted):
+    metrics = measured(**changes)
+    assert headline(metrics, [], "x").split(", ")[1] == said
+    sentence = judge(metrics, {}, "base", "x")[1]
+    assert f"of 6 measures of sameness {counted}; distinct-2 50.0% → " in sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "states", "expected"),
+    [
+        ({}, ["passed", "not_applicable"], "good"),
+        ({}, [], "open"),
+        ({}, ["not_applicable"], "open"),
+        ({"general": -0.2}, ["passed"], "mixed"),
+        ({"general": -0.2}, [], "mixed"),
+        ({"domain": -0.2}, ["passed"], "mixed"),
+        ({"opening_share": 0.2}, ["passed"], "mixed"),
+        ({"opening_share": 0.2, "distinct_2": 0.2}, ["passed"], "mixed"),
+        ({"general": 0.2}, ["passed", "failed"], "bad"),
+        ({}, ["unjudged", "passed"], "bad"),
+    ],
+)
+def test_the_worst_answer_decides_the_tone(changes, states, expected):
+    assert tone(measured(**changes), gates(*states), "x") == expected
+
+
+def test_what_was_not_measured_is_not_held_against_a_variant():
+    assert tone({}, gates("passed"), "x") == "good"
+    assert headline({}, [], "x").startswith("Learning not measured, parroting not measured, ")
