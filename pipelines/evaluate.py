@@ -23,13 +23,13 @@ from eval.sources import ood_cases
 from eval.suites import holdout_cases, limit, load_cases, robustness_cases
 from eval.suites import template_cases as sampled_cases
 from nlirg.errors import InputError
-from nlirg.models import load_tokenizer, model_directory
+from nlirg.models import context_length, load_tokenizer, model_directory
 from nlirg.records import Record
 from pipelines.answers import Variant
 from pipelines.flips import resample_flips
 from pipelines.generation import BASE, Generation
 from pipelines.judge import judge_answers
-from pipelines.lm_tasks import run_lm_eval
+from pipelines.lm_tasks import HARNESS_CONTEXT, run_lm_eval
 from pipelines.paraphrases import model_paraphrases
 from pipelines.perplexity import measure_perplexity
 from pipelines.progress import say
@@ -77,7 +77,7 @@ def evaluate(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
         work += resample_flips(generation, run, variants, prompts)
     context = generation.settings["context"]
     measure_perplexity(recipe, run, variants, cases, context)
-    run_lm_eval(recipe, run, variants, context)
+    run_lm_eval(recipe, run, variants, _context(base, HARNESS_CONTEXT))
     judge_answers(recipe, run, BASE, cases)
     summaries = {variant.name: run.evaluation(variant.name).summary() for variant in variants}
     return {"variants": summaries, **asdict(work), "seconds": time.monotonic() - started}
@@ -85,9 +85,10 @@ def evaluate(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
 
 def _settings(recipe: Recipe, base: Path, tokenizer: Any) -> dict[str, Any]:
     """What decides the answers, beside the prompts and the weights."""
+    config = recipe.evaluate
     return {
-        **recipe.evaluate.model_dump(mode="json", include=ANSWER_KEYS),
-        "context": context_length(base, recipe.evaluate),
+        **config.model_dump(mode="json", include=ANSWER_KEYS),
+        "context": _context(base, config.max_prompt_tokens + config.max_new_tokens),
         "stop_ids": stop_ids(tokenizer, dict(recipe.encode.template_options)),
         "seed": recipe.seed,
     }
@@ -147,10 +148,10 @@ def _held_out(path: Path) -> list[Record]:
     return [Record(**json.loads(line)) for line in lines]
 
 
-def context_length(base: Path, config: EvaluateConfig) -> int:
-    """Tokens of prompt and answer together: what the recipe asks, if the model can hold it."""
-    model = AutoConfig.from_pretrained(base, local_files_only=True).get_text_config()
-    return min(config.max_prompt_tokens + config.max_new_tokens, model.max_position_embeddings)
+def _context(base: Path, wanted: int) -> int:
+    """Tokens of prompt and answer together: as many as wanted, if the model can hold them."""
+    limit = context_length(AutoConfig.from_pretrained(base, local_files_only=True))
+    return wanted if limit is None else min(wanted, limit)
 
 
 def _require_answerable(prompts: Sequence[Prompt], config: EvaluateConfig, context: int) -> None:

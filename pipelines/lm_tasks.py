@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster.rundir import RunDirectory, fingerprint
 from eval.adapters import check_adapter
 from eval.generate import Device, EngineSpec
-from eval.lm_tasks import TaskResult, run_tasks, task_measures
+from eval.lm_tasks import TaskResult, is_task_file, run_tasks, task_measures
 from eval.measure import Measure
 from nlirg.errors import InputError
 from pipelines.answers import Variant
@@ -17,6 +17,9 @@ from pipelines.recipe import Recipe
 from pipelines.variant_tasks import Kept, keep, read_kept, run_each
 
 FILE = "lm_eval.json"
+# Tokens, if the model holds as many: prompts with examples are longer than ours, and of those that
+# do not fit lm_eval cuts off the beginning without a word.
+HARNESS_CONTEXT = 8192
 
 
 class LmEval(Kept):
@@ -34,7 +37,7 @@ def run_lm_eval(
         recipe: `evaluate.max_cases` also bounds the documents of a task.
         run: results go into `eval/<variant>/lm_eval.json`.
         variants: the base model first.
-        context: tokens that the base model can hold.
+        context: tokens of prompt and answer.
 
     Raises:
         InputError: with what lm_eval says, if it fails.
@@ -42,11 +45,17 @@ def run_lm_eval(
     config = recipe.evaluate
     if not config.lm_eval:
         return
-    asked = {"tasks": config.lm_eval, "limit": config.max_cases, "context": context}
+    asked = {
+        "tasks": [_identity(name) for name in config.lm_eval],
+        "limit": config.max_cases,
+        "context": context,
+    }
     marks = {v.name: fingerprint({**asked, "model": v.identity}) for v in variants}
     missing = [v for v in variants if _read(run, v.name, marks[v.name]) is None]
     if not missing:
         return
+    # Relative to where the command was given, which may not be where a worker runs.
+    names = tuple(str(Path(n).resolve()) if is_task_file(n) else n for n in config.lm_eval)
     done = run_each(
         recipe,
         "lm_eval",
@@ -55,6 +64,7 @@ def run_lm_eval(
         recipe,
         variants[0],
         context,
+        names,
         gpus=config.tensor_parallel_size,
         offline=False,  # its data sets come from the hub, if they are not in the cache
     )
@@ -80,8 +90,18 @@ def lm_eval_measures(recipe: Recipe, run: RunDirectory, baseline: str) -> list[M
     return task_measures(found)
 
 
+def _identity(name: str) -> str:
+    """A task's name, or what its file says: a task that was changed is run again."""
+    return Path(name).read_text(encoding="utf-8") if is_task_file(name) else name
+
+
 def _run_tasks(
-    variant: Variant, device: Device, recipe: Recipe, base: Variant, context: int
+    variant: Variant,
+    device: Device,
+    recipe: Recipe,
+    base: Variant,
+    context: int,
+    names: Sequence[str],
 ) -> list[TaskResult]:
     """Runs in a process of its own."""
     spec = EngineSpec(
@@ -95,7 +115,7 @@ def _run_tasks(
     if variant.adapter is not None:
         adapter = check_adapter(variant.name, variant.adapter.resolve(), base.model)
         spec = replace(spec, adapters=(adapter,))
-    return run_tasks(spec, recipe.evaluate.lm_eval, recipe.evaluate.max_cases)
+    return run_tasks(spec, names, recipe.evaluate.max_cases)
 
 
 def _path(run: RunDirectory, variant: str) -> Path:

@@ -1,7 +1,5 @@
-"""Results of the lm-evaluation-harness: read, compared, and the call of it (by a stand-in)."""
+"""Results of the lm-evaluation-harness: read, compared, and the call of it."""
 
-import sys
-import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -171,32 +169,27 @@ def test_a_null_comparison_shows_no_difference() -> None:
 
 
 @pytest.fixture
-def stand_in(monkeypatch):
-    """A module in lm_eval's place that notes its arguments."""
-    calls = []
-    package = types.ModuleType("lm_eval")
-    package.__spec__ = types.SimpleNamespace()
-    tasks = types.ModuleType("lm_eval.tasks")
-    tasks.TaskManager = lambda: types.SimpleNamespace(all_tasks=["arc", "both"])
+def calls(monkeypatch) -> list[dict[str, Any]]:
+    """Arguments of the package's entry point, which needs an engine (see tests/ray)."""
+    found = []
 
     def simple_evaluate(**arguments):
-        calls.append(arguments)
+        found.append(arguments)
         if "broken" in arguments["tasks"]:
             raise ValueError("no data set\nand much more")
         return raw([1, 0])
 
-    package.simple_evaluate = simple_evaluate
-    monkeypatch.setitem(sys.modules, "lm_eval", package)
-    monkeypatch.setitem(sys.modules, "lm_eval.tasks", tasks)
-    return calls
+    monkeypatch.setattr("lm_eval.simple_evaluate", simple_evaluate)
+    monkeypatch.setattr(lm_tasks, "import_module", lambda name: None)
+    return found
 
 
-def test_the_call(stand_in, tiny_model_dir: Path) -> None:
+def test_the_call(calls, tiny_model_dir: Path) -> None:
     path = str(tiny_model_dir)
     spec = EngineSpec(path, path, "cpu", 256, (2,), (Adapter("v", "/adapter", 12, ("q_proj",)),))
     found = run_tasks(spec, ["arc"], limit=50)
     assert [row.value for row in found] == [0.5, 12.5, 1.5, 0, 0.5]
-    (call,) = stand_in
+    (call,) = calls
     arguments = call["model_args"]
     assert (call["model"], call["tasks"], call["limit"]) == ("vllm", ["arc"], 50)
     assert arguments["pretrained"] == arguments["tokenizer"] == path
@@ -205,15 +198,19 @@ def test_the_call(stand_in, tiny_model_dir: Path) -> None:
     assert arguments["enable_lora"]
     assert "model" not in arguments
     run_tasks(replace(spec, adapters=()), ["arc"], limit=None)
-    assert "lora_local_path" not in stand_in[1]["model_args"]
+    assert "lora_local_path" not in calls[1]["model_args"]
     with pytest.raises(InputError, match=r"lm_eval on .*: ValueError: no data set$"):
         run_tasks(spec, ["broken"], None)
 
 
-def test_tasks_are_checked_before_anything_is_run(stand_in) -> None:
-    check_tasks(["arc", "both"])
-    with pytest.raises(InputError, match="no task 'ark'"):
-        check_tasks(["arc", "ark"])
+def test_tasks_are_checked_before_anything_is_run(tmp_path) -> None:
+    mine = tmp_path / "mine.yaml"
+    with pytest.raises(InputError, match=r"evaluate.lm_eval: there is no file .*mine.yaml"):
+        check_tasks(["arc_easy", str(mine)])
+    mine.write_text("task: mine")
+    check_tasks(["arc_easy", "gsm8k", "mmlu", str(mine)])
+    with pytest.raises(InputError, match="no task 'ark_easy'; did you mean 'arc_easy'"):
+        check_tasks(["gsm8k", "ark_easy"])
 
 
 def test_without_the_package_it_is_said_how_to_install_it(monkeypatch) -> None:

@@ -57,6 +57,19 @@ def test_base_and_arm_run_the_tasks_once(make_run, asked) -> None:
     assert (measure.key, measure.unit) == ("lm_eval/arc/acc", "share")
 
 
+def test_a_task_file_that_was_changed_is_run_again(make_run, asked, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mine.yaml"
+    file.write_text("task: mine")
+    recipe, run = make_run(lm_eval="mine.yaml", perturbations=[], template_cases=3)
+    evaluate(recipe, run)
+    evaluate(recipe, run)
+    assert [names for _, names, _ in asked] == [(str(file),)] * 2
+    file.write_text("task: other")
+    evaluate(recipe, run)
+    assert len(asked) == 4
+
+
 def test_results_that_are_missing_are_named(make_run, asked) -> None:
     recipe, run = make_run(lm_eval=["arc"], perturbations=[], template_cases=3)
     with pytest.raises(InputError, match=r"base/lm_eval.json: missing; evaluate"):

@@ -1,6 +1,5 @@
 """Evaluation on a real Ray cluster and real vLLM engines."""
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -8,12 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from cluster.rundir import RunDirectory
 from eval.actors import Chunk, Fleet, Group
-from eval.adapters import TARGET_MODULES, check_adapter
+from eval.adapters import check_adapter
 from eval.generate import Completion, EngineSpec, Request
 from eval.samples import read_samples, samples_path
 from eval.transformers_engine import TransformersEngine
@@ -21,45 +18,9 @@ from eval.vllm_engine import CHUNK_REQUESTS
 from nlirg.errors import InputError
 from pipelines.answers import Answers
 from pipelines.evaluate import evaluate
-from pipelines.recipe import validate
+from tests.ray.trained import QUESTIONS, save_adapter, trained_run
 
 pytestmark = pytest.mark.ray
-
-QUESTIONS = 24
-
-
-@pytest.fixture(scope="module")
-def base(tiny_tokenizer, tmp_path_factory) -> Path:
-    """A random Qwen3 of a head size that vLLM has on CPU."""
-    path = tmp_path_factory.mktemp("base")
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=len(tiny_tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        initializer_range=0.2,
-        bos_token_id=None,
-        eos_token_id=tiny_tokenizer.eos_token_id,
-        pad_token_id=tiny_tokenizer.pad_token_id,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(path)
-    tiny_tokenizer.save_pretrained(path)
-    return path
-
-
-def save_adapter(base: Path, path: Path, rank: int, seed: int) -> Path:
-    torch.manual_seed(seed)
-    config = LoraConfig(
-        r=rank, lora_alpha=4 * rank, target_modules=list(TARGET_MODULES), init_lora_weights=False
-    )
-    get_peft_model(Qwen3ForCausalLM.from_pretrained(base), config).save_pretrained(path)
-    return path
 
 
 def requests(count: int, max_tokens: int = 24, temperature: float = 0.0) -> tuple[Request, ...]:
@@ -175,45 +136,6 @@ def test_silent_engine_is_a_clear_error(ray_cluster) -> None:
     with pytest.raises(InputError, match="no engine answered within 8 s"):
         run_fleet(Fleet([group], 1, 1, 0, 8, lambda spec: Hanging()))
     assert wait_until(lambda: not engine_processes(), 10)
-
-
-def trained_run(base: Path, folder: Path, name: str, **evaluate):
-    """A run whose training left one adapter; one case is too long to be asked."""
-    cases = [
-        {
-            "id": f"q{i}",
-            "messages": [{"role": "user", "content": f"one two three {i}"}],
-            "reference": "four",
-            "checker": {"kind": "exact"},
-            "task_type": "count",
-        }
-        for i in range(QUESTIONS)
-    ]
-    cases[3]["messages"][0]["content"] = "one two three " * 100
-    path = folder / "cases.jsonl"
-    path.write_text("".join(json.dumps(case) + "\n" for case in cases))
-    recipe = validate(
-        {
-            "name": name,
-            "storage": str(folder / "runs"),
-            "model": str(base),
-            "data": ["unused.jsonl"],
-            "evaluate": {
-                "domain": str(path),
-                "max_prompt_tokens": 64,
-                "max_new_tokens": 16,
-                "template_cases": 2 * QUESTIONS,
-                "ood": None,
-                "perplexity": False,
-                **evaluate,
-            },
-        },
-        "recipe",
-    )
-    run = RunDirectory(recipe.storage, recipe.name)
-    save_adapter(base, run.arm("nlirg").path / "model", rank=8, seed=3)
-    run.arm("nlirg").succeed("mark", {"kind": "lora"})
-    return recipe, run
 
 
 def contents(run: RunDirectory) -> dict[str, str]:

@@ -1,0 +1,62 @@
+"""Runs whose training is over, for the tests of what comes after it."""
+
+import json
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import Qwen3ForCausalLM
+
+from cluster.rundir import RunDirectory
+from eval.adapters import TARGET_MODULES
+from pipelines.recipe import Recipe, validate
+
+QUESTIONS = 24
+
+
+def save_adapter(base: Path, path: Path, rank: int, seed: int) -> Path:
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=rank, lora_alpha=4 * rank, target_modules=list(TARGET_MODULES), init_lora_weights=False
+    )
+    get_peft_model(Qwen3ForCausalLM.from_pretrained(base), config).save_pretrained(path)
+    return path
+
+
+def trained_run(base: Path, folder: Path, name: str, **evaluate) -> tuple[Recipe, RunDirectory]:
+    """A run whose training left one adapter; one case is too long to be asked."""
+    cases = [
+        {
+            "id": f"q{i}",
+            "messages": [{"role": "user", "content": f"one two three {i}"}],
+            "reference": "four",
+            "checker": {"kind": "exact"},
+            "task_type": "count",
+        }
+        for i in range(QUESTIONS)
+    ]
+    cases[3]["messages"][0]["content"] = "one two three " * 100
+    path = folder / "cases.jsonl"
+    path.write_text("".join(json.dumps(case) + "\n" for case in cases))
+    recipe = validate(
+        {
+            "name": name,
+            "storage": str(folder / "runs"),
+            "model": str(base),
+            "data": ["unused.jsonl"],
+            "evaluate": {
+                "domain": str(path),
+                "max_prompt_tokens": 64,
+                "max_new_tokens": 16,
+                "template_cases": 2 * QUESTIONS,
+                "ood": None,
+                "perplexity": False,
+                **evaluate,
+            },
+        },
+        "recipe",
+    )
+    run = RunDirectory(recipe.storage, recipe.name)
+    save_adapter(base, run.arm("nlirg").path / "model", rank=8, seed=3)
+    run.arm("nlirg").succeed("mark", {"kind": "lora"})
+    return recipe, run
