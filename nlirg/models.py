@@ -126,8 +126,8 @@ def check_vocabulary(key: str, other: str, tokenizer: PreTrainedTokenizerBase) -
     """
     if load_tokenizer(other, chat=False).get_vocab() != tokenizer.get_vocab():
         raise InputError(
-            f"{key} {other}: its vocabulary differs from the model's, so its distributions are "
-            "over other tokens"
+            f"{key} {other}: its vocabulary differs from the model's, so its losses are "
+            "of other tokens"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import itertools
 import json
@@ -17,6 +16,7 @@ from cluster.rundir import Stage, atomic_path
 from eval.suites import holdout_cases
 from nlirg.errors import InputError
 from nlirg.records import Record
+from nlirg.validation import hash_rank
 from pipelines.positions import find, open_by_position
 from pipelines.ray_data import parquet_files
 from pipelines.select import duplicate_groups
@@ -91,11 +91,7 @@ def _first_by_hash(
     scored: Stage, index: Path | None, shared: np.ndarray, count: int
 ) -> list[Record]:
     """The rows with the `count` smallest hashes of their ids, in that order."""
-
-    def rank(name: str) -> bytes:
-        return hashlib.sha256(name.encode()).digest()
-
-    names = heapq.nsmallest(count, _names(scored, index, shared), key=rank)
+    names = heapq.nsmallest(count, _names(scored, index, shared), key=hash_rank)
     table = pads.dataset(parquet_files(scored.path)).to_table(
         COLUMNS, filter=pads.field("id").isin(names)
     )
@@ -103,7 +99,7 @@ def _first_by_hash(
         Record(
             **{**row, "messages": json.loads(row["messages"]), "tools": json.loads(row["tools"])}
         )
-        for row in sorted(table.to_pylist(), key=lambda row: rank(row["id"]))
+        for row in sorted(table.to_pylist(), key=lambda row: hash_rank(row["id"]))
     ]
 
 

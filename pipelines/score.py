@@ -14,6 +14,7 @@ from cluster.plan import model_pool
 from cluster.rundir import RunDirectory, fingerprint
 from cluster.session import connect
 from nlirg.errors import InputError
+from nlirg.models import check_vocabulary
 from nlirg.rows import shards_of
 from nlirg.sources import Shard
 from pipelines import score_report
@@ -97,12 +98,7 @@ def _check_settings(recipe: Recipe) -> None:
             "set it to false"
         )
     if config.reference_model is not None:
-        other = tokenizer_of(config.reference_model, task)
-        if other.get_vocab() != tokenizer.get_vocab():
-            raise InputError(
-                f"score.reference_model {config.reference_model} has another vocabulary than "
-                f"model {recipe.model}: their losses are of different tokens"
-            )
+        check_vocabulary("score.reference_model", config.reference_model, tokenizer)
 
 
 def _fingerprint(recipe: Recipe, shards: list[Shard]) -> str:

@@ -131,7 +131,7 @@ def test_settings_that_cannot_be_are_told_before_anything_is_started(
     tokenizer["added_tokens"].append({**tokenizer["added_tokens"][0], "id": 320, "content": "new"})
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
     for more, said in (
-        ({"score": {"reference_model": str(other)}}, "another vocabulary"),
+        ({"score": {"reference_model": str(other)}}, "vocabulary differs"),
         ({"score": {"ifd": True}, "encode": {"task": "cpt"}}, "plain text has none"),
     ):
         recipe = recipe_for(tmp_path, tiny_model_dir, ROWS, **more)
