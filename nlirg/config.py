@@ -6,9 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-# Names of the loss zones, easy to hopeless; `nlirg.weights.zone_shares` gives their bounds.
-ZONES = ("low", "mid", "high", "discarded")
-
 
 class Section(BaseModel):
     """Base of every recipe section: unknown keys are errors, values are frozen once read."""

@@ -82,3 +82,8 @@ def mixed_places(ranks: np.ndarray, rows: int, seed: int, quantiles: int = QUANT
         rounds = np.random.default_rng((seed, int(number))).permutation(sizes[number])
         places[mine] = rounds[ranks[mine] - starts[number]] * quantiles + turn[number]
     return places
+
+
+def hash_rank(name: str) -> bytes:
+    """An id's place in an order that is as good as random and depends on no other id."""
+    return hashlib.sha256(name.encode()).digest()

@@ -15,9 +15,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from nlirg.config import ZONES, NlirgWeighting
-from nlirg.weights import nlirg_weights, zone_shares
+from nlirg.config import NlirgWeighting
+from nlirg.weights import nlirg_weights
 from nlirg.windows import IGNORE
+from nlirg.zones import ZONES, zone_shares
 
 TRUNCATED_WARN = 0.05  # share of samples that the length limit cuts or leaves out
 END_MISSING_WARN = 0.1  # share of samples that do not end on an end token

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nlirg.divergence import analyse
-from nlirg.weights import zone_shares
+from nlirg.zones import zone_shares
 
 # Lower bounds of the bands of `similarity`; below the last one a sample is suspect.
 BANDS = (("high", 0.8), ("good", 0.5), ("fair", 0.3))
@@ -57,7 +57,7 @@ def sample_scores(tokens: TokenScores) -> dict[str, Any]:
 
     Returns:
         mean_loss, max_loss, mean_entropy (nats); perplexity = exp(mean_loss); zone_low,
-        zone_mid, zone_high, zone_discarded (shares of tokens, see `nlirg.weights.zone_shares`);
+        zone_mid, zone_high, zone_discarded (shares of tokens, see `nlirg.zones.zone_shares`);
         similarity = L.H / (|L| |H|) in [0, 1] with its band: high > 0.8, good > 0.5, fair
         > 0.3, suspect; similarity_centered = Pearson's correlation of L and H in [-1, 1], the
         negative of the reference implementation's `similarity_rank`; filtered_rank, divergence

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from nlirg.config import ZONES
-from nlirg.weights import zone_shares
+from nlirg.zones import ZONES, zone_shares
 
 if TYPE_CHECKING:
     from nlirg.engine import Engine
@@ -116,7 +115,7 @@ def _local_sums(steps: Sequence[StepRecord], task_types: int) -> dict[str, Tenso
     weights = torch.cat([step.weights for step in steps]).cpu().double()
     tasks = torch.cat([step.tasks for step in steps])
     bins, finite = _bins(loss), loss.isfinite()
-    zones = zone_shares(loss)
+    zones = zone_shares(loss.numpy())
     scalars = {
         "objective": sum(float(step.objective) for step in steps if step.trained),
         "processed": sum(step.processed_tokens for step in steps),

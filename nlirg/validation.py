@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from nlirg.batching import EncodedCorpus, Row
 from nlirg.engine import Engine
 from nlirg.errors import InputError
 from nlirg.objective import Objective
+from nlirg.ordering import hash_rank
 from nlirg.windows import WindowRule
 
 TOKENS_PER_FORWARD = 8192
@@ -38,11 +38,6 @@ def held_out_ids(ids: Sequence[str], count: int) -> frozenset[str]:
     """
     check_held_out(count, len(ids))
     return frozenset(heapq.nsmallest(count, ids, key=hash_rank))
-
-
-def hash_rank(name: str) -> bytes:
-    """An id's place in an order that is as good as random and depends on no other id."""
-    return hashlib.sha256(name.encode()).digest()
 
 
 class Validator:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,10 +26,6 @@ from nlirg.config import (
 )
 
 EPSILON = torch.finfo(torch.float32).eps
-
-# Upper bounds (nats) of the zones below which NLIRG damps, keeps and damps again.
-LOW_ZONE, MID_ZONE, HIGH_ZONE = 1.45, 6.6, 15.0
-
 
 TOP_ENTROPY_TOKENS = 20
 
@@ -163,25 +158,3 @@ def token_weights(stats: TokenStats, weighting: Weighting) -> Tensor:
     """
     weights = WEIGHTINGS[weighting.name](stats, weighting).detach()
     return torch.where(stats.loss.isfinite() & weights.isfinite(), weights, 0.0)
-
-
-def zone_shares(loss: Tensor | np.ndarray) -> dict[str, float]:
-    """Share of tokens per loss zone, for monitoring.
-
-    The zones are low (L <= 1.45), mid (< 6.6), high (< 15) and discarded (>= 15 or not finite);
-    they stay the same whatever the weighting, so that runs can be compared.
-
-    Args:
-        loss: token losses in nats, any shape.
-
-    Returns:
-        Shares in [0, 1] under the keys low, mid, high, discarded; all 0 if there is no token.
-    """
-    values = loss.detach().cpu().float().numpy() if isinstance(loss, Tensor) else loss
-    values = np.where(np.isfinite(values), values, np.inf)
-    low, mid, high = (
-        int(np.count_nonzero(inside))
-        for inside in (values <= LOW_ZONE, values < MID_ZONE, values < HIGH_ZONE)
-    )
-    counts = {"low": low, "mid": mid - low, "high": high - mid, "discarded": values.size - high}
-    return {zone: count / max(values.size, 1) for zone, count in counts.items()}

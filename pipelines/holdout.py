@@ -15,8 +15,8 @@ import pyarrow.dataset as pads
 from cluster.rundir import Stage, atomic_path
 from eval.suites import holdout_cases
 from nlirg.errors import InputError
+from nlirg.ordering import hash_rank
 from nlirg.records import Record
-from nlirg.validation import hash_rank
 from pipelines.positions import find, open_by_position
 from pipelines.ray_data import parquet_files
 from pipelines.select import duplicate_groups

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nlirg.config import ZONES
 from nlirg.errors import InputError
+from nlirg.zones import ZONES
 from pipelines.score_ledger import BadRows, ShardRows, shards_of_positions
 
 REASONS = 3  # that an error or a summary names

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nlirg.chat import OverlongError
-from nlirg.config import ZONES, ScoreConfig
+from nlirg.config import ScoreConfig
 from nlirg.corpus import read_shard
 from nlirg.divergence import Span
 from nlirg.errors import BadRowError
@@ -28,6 +28,7 @@ from nlirg.rows import encoded_row, original, parse
 from nlirg.scores import TokenScores, excess_loss, instruction_difficulty, sample_scores
 from nlirg.sources import Shard
 from nlirg.spans import character_spans, text_spans, trained_answers
+from nlirg.zones import ZONES
 from pipelines.recipe import Recipe
 from pipelines.score_ledger import Ledger, ShardRows, position, shards_of_positions
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from eval.corpus_report.model import Repeats, TypeScores
 from eval.corpus_report.tally import Histogram, Tally
-from nlirg.config import ZONES
+from nlirg.zones import ZONES
 from pipelines.ray_data import parquet_files
 
 BATCH_ROWS = 4096

@@ -12,8 +12,9 @@ import numpy as np
 
 from cluster.rundir import Stage
 from eval.schema import TrainingAlarm, TrainingCurve, ValidationCurve, WeightMap
-from nlirg.config import ZONES, TrainConfig
+from nlirg.config import TrainConfig
 from nlirg.tally import BIN_WIDTH
+from nlirg.zones import ZONES
 
 COLUMNS = 80  # of the weight map
 

@@ -1,15 +1,21 @@
 """A tiny tokenizer and a tiny random model, for every test that needs some real ones."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
+# What else runs on the machine decides how long an example takes. CI has a profile of its own.
+settings.register_profile("shared machine", settings(), deadline=None)
+if not os.environ.get("CI"):
+    settings.load_profile("shared machine")
 
 CHATML = (
     "{% for message in messages %}"

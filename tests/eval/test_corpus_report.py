@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -103,7 +103,6 @@ def test_repeated_rows_are_told_and_prompts_only_beyond_them():
     assert "4,000 of 5,000 rows repeat a prompt, or nearly" in leads(hygiene=hygiene)
 
 
-@settings(deadline=None)  # other tests may share the machine
 @given(
     values=arrays(float, st.integers(1, 300), elements=st.floats(0, 60)),
     cut=st.integers(0, 300),
@@ -139,7 +138,6 @@ def test_a_long_tail_does_not_stretch_the_axis():
     assert drawn.beyond == 1
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_pieces_joined_are_the_text_and_every_token_is_in_one(text):
     ids = list(text.encode())

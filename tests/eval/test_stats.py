@@ -2,7 +2,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
@@ -33,7 +33,6 @@ def test_mcnemar_by_hand():
     assert mcnemar(5, 5) == 1
 
 
-@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_is_symmetric(gains, losses):
     assert mcnemar(gains, losses) == pytest.approx(mcnemar(losses, gains))
@@ -45,7 +44,6 @@ def test_fewest_discordant_is_where_mcnemar_becomes_significant():
         assert mcnemar(least, 0) < alpha <= mcnemar(least - 1, 0)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 200), st.data(), st.sampled_from([0.8, 0.95, 0.99]))
 def test_wilson_equals_scipy(n, data, confidence):
     right = data.draw(st.integers(0, n))

@@ -86,7 +86,7 @@ class Model:
         ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
 def test_planted_gains_and_losses_are_counted_exactly(pairs):
     base, tuned = (suite_of("ood", column) for column in zip(*pairs, strict=True))

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlirg.config import ZONES
 from nlirg.tally import LOSS_BINS, StepRecord, Tally, peak_memory_gb
+from nlirg.zones import ZONES
 
 TASKS = ("triage", "reply", "record")
 LOSSES = st.one_of(

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nlirg.config import ZONES
 from nlirg.errors import InputError
+from nlirg.zones import ZONES
 from pipelines import score_check
 from pipelines.score_check import check_bad_rows, verified_totals
 from pipelines.score_ledger import BadRows, Ledger, ShardRows, collect_bad, position

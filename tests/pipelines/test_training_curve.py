@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cluster.rundir import Stage
-from nlirg.config import ZONES, TrainConfig
+from nlirg.config import TrainConfig
 from nlirg.tally import BIN_WIDTH, LOSS_BINS
+from nlirg.zones import ZONES
 from pipelines.training_curve import COLUMNS, training_curve, weight_map
 
 
