@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from fractions import Fraction
 from functools import cache
 from pkgutil import resolve_name
+from time import monotonic
 from typing import Any
 
 import jsonschema
 import regex
-from jsonschema.validators import validator_for
+from jsonschema.validators import extend, validator_for
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from eval.choices import chosen
 from eval.instructions import kept
-from eval.matching import collapse, last_number, parse_json, whole
+from eval.matching import collapse, parse_json, whole
 from eval.metrics import normalize, units
+from eval.numerals import numbers, same_number
 from eval.refusals import refuses
 from eval.schema import Checker
 from nlirg.errors import InputError
 
 REGEX_TIMEOUT_S = 1.0
-NUMERIC_TOLERANCE = 1e-6
 
 
 def check(checker: Checker, answer: str, reference: str) -> tuple[float, bool]:
     """Judge one answer.
 
     - `exact`: equals one of the values after NFKC and collapsing of white space.
-    - `choice`: the values are the options and the reference is the right one; the option named
-      first in the answer counts.
-    - `numeric`: the last number in the answer equals one of the values within 1e-6.
+    - `choice`: the values are the options and the reference is the right one; the option that the
+      answer announces or else names first counts (`eval.choices.chosen`).
+    - `numeric`: the last number in the answer (`eval.numerals.numbers`) equals one of the values:
+      exactly where both are integers, else within a millionth.
     - `contains`: every value is in the answer (as a substring, without case).
     - `slots`: the share of values in the answer, as whole words and whole numbers, without case.
     - `regex`: one of the patterns is found in the answer.
@@ -51,7 +54,7 @@ def check(checker: Checker, answer: str, reference: str) -> tuple[float, bool]:
 
     Raises:
         InputError: if the checker cannot judge anything (see `validate_checker`), or not this
-            answer: a pattern takes too long, or a callable fails.
+            answer: its patterns take too long, or a callable fails.
     """
     score = _CHECKS[checker.kind](checker, answer, reference)
     return score, score >= checker.threshold
@@ -69,8 +72,20 @@ def validate_checker(checker: Checker, reference: str, where: str) -> None:
         _unused_settings(checker)
         # Judging a plausible answer runs every check of the settings that judging makes.
         check(checker, reference or "0", reference)
+        if checker.kind == "json_schema":
+            _ends(checker, reference)
     except InputError as error:
         raise InputError(f"{where}: checker {checker.kind!r}: {error}") from None
+
+
+def _ends(checker: Checker, reference: str) -> None:
+    for value in ("0", reference):  # most references of such cases are JSON, but need not be
+        try:
+            _allowed(checker, value)
+        except RecursionError:
+            raise InputError("json_schema: it refers to itself without end") from None
+        except (ValueError, OverflowError):
+            continue
 
 
 def _unused_settings(checker: Checker) -> None:
@@ -100,28 +115,33 @@ def _choice(checker: Checker, answer: str, reference: str) -> float:
         raise InputError("give all the options as values, at least two different ones")
     if collapse(reference) not in options:
         raise InputError(f"the reference {reference!r} is not one of the options")
-    named: list[tuple[int, int, str]] = []  # the earliest, and of two at one place the longest
-    for option in options:
-        # A lone letter is a label: "a" is also an article, so its case matters.
-        found = whole(option, cased=len(option) == 1).search(collapse(answer))
-        if found:
-            named.append((found.start(), -len(option), option))
-    return float(bool(named) and min(named)[2] == collapse(reference))
+    return float(chosen(options, answer) == collapse(reference))
 
 
 def _numeric(checker: Checker, answer: str, reference: str) -> float:
-    accepted = []
-    for value in _accepted(checker, reference):
-        number = last_number(value)
-        if number is None:
-            raise InputError(f"{value!r} holds no number")
-        accepted.append(number)
-    got = last_number(answer)
-    close = NUMERIC_TOLERANCE
-    return float(
-        got is not None
-        and any(math.isclose(got, number, rel_tol=close, abs_tol=close) for number in accepted)
-    )
+    if checker.values:
+        accepted = [_one_number(value) for value in checker.values]
+    else:  # a reference is an answer and read like one
+        accepted = [_last_number(value) for value in _accepted(checker, reference)]
+    got = numbers(answer)
+    last = got[-1] if got else None
+    return float(last is not None and any(same_number(last, number) for number in accepted))
+
+
+def _one_number(value: str) -> Fraction:
+    count = len(numbers(value))
+    if count > 1:
+        raise InputError(f"{value!r} holds {count} numbers; give each as a value of its own")
+    return _last_number(value)
+
+
+def _last_number(value: str) -> Fraction:
+    found = numbers(value)
+    if not found:
+        raise InputError(f"{value!r} holds no number")
+    if found[-1] is None:
+        raise InputError(f"{value!r}: the number is too large")
+    return found[-1]
 
 
 def _contains(checker: Checker, answer: str, reference: str) -> float:
@@ -139,16 +159,29 @@ def _slots(checker: Checker, answer: str, reference: str) -> float:
 def _regex(checker: Checker, answer: str, reference: str) -> float:
     if not checker.values:
         raise InputError("give at least one pattern as values")
-    for pattern in [_compiled(value) for value in checker.values]:
+    for value in checker.values:  # all of them, so that a bad one is found when the case is read
+        _compiled(value)
+    patterns = _Patterns()
+    return float(any(patterns.found(value, answer) for value in checker.values))
+
+
+class _Patterns:
+    """Searches in one answer, which together may take `REGEX_TIMEOUT_S`."""
+
+    def __init__(self) -> None:
+        self.left = REGEX_TIMEOUT_S
+
+    def found(self, pattern: str, text: str) -> bool:
+        start = monotonic()
         try:
-            if pattern.search(answer, timeout=REGEX_TIMEOUT_S):
-                return 1.0
+            return _compiled(pattern).search(text, timeout=max(self.left, 0.001)) is not None
         except TimeoutError:
             raise InputError(
-                f"pattern {pattern.pattern!r} took more than {REGEX_TIMEOUT_S:g} s on one answer; "
+                f"pattern {pattern!r} took more than {REGEX_TIMEOUT_S:g} s on one answer; "
                 "write it without nested repetition"
             ) from None
-    return 0.0
+        finally:
+            self.left -= monotonic() - start
 
 
 def _compiled(pattern: str) -> regex.Pattern[str]:
@@ -171,20 +204,67 @@ def _json(checker: Checker, answer: str, reference: str) -> float:
 
 
 def _json_schema(checker: Checker, answer: str, reference: str) -> float:
+    try:
+        return float(_allowed(checker, answer))
+    except (ValueError, RecursionError, OverflowError):  # no JSON, or nothing Python can judge
+        return 0.0
+
+
+def _allowed(checker: Checker, answer: str) -> bool:
     schema = checker.json_schema
     if not schema:
         raise InputError("give a schema that asks for something as json_schema")
     kind = validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
         kind.check_schema(schema)
+        keys = set(_keys(schema))
+        if {"patternProperties", "unevaluatedProperties"} <= keys:
+            raise InputError(
+                "json_schema: unevaluatedProperties beside patternProperties would search without "
+                "a time limit; use additionalProperties"
+            )
+        if keys & {"pattern", "patternProperties"}:
+            kind = extend(kind, _timed(_Patterns()))
+            # Where "$ref" leads back to a "$schema", its own class would judge, without a limit.
+            schema = {key: value for key, value in schema.items() if key != "$schema"}
         # An empty registry: references within the schema hold, none is fetched.
-        return float(kind(schema, registry=Registry()).is_valid(parse_json(answer)))
+        return bool(kind(schema, registry=Registry()).is_valid(parse_json(answer)))
     except jsonschema.SchemaError as error:
         raise InputError(f"json_schema: {error.message}") from None
     except Unresolvable as error:
         raise InputError(f"json_schema: {error.ref!r} is not in the schema itself") from None
-    except ValueError:
-        return 0.0
+
+
+def _keys(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        yield from schema
+    if isinstance(schema, dict | list):
+        for part in schema.values() if isinstance(schema, dict) else schema:
+            yield from _keys(part)
+
+
+def _timed(patterns: _Patterns) -> dict[str, Any]:
+    """The keywords that search, with a time limit: answers choose what is searched."""
+
+    def pattern(validator: Any, wanted: str, value: Any, schema: Any) -> Iterator[Any]:
+        if validator.is_type(value, "string") and not patterns.found(wanted, value):
+            yield jsonschema.ValidationError(f"{value!r} does not match {wanted!r}")
+
+    def named(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[Any]:
+        for name, part in value.items() if validator.is_type(value, "object") else ():
+            for each, allowed in wanted.items():
+                if patterns.found(each, name):
+                    yield from validator.descend(part, allowed, path=name, schema_path=each)
+
+    def additional(validator: Any, allowed: Any, value: Any, schema: Any) -> Iterator[Any]:
+        known = schema.get("properties", {})
+        for name, part in value.items() if validator.is_type(value, "object") else ():
+            if name not in known and not any(
+                patterns.found(each, name) for each in schema.get("patternProperties", {})
+            ):
+                yield from validator.descend(part, allowed, path=name)
+
+    return {"pattern": pattern, "patternProperties": named, "additionalProperties": additional}
 
 
 def _f1(checker: Checker, answer: str, reference: str) -> float:

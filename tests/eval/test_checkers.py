@@ -43,12 +43,23 @@ def judged(kind: str, values: tuple[str, ...], answer: str, reference: str = "",
         ("slots", ("24",), "", "it takes 24.", True),
         ("slots", ("Ann",), "", "Annual report", False),
         ("slots", ("北京",), "", "在北京市", True),
+        ("slots", ("1", "2", "3"), "", "1,2,3", True),
+        ("slots", ("500",), "", "24,500", False),
+        ("slots", ("24",), "", "24,500", False),
+        ("slots", ("1,234",), "", "it is 1234.", True),
+        ("slots", ("1234",), "", "it is 1,234.", True),
+        ("slots", ("1234",), "", "it is 1,234,567.", False),
+        ("slots", ("don't",), "", "we don’t", True),
         ("regex", (r"^\d{4}-\d{2}$",), "", "2024-05", True),
         ("regex", ("x+", "y+"), "", "zy", True),
         ("regex", ("x+",), "", "zy", False),
         ("json", (), "", "[1, 2]", True),
         ("json", ("a",), "", '```json\n{"a": null}\n```', True),
+        ("json", ("a",), "", '```JSON\n{"a": 1}```\n', True),
+        ("json", ("a",), "", '``` json {"a": 1} ```', True),
         ("json", ("a",), "", '["a"]', False),
+        ("json", (), "", "1e999", False),
+        ("json", (), "", "```", False),
         ("json", (), "", "NaN", False),
         ("json", (), "", "[" * 100_000, False),
     ],
@@ -96,6 +107,9 @@ def test_nothing_to_compare_with_is_an_error_and_not_a_right_answer(kind):
         (Checker(kind="choice", values=("x",)), "x", "at least two"),
         (Checker(kind="choice", values=("x", "y")), "z", "not one of the options"),
         (Checker(kind="numeric", values=("ten",)), "", "no number"),
+        (Checker(kind="numeric", values=("7", "3 or 4")), "", "'3 or 4' holds 2 numbers"),
+        (Checker(kind="numeric", values=("3 / 4",)), "", "holds 2 numbers"),
+        (Checker(kind="numeric", values=("1e9999",)), "", "too large"),
         (Checker(kind="regex"), "abc", "at least one pattern"),
         (Checker(kind="regex", values=("(",)), "", "missing"),
         (Checker(kind="regex", values=("0", "(")), "", "missing"),
@@ -144,6 +158,67 @@ def test_a_schema_fetches_nothing():
     within = {"$defs": {"n": {"type": "number"}}, "items": {"$ref": "#/$defs/n"}}
     assert check(Checker(kind="json_schema", json_schema=within), "[1, 2]", "")[1]
     assert not check(Checker(kind="json_schema", json_schema=within), '["a"]', "")[1]
+
+
+def in_schema(schema: dict, answer: str) -> bool:
+    return check(Checker(kind="json_schema", json_schema=schema), answer, "")[1]
+
+
+NESTED = {"type": "array", "items": {"$ref": "#"}}
+CENTS = {"multipleOf": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer"),
+    [
+        (NESTED, "[" * 250 + "]" * 250),
+        (CENTS, "1e999"),
+        (CENTS, "1" + "0" * 400),
+        (CENTS, "1" + "0" * 9000),
+    ],
+)
+def test_no_answer_crashes_a_schema(schema, answer):
+    assert in_schema(NESTED, "[[]]")
+    assert in_schema(CENTS, "1.25")
+    assert not in_schema(schema, answer)
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer"),
+    [
+        ({"pattern": "^(?:a|aa|b)+$"}, '"{}"'),
+        ({"patternProperties": {"^(?:a|aa|b)+$": False}}, '{{"{}": 1}}'),
+        (
+            {
+                "$schema": "https://json-schema.org/draft/2020-12/schema",
+                "items": {"$ref": "#"},
+                "pattern": "^(?:a|aa|b)+$",
+            },
+            '["{}"]',
+        ),
+        (
+            {"additionalProperties": False, "patternProperties": {"^(?:a|aa|b)+$": True}},
+            '{{"{}": 1}}',
+        ),
+    ],
+)
+def test_a_pathological_pattern_in_a_schema_is_an_error_and_not_a_hang(monkeypatch, schema, answer):
+    monkeypatch.setattr("eval.checkers.REGEX_TIMEOUT_S", 0.05)
+    with pytest.raises(InputError, match="took more than"):
+        in_schema(schema, answer.format("a" * 60 + "c"))
+
+
+def test_patterns_in_a_schema_mean_what_they_meant():
+    named = {"patternProperties": {"^n_": {"type": "integer"}}, "additionalProperties": False}
+    assert in_schema(named, '{"n_a": 1}')
+    assert not in_schema(named, '{"n_a": "x"}')
+    assert not in_schema(named, '{"n_a": 1, "m": 2}')
+    typed = {"properties": {"a": {}}, "additionalProperties": {"type": "string"}}
+    assert in_schema(typed, '{"a": 1, "b": "x"}')
+    assert not in_schema(typed, '{"a": 1, "b": 2}')
+    assert in_schema({"pattern": "b"}, '"abc"')
+    assert not in_schema({"pattern": "b"}, '"ac"')
+    assert in_schema({"pattern": "b"}, "1")
 
 
 def test_rouge_l_by_hand():
@@ -242,6 +317,15 @@ def test_refusals_wanted_and_unwanted():
     [
         (Checker(kind="json_schema"), "give a schema"),
         (Checker(kind="json_schema", json_schema={"type": "strin"}), "json_schema: 'strin' is not"),
+        (Checker(kind="json_schema", json_schema={"$ref": "#"}), "refers to itself without end"),
+        (Checker(kind="json_schema", json_schema={"pattern": "("}), "json_schema: '.' is not a"),
+        (
+            Checker(
+                kind="json_schema",
+                json_schema={"patternProperties": {"a": True}, "unevaluatedProperties": False},
+            ),
+            "use additionalProperties",
+        ),
         (Checker(kind="json", json_schema=SCHEMA), "belongs to the checker of that kind"),
         (Checker(kind="json_schema", values=("a",), json_schema=SCHEMA), "takes no values"),
         (Checker(kind="python"), "give one value"),
