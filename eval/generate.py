@@ -17,6 +17,7 @@ from eval.schema import Case, Sample, Suite
 from nlirg.chat import encode_chat, encode_prompt
 from nlirg.errors import BadRowError, InputError
 
+UNJUDGED = "cannot be judged: "  # how the error of an answer begins that is there but has no score
 Key = tuple[Suite, str]  # suite and case id: one sample of one variant
 Device = Literal["cpu", "gpu"]
 LOOP_REPEATS, LOOP_TOKENS = 3, 24  # see `ends_in_a_loop`
@@ -189,12 +190,15 @@ def make_sample(prompt: Prompt, completion: Completion) -> Sample:
     score, correct = 0.0, False
     format_ok = None if case.format is None else False
     if finish_reason != "error":
+        judging = ""
         try:
             if case.format is not None:
+                judging = "format: "
                 _, format_ok = check(case.format, completion.text, case.reference)
+            judging = ""
             score, correct = check(case.checker, completion.text, case.reference)
-        except InputError as failure:
-            finish_reason, error = "error", f"cannot be judged: {failure}"
+        except Exception as failure:  # a user's function, or a fault of ours: one answer's error
+            finish_reason, error = "error", f"{UNJUDGED}{judging}{_said(failure)}"
     return Sample(
         case_id=case.id,
         root_id=case.root_id or case.id,
@@ -213,6 +217,34 @@ def make_sample(prompt: Prompt, completion: Completion) -> Sample:
         format_ok=format_ok,
         error=error,
     )
+
+
+def _said(failure: Exception) -> str:
+    """What a checker's failure says, in one line that can be written to a file."""
+    kind = "" if isinstance(failure, InputError) else f"{type(failure).__name__}: "
+    text = " ".join(f"{kind}{failure}".split())
+    return text.encode(errors="replace").decode()
+
+
+def judge_again(sample: Sample, prompt: Prompt, max_tokens: int) -> Sample | None:
+    """Judge a kept answer by its case as it is now.
+
+    Args:
+        sample: the answer, judged as the case was.
+        prompt: that it answers.
+        max_tokens: what the answer was allowed.
+
+    Returns:
+        None if the answer could not be judged before and may or may not have ended by itself:
+        only asking again tells.
+    """
+    finish_reason, error = sample.finish_reason, sample.error
+    if error.startswith(UNJUDGED):
+        if sample.tokens >= max_tokens and not sample.runaway:
+            return None
+        finish_reason, error = ("length" if sample.runaway else "stop"), ""
+    judged = make_sample(prompt, Completion(sample.answer, (), finish_reason, error))
+    return judged.model_copy(update={"tokens": sample.tokens, "runaway": sample.runaway})
 
 
 def error_sample(prompt: Prompt, reason: str) -> Sample:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from eval.harness_format import own_part, sample_row
 from eval.schema import Sample, Suite
 from nlirg.errors import InputError
+
+Row = TypeVar("Row")
 
 
 def samples_path(folder: Path, suite: Suite) -> Path:
@@ -25,26 +28,45 @@ def read_samples(path: Path) -> list[Sample]:
     Raises:
         InputError: if the file cannot be read or a line is not a sample.
     """
+    return read_lines(path, _sample, "a sample", f"delete {path.parent} and evaluate again")
+
+
+def read_lines(path: Path, parse: Callable[[str], Row], what: str, remedy: str) -> list[Row]:
+    """Read a file that an evaluation wrote, one row a line.
+
+    Args:
+        path: of the file.
+        parse: turns a line into a row; raises a ValueError, such as pydantic's, if it is none.
+        what: a row is.
+        remedy: what to do if the file is damaged.
+
+    Raises:
+        InputError: naming file, line and remedy, if the file cannot be read or a line is no row.
+    """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot read: {error.strerror}; delete {path.parent} and evaluate again"
-        ) from None
+        raise InputError(f"{path}: cannot read: {error.strerror}; {remedy}") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8; delete {path.parent} and evaluate again") from None
-    samples = []
+        raise InputError(f"{path}: not UTF-8; {remedy}") from None
+    rows = []
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         try:
-            samples.append(_sample(line))
-        except ValueError as error:  # pydantic's is one, too
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-            raise InputError(
-                f"{path}:{number}: not a sample ({reason}); delete {path.parent} and evaluate again"
-            ) from None
-    return samples
+            rows.append(parse(line))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}:{number}: not {what} ({fault(error)}); {remedy}") from None
+    return rows
+
+
+def fault(error: Exception) -> str:
+    """What was wrong with a file's content, in one line."""
+    if isinstance(error, ValidationError):  # as text it has several, and an address
+        return str(error.errors()[0]["msg"])
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    return str(error)
 
 
 def _sample(line: str) -> Sample:

@@ -6,9 +6,11 @@ import hashlib
 import json
 import math
 import random
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -52,7 +54,23 @@ def load_cases(path: str | Path, suite: Suite) -> list[Case]:
         if not line.strip():
             continue
         where = f"{path}:{number}"
-        case = _parse_case(line, suite, where)
+        try:
+            case = _parse_case(line, suite, where)
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{where}: text holds half a surrogate pair, which is no character"
+            ) from None
+        except RecursionError:
+            raise InputError(
+                f"{where}: nested too deep, or a schema that refers to itself without end"
+            ) from None
+        except InputError:
+            raise
+        except Exception as error:  # checkers run on what the line says, and may fail in any way
+            said = (str(error).strip().splitlines() or [""])[0]
+            raise InputError(
+                f"{where}: cannot be used as a case: {type(error).__name__}: {said}"
+            ) from None
         if case.id in cases:
             raise InputError(f"{where}: id {case.id!r} appears twice; ids must be unique")
         cases[case.id] = case
@@ -70,7 +88,10 @@ def _parse_case(line: str, suite: Suite, where: str) -> Case:
         raise InputError(f"{where}: a case is a JSON object, not {type(row).__name__}")
     if row.get("suite", suite) != suite:
         raise InputError(f"{where}: suite is {row['suite']!r}, but this file is used for {suite!r}")
+    # What a tokenizer cannot read or a hash cannot be made of would fail after the training.
+    json.dumps(row, ensure_ascii=False).encode()
     case = _validated({**row, "suite": suite}, where)
+    case.model_dump_json()
     if not case.id or not case.messages or case.messages[-1].role != "user":
         raise InputError(f"{where}: a case needs an id, and messages that end on the user's turn")
     if not case.messages[-1].content.strip():
@@ -201,3 +222,25 @@ def cases_hash(cases: Iterable[Case]) -> str:
     """SHA-256 of the cases, whatever their order: two evaluations with one hash asked the same."""
     lines = sorted(case.model_dump_json() for case in cases)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def judging_hash(cases: Iterable[Case]) -> str:
+    """SHA-256 of what decides how answers are judged.
+
+    That is the cases, and the files of the functions that their `python` checkers name: what such
+    a file imports from others is not looked at.
+    """
+    asked = list(cases)
+    checkers = (checker for case in asked for checker in (case.checker, case.format))
+    named = {c.values[0] for c in checkers if c is not None and c.kind == "python"}
+    sources = [(name, _sources(name)) for name in sorted(named)]
+    return hashlib.sha256(repr((cases_hash(asked), sources)).encode()).hexdigest()
+
+
+def _sources(name: str) -> list[str]:
+    """Hashes of the module that `package.module:function` names and of the function's own."""
+    function = resolve_name(name)
+    modules = {name.partition(":")[0], getattr(function, "__module__", "")}
+    files = {getattr(sys.modules.get(module), "__file__", None) for module in modules}
+    contents = [Path(file).read_bytes() for file in files if file and Path(file).is_file()]
+    return sorted(hashlib.sha256(content).hexdigest() for content in contents)

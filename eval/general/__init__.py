@@ -83,9 +83,16 @@ def _lines(text: str, source: Path) -> Iterator[Passage]:
 def _passage(line: str, where: str, number: int) -> Passage:
     try:
         row: Any = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON: {error}") from None
     text = row.get("text") if isinstance(row, dict) else None
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"{where}: needs a key `text` that holds a text")
-    return Passage(str(row.get("id", number)), text, str(row.get("task_type", "")))
+    passage = Passage(str(row.get("id", number)), text, str(row.get("task_type", "")))
+    try:
+        "".join([passage.id, passage.text, passage.task_type]).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{where}: text holds half a surrogate pair, which is no character"
+        ) from None
+    return passage

@@ -12,6 +12,7 @@ from eval.generate import (
     Prompt,
     ends_in_a_loop,
     error_sample,
+    judge_again,
     make_request,
     make_sample,
     refusal,
@@ -170,6 +171,9 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path) -> None:
     path.write_text("\n".join([lines[0], lines[1][:40], lines[2], ""]))
     with pytest.raises(InputError, match=r"samples_ood\.jsonl:2: not a sample"):
         resume_samples(path)
+    path.write_text("\n".join([lines[0], "[" * 20_000, ""]))
+    with pytest.raises(InputError, match=r"samples_ood\.jsonl:2: not a sample \(nested too deep"):
+        read_samples(path)
     with pytest.raises(InputError, match="cannot read"):
         read_samples(tmp_path / "none.jsonl")
 
@@ -190,6 +194,66 @@ def test_an_answer_that_cannot_be_judged_is_an_error_and_not_a_wrong_answer() ->
     sample = make_sample(asked, Completion("four", (1,), "stop"))
     assert (sample.finish_reason, sample.answer, sample.correct) == ("error", "four", False)
     assert sample.error.startswith("cannot be judged: 'operator:truth' failed: TypeError")
+
+
+@pytest.mark.parametrize(
+    "error", [RecursionError("deep"), TypeError("no\nsuch"), KeyError("\ud83d")]
+)
+def test_a_checker_that_breaks_on_an_answer_costs_that_answer(monkeypatch, tmp_path, error) -> None:
+    def breaks(*_):
+        raise error
+
+    monkeypatch.setattr("eval.generate.check", breaks)
+    sample = make_sample(prompt(), Completion("four", (1,), "stop"))
+    assert (sample.finish_reason, sample.answer, sample.correct) == ("error", "four", False)
+    assert sample.error.startswith(f"cannot be judged: {type(error).__name__}: ")
+    assert len(sample.error.splitlines()) == 1
+    append_samples(samples_path(tmp_path, "domain"), [sample])
+    assert read_samples(samples_path(tmp_path, "domain")) == [sample]
+
+
+def test_it_is_said_whether_the_form_or_the_content_could_not_be_judged() -> None:
+    broken = Checker(kind="python", values=("operator:truth",))
+    completion = Completion("four", (1,), "stop")
+    of_form = make_sample(Prompt(case(format=broken), "text", (5,)), completion)
+    assert of_form.error.startswith("cannot be judged: format: 'operator:truth' failed")
+    content = case(format=Checker(kind="exact")).model_copy(update={"checker": broken})
+    of_content = make_sample(Prompt(content, "text", (5,)), completion)
+    assert of_content.error.startswith("cannot be judged: 'operator:truth' failed")
+
+
+def judged_by(checker: Checker, **more) -> Prompt:
+    return Prompt(case(**more).model_copy(update={"checker": checker}), "text", (5, 6, 7))
+
+
+BROKEN, EXACT = Checker(kind="python", values=("operator:truth",)), Checker(kind="exact")
+LOOP = (5,) * 30
+
+
+@pytest.mark.parametrize("old", [EXACT, BROKEN, Checker(kind="regex", values=("f",))])
+@pytest.mark.parametrize(
+    "completion",
+    [
+        Completion("four", (1, 2), "stop"),
+        Completion("five", (1, 2), "stop"),
+        Completion("four", LOOP, "length"),
+    ],
+)
+def test_judged_again_is_as_judged_at_first(old: Checker, completion: Completion) -> None:
+    new = judged_by(EXACT, task_type="sums")
+    kept = make_sample(judged_by(old), completion)
+    assert judge_again(kept, new, max_tokens=30) == make_sample(new, completion)
+
+
+def test_how_an_answer_ended_that_could_not_be_judged_may_have_to_be_asked_again() -> None:
+    kept = make_sample(judged_by(BROKEN), Completion("four", tuple(range(30)), "length"))
+    assert judge_again(kept, judged_by(EXACT), max_tokens=30) is None
+
+
+def test_what_was_never_answered_is_not_judged() -> None:
+    refused = error_sample(judged_by(EXACT), "too long")
+    anything = judged_by(Checker(kind="regex", values=("",)))
+    assert judge_again(refused, anything, max_tokens=0) == error_sample(anything, "too long")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from eval.config import EvaluateConfig
+from eval.general import general_passages
 from eval.probe import load_probe
 from eval.sources import is_probe, ood_cases
 from nlirg.errors import InputError
@@ -51,3 +52,19 @@ def test_one_source_may_stand_alone(given, sources):
     config = EvaluateConfig(ood=given)
     assert config.ood == sources
     assert EvaluateConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("[" * 20_000, "texts.jsonl:2: not JSON"),
+        ('{"text": "half a face: \\ud83d"}', "texts.jsonl:2: text holds half a surrogate pair"),
+        ('{"text": "fine", "id": "\\ude00"}', "texts.jsonl:2: text holds half a surrogate pair"),
+    ],
+)
+def test_general_text_that_no_tokenizer_reads_is_named(tmp_path, line, told):
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "one \\ud83d\\ude00"}\n' + line)
+    with pytest.raises(InputError, match=told) as error:
+        general_passages(str(path))
+    assert len(str(error.value).splitlines()) == 1

@@ -1,4 +1,7 @@
+import importlib
 import json
+import os
+import sys
 from collections import Counter
 from types import SimpleNamespace
 
@@ -8,6 +11,7 @@ from eval.schema import Case, Checker, Message
 from eval.suites import (
     cases_hash,
     holdout_cases,
+    judging_hash,
     limit,
     load_cases,
     robustness_cases,
@@ -71,6 +75,54 @@ def test_cases_are_read_with_suite_and_root_filled_in(tmp_path):
 def test_bad_lines_are_named(tmp_path, row, message):
     with pytest.raises(InputError, match=message):
         load_cases(written(tmp_path, GOOD, row), "ood")
+
+
+def with_schema(schema) -> dict:
+    return {**GOOD, "id": "b", "checker": {"kind": "json_schema", "json_schema": schema}}
+
+
+def nested(depth: int) -> dict:
+    return {"not": nested(depth - 1)} if depth else {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("[" * 20_000, "cases.jsonl:2: nested too deep"),
+        ('{"id": ' * 20_000, "cases.jsonl:2: nested too deep"),
+        (with_schema(nested(300)), "cases.jsonl:2: .*depth"),
+        (
+            {**GOOD, "id": "b", "messages": [{"role": "user", "content": "hi \ud83d"}]},
+            "half a surr",
+        ),
+        ({**GOOD, "id": "b", "reference": "\ude00"}, "cases.jsonl:2: text holds half a surrogate"),
+        ({**GOOD, "id": "b", "task_type": "\ud83d"}, "cases.jsonl:2: text holds half a surrogate"),
+        ({**GOOD, "id": "b\ud83d"}, "cases.jsonl:2: text holds half a surrogate"),
+    ],
+)
+def test_what_would_fail_after_training_is_named_when_read(tmp_path, row, message):
+    with pytest.raises(InputError, match=message) as told:
+        load_cases(written(tmp_path, GOOD, row), "ood")
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_whole_characters_beyond_the_basic_plane_are_fine(tmp_path):
+    path = written(tmp_path, {**GOOD, "reference": "\U0001f600"})  # written as two escapes
+    (read,) = load_cases(path, "ood")
+    assert read.reference == "\U0001f600"
+    assert cases_hash([read])
+
+
+@pytest.mark.parametrize("error", [RecursionError("too deep"), TypeError("no\nsuch"), ValueError()])
+def test_a_line_on_which_a_checker_breaks_is_named(tmp_path, monkeypatch, error):
+    def breaks(*_):
+        raise error
+
+    path = written(tmp_path, GOOD)
+    monkeypatch.setattr("eval.suites.validate_checker", breaks)
+    with pytest.raises(InputError, match="cases.jsonl:1: ") as told:
+        load_cases(path, "ood")
+    assert len(str(told.value).splitlines()) == 1
 
 
 def test_unusable_files_are_named(tmp_path):
@@ -151,3 +203,32 @@ def test_hash_is_of_content_and_not_of_order():
     first, second = case("a"), case("b")
     assert cases_hash([first, second]) == cases_hash([second, first])
     assert cases_hash([first]) != cases_hash([first.model_copy(update={"reference": "x"})])
+
+
+def by_function(name: str) -> Case:
+    return case("a").model_copy(update={"checker": Checker(kind="python", values=(name,))})
+
+
+def test_who_judges_is_a_matter_of_cases_and_of_the_source_of_named_functions(
+    tmp_path, monkeypatch
+):
+    source = tmp_path / "judging_sources.py"
+    source.write_text("def right(answer, reference):\n    return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "judging_sources", importlib.import_module("judging_sources"))
+    plain, named = case("a"), by_function("judging_sources:right")
+    form = plain.model_copy(update={"format": named.checker})
+    before = [judging_hash([each]) for each in (plain, named, form)]
+    assert len(set(before)) == 3
+    assert before == [judging_hash([each]) for each in (plain, named, form)]
+    source.write_text("def right(answer, reference):\n    return 0\n")
+    os.utime(source, ns=(1, 1))
+    after = [judging_hash([each]) for each in (plain, named, form)]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+    assert after[2] != before[2]
+
+
+def test_functions_without_a_source_are_known_by_their_names():
+    first, second = judging_hash([by_function("operator:eq")]), judging_hash([case("a")])
+    assert first != second != judging_hash([by_function("math:gcd")])
