@@ -14,8 +14,8 @@ from eval.estimates import Setting
 from eval.gates import judge_gates
 from eval.measure import Measure
 from eval.measures import build_metrics, build_task_metrics
-from eval.metrics import top_openings, top_phrases
-from eval.pairing import Tables, pair_samples
+from eval.metrics import Units, top_closings, top_openings, top_phrases
+from eval.pairing import HUMAN, Tables, pair_samples
 from eval.robustness import perturbation_metrics
 from eval.schema import (
     Answer,
@@ -47,8 +47,10 @@ class Comparison:
     tones: dict[str, Tone]
     verdicts: dict[str, list[str]]
     openings: list[PhraseShare]
+    closings: list[PhraseShare]
     phrases: list[PhraseShare]
     samples: list[SideBySide]
+    cases: dict[Suite, int]
 
 
 def read_samples(folder: Path, counts: Mapping[Suite, int]) -> list[Sample]:
@@ -101,7 +103,7 @@ def compare(
     by_key = {metric.key: metric for metric in metrics}
     tuned = [name for name in samples if name != baseline]
     gates = {name: judge_gates(by_key, tables, config.gates, baseline, name) for name in tuned}
-    template = tables["template"].units if "template" in tables else {}
+    texts = _sampled_texts(tables)
     return Comparison(
         metrics=metrics,
         by_task=build_task_metrics(tables, setting),
@@ -110,16 +112,27 @@ def compare(
         headlines={name: headline(by_key, gates[name], name) for name in tuned},
         tones={name: tone(by_key, gates[name], name) for name in tuned},
         verdicts={variant: judge(by_key, tables, baseline, variant) for variant in tuned},
-        openings=top_openings(template),
-        phrases=top_phrases(template),
+        openings=top_openings(texts),
+        closings=top_closings(texts),
+        phrases=top_phrases(texts),
         samples=side_by_side(tables),
+        cases={suite: len(table.cases) for suite, table in tables.items()},
     )
+
+
+def _sampled_texts(tables: Tables) -> dict[str, list[Units]]:
+    """Every variant's sampled answers, and the human ones where there are any."""
+    if "template" not in tables:
+        return {}
+    table = tables["template"]
+    beside = table.beside_references
+    return table.units | ({} if beside is None else {HUMAN: beside.units[HUMAN]})
 
 
 def _require_finite(metrics: Sequence[Metric]) -> None:
     for metric in metrics:
         for variant, found in itertools.chain(metric.values.items(), metric.against.items()):
-            for name, number in found.model_dump().items():
+            for name, number in found.model_dump(exclude_none=True).items():
                 if not math.isfinite(number):
                     raise InputError(
                         f"cannot judge: {metric.key} of variant {variant!r}: {name} is {number}"

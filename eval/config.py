@@ -84,6 +84,19 @@ JUDGING = {
 }
 
 
+# With fewer answers of each model not even all against none tells them apart (`eval.flips`).
+LEAST_SAMPLES = 3
+
+
+def _enough_samples(count: int) -> int:
+    if 0 < count < LEAST_SAMPLES:
+        raise ValueError(
+            f"{count} answers can never tell a change from chance: give {LEAST_SAMPLES} or more, "
+            "or 0 for none"
+        )
+    return count
+
+
 def _one_source(value: Any) -> Any:
     if value is None:
         return ()
@@ -101,7 +114,7 @@ class EvaluateConfig(Section):
 
     `engine: transformers` needs no vLLM and answers one prompt at a time, for small jobs. Where a
     single answer of a variant is right and the base's wrong or the reverse, both answer again
-    `flip_samples` times at `template_temperature` (0 = never).
+    `flip_samples` times at `template_temperature`: never (0), or at least 3 times.
 
     `perplexity` also measures losses and KL(base || tuned) on the references of the domain cases
     and on general text: the shipped one, or `general`, a file of JSON lines or plain text.
@@ -125,7 +138,7 @@ class EvaluateConfig(Section):
     max_new_tokens: Annotated[int, Field(ge=1)] = 256
     template_temperature: Annotated[float, Field(gt=0)] = 0.8
     template_cases: Annotated[int, Field(ge=1)] = 200
-    flip_samples: Annotated[int, Field(ge=0, le=64)] = 8
+    flip_samples: Annotated[int, Field(ge=0, le=64), AfterValidator(_enough_samples)] = 8
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     max_error_share: Share = 0.05

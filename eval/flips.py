@@ -10,17 +10,39 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from statistics import fmean
 from typing import Literal
+
+import numpy as np
+from scipy.stats import binom
 
 from eval.generate import Key, Prompt
 from eval.schema import FlipResample, FlipSummary, Sample, Suite
 
 Kind = Literal["loss", "gain"]
 FLIP_SUITES: tuple[Suite, ...] = ("domain", "ood")
-# With 8 answers each, two models that are equally often right differ so much, in the direction of
-# the flip, in at most 4 % of the cases.
-STABLE = 0.5
+# Two models that are equally often right look as if a flip were stable in at most this share of
+# their flips, whatever their rate.
+FALSE_ALARMS = 0.05
+
+
+@cache
+def least_change(n: int) -> int:
+    """How many more of n answers must be right for one model than for the other; 4 of 8.
+
+    The smallest number that two models with one common pass rate exceed or reach in the direction
+    of the flip with a chance of at most `FALSE_ALARMS`, by the two binomials, at any rate.
+
+    Args:
+        n: answers of each model, at least `eval.config.LEAST_SAMPLES`.
+    """
+    rates = np.linspace(0, 1, 201)[:, None]
+    chance = binom.pmf(np.arange(n + 1), n, rates)  # [rates, n + 1]
+    more = np.subtract.outer(np.arange(n + 1), np.arange(n + 1))
+    both = chance[:, :, None] * chance[:, None, :]
+    by_change = [both[:, more >= change].sum(axis=1).max() for change in range(n + 1)]
+    return next(change for change, worst in enumerate(by_change) if worst <= FALSE_ALARMS)
 
 
 def find_flips(base: Sequence[Sample], variant: Sequence[Sample]) -> dict[Key, Kind]:
@@ -87,7 +109,7 @@ def judge_flips(
                 n=n,
                 base_right=base_right,
                 variant_right=variant_right,
-                stable=lost >= STABLE * n,
+                stable=lost >= least_change(n),
             )
         )
     return rows

@@ -66,7 +66,18 @@ def _judge(
     elif not _keeps(gate, before, bound):
         reason = f"{baseline} itself misses it with {wording.value(before, 'share')}"
     state = "passed" if _keeps(gate, value, bound) else "failed"
+    left_out = tables[_SUITES[key]].left_out
+    worst = _at_worst(gate, value, values[variant].n, left_out)
+    if state == "passed" and not _keeps(gate, worst, bound):
+        state = "unjudged"
+        reason = f"{left_out} cases were left out for errors, and could break it"
     return result.model_copy(update={"value": value, "state": state, "reason": reason})
+
+
+def _at_worst(gate: str, value: float, cases: int, left_out: int) -> float:
+    """A gate's value if the variant had failed in every case that was left out."""
+    share = left_out / (cases + left_out)
+    return value * (1 - share) + (share if gate.endswith("_max") else 0.0)
 
 
 def _keeps(gate: str, value: float, bound: float) -> bool:

@@ -170,15 +170,23 @@ def _estimate(
 def _against_half(judgements: Sequence[Judgement], setting: Setting) -> tuple[Estimate, Difference]:
     """One variant's rate, and its difference from 1/2.
 
-    Rate - 1/2 is half of (wins - losses) / n, whose exact test is the sign test; the interval is
-    Wilson's.
+    Rate - 1/2 is half of (wins - losses) / n, whose exact test is the sign test. The interval spans
+    the bootstrap's, which shrinks to a point where all outcomes are alike, and Wilson's for the
+    share of wins among the cases that are no ties, which is what the sign test looks at.
     """
     clusters = number_clusters([judgement.root_id for judgement in judgements])
     outcomes = np.array([judgement.outcome for judgement in judgements])
     sides = {setting.baseline: outcomes == "loss", "tuned": outcomes == "win"}
     test = estimates.of_columns(sides, clusters, setting).against["tuned"]
     rate = 0.5 + test.delta / 2
-    low, high = stats.wilson(rate, int(clusters.max()) + 1, setting.confidence)
+    low, high = 0.5 + test.low / 2, 0.5 + test.high / 2
+    decided = outcomes != "tie"
+    if decided.any():
+        wins = float((outcomes[decided] == "win").mean())
+        ends = stats.wilson(wins, len(set(clusters[decided].tolist())), setting.confidence)
+        share = float(decided.mean())
+        low = min(low, 0.5 + share * (ends[0] - 0.5))
+        high = max(high, 0.5 + share * (ends[1] - 0.5))
     return Estimate(value=rate, low=low, high=high, n=len(judgements)), replace(
         test,
         delta=rate - 0.5,

@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from eval import estimates, robustness, stats
-from eval.estimates import Estimates, Setting, Statistic
+from eval.estimates import Estimates, Setting
 from eval.measure import Measure
-from eval.metrics import (
-    NGrams,
-    Units,
-    compression_ratio,
-    join_units,
-    opening,
-    repeated_share,
-)
-from eval.pairing import HUMAN, Table, Tables
+from eval.metrics import closing, opening
+from eval.pairing import Table, Tables
 from eval.schema import Metric, Paired, Sample, Suite, TaskMetric
+from eval.template_ratio import (
+    as_they_are,
+    at_equal_length,
+    commonest,
+    compression,
+    distinct,
+    is_empty,
+    mean,
+    repetition,
+    top_phrases,
+    whole,
+)
 
 
 def build_metrics(tables: Tables, setting: Setting, others: Sequence[Measure] = ()) -> list[Metric]:
@@ -118,57 +121,8 @@ def _retention(tables: Tables, setting: Setting) -> Estimates | None:
     return Estimates(values, against={})
 
 
-def _whole_text(
-    statistic: Callable[[Sequence[Units]], Statistic],
-    equal: bool,
-    least: int = 0,
-    upper: float = 1,
-) -> Callable[[Tables, Setting], Estimates | None]:
-    """An estimator of a statistic of all sampled answers, at equal length or as they are.
-
-    It is not defined where no answer has the `least` units it needs.
-    """
-
-    def estimate(tables: Tables, setting: Setting) -> Estimates | None:
-        table = tables["template"]
-        texts = table.equal_units if equal else table.units
-        if max(map(len, texts[setting.baseline])) < least:
-            return None
-        statistics = {name: statistic(answers) for name, answers in texts.items()}
-        return estimates.of_statistics(statistics, table.clusters, setting, upper, extra=HUMAN)
-
-    return estimate
-
-
-def _distinct(n: int) -> Callable[[Sequence[Units]], Statistic]:
-    return lambda texts: NGrams.of(texts, n).distinct
-
-
-def _top_phrases(texts: Sequence[Units]) -> Statistic:
-    return NGrams.of(texts, 3).top_share
-
-
-def _opening(texts: Sequence[Units]) -> Statistic:
-    known: dict[tuple[str, ...], int] = {}
-    codes = np.array([known.setdefault(opening(text), len(known)) for text in texts])
-    return lambda keep: float(np.bincount(codes[keep]).max() / np.count_nonzero(keep))
-
-
-def _compression(texts: Sequence[Units]) -> Statistic:
-    joined = [join_units(text) for text in texts]
-    return lambda keep: compression_ratio(
-        [text for text, kept in zip(joined, keep, strict=True) if kept]
-    )
-
-
-def _repetition(tables: Tables, setting: Setting) -> Estimates:
-    table = tables["template"]
-    columns = {
-        name: np.array([repeated_share(text) for text in texts])
-        for name, texts in table.units.items()
-    }
-    return estimates.of_columns(columns, table.clusters, setting, extra=HUMAN)
-
+LARGE = f"Kinds with fewer than {robustness.KIND_QUESTIONS} questions do not count."
+EQUAL = "Answers are cut to the shorter of the variant's and the base's to the same prompt."
 
 MEASURES = (
     Measure(
@@ -217,7 +171,7 @@ MEASURES = (
         "robustness",
         "share",
         "higher",
-        "Accuracy under the one kind of rewording that hurts this model most.",
+        f"Accuracy under the one kind of rewording that hurts this model most. {LARGE}",
         robustness.by_perturbation(robustness.lowest),
     ),
     Measure(
@@ -244,7 +198,8 @@ MEASURES = (
         "robustness",
         "share",
         "lower",
-        "Accuracy under the rewording that hurts least minus that under the one that hurts most.",
+        "Accuracy under the rewording that hurts least minus that under the one that hurts most. "
+        f"{LARGE}",
         robustness.by_perturbation(robustness.spread, least=2),
     ),
     Measure(
@@ -253,8 +208,8 @@ MEASURES = (
         "template",
         "number",
         "higher",
-        "Different words over all words of the sampled answers, cut to equal length.",
-        _whole_text(_distinct(1), equal=True, least=1),
+        f"Different words over all words of the sampled answers. {EQUAL}",
+        at_equal_length(whole(distinct(1)), least=1),
     ),
     Measure(
         "distinct_2",
@@ -262,9 +217,8 @@ MEASURES = (
         "template",
         "number",
         "higher",
-        "Different word pairs over all word pairs of the sampled answers, cut to equal length.",
-        _whole_text(_distinct(2), equal=True, least=2),
-        by_task=True,
+        f"Different word pairs over all word pairs of the sampled answers. {EQUAL}",
+        at_equal_length(whole(distinct(2)), least=2),
     ),
     Measure(
         "repetition_3",
@@ -273,8 +227,17 @@ MEASURES = (
         "share",
         "lower",
         "Share of an answer's three-word phrases that it has already used, on average.",
-        _repetition,
+        as_they_are(mean(repetition)),
         by_task=True,
+    ),
+    Measure(
+        "repetition_3_equal",
+        "Repetition at equal length",
+        "template",
+        "share",
+        "lower",
+        f"The same where longer answers are not at a disadvantage. {EQUAL}",
+        at_equal_length(mean(repetition), least=3),
     ),
     Measure(
         "top_phrases_share",
@@ -282,8 +245,8 @@ MEASURES = (
         "template",
         "share",
         "lower",
-        "Share of all three-word phrases taken by the ten commonest, at equal length.",
-        _whole_text(_top_phrases, equal=True, least=3),
+        f"Share of all three-word phrases taken by the ten commonest. {EQUAL}",
+        at_equal_length(whole(top_phrases), least=3),
     ),
     Measure(
         "opening_share",
@@ -292,7 +255,16 @@ MEASURES = (
         "share",
         "lower",
         "Share of the answers that begin with the same five words.",
-        _whole_text(_opening, equal=False),
+        as_they_are(whole(commonest(opening))),
+    ),
+    Measure(
+        "closing_share",
+        "Commonest closing",
+        "template",
+        "share",
+        "lower",
+        "Share of the answers that end on the same five words.",
+        as_they_are(whole(commonest(closing))),
     ),
     Measure(
         "compression",
@@ -300,8 +272,9 @@ MEASURES = (
         "template",
         "number",
         "lower",
-        "How many times smaller the answers become when compressed: more means more repetitive.",
-        _whole_text(_compression, equal=True, least=1, upper=math.inf),
+        "How many times smaller the answers become when compressed: more means more repetitive. "
+        f"{EQUAL}",
+        at_equal_length(whole(compression, upper=math.inf), least=1),
     ),
     Measure(
         "answer_tokens",
@@ -311,6 +284,15 @@ MEASURES = (
         "neither",
         "Mean number of generated tokens.",
         _mean("template", lambda sample: float(sample.tokens)),
+    ),
+    Measure(
+        "empty_share",
+        "Empty answers",
+        "template",
+        "share",
+        "lower",
+        "Share of the answers without a word.",
+        as_they_are(mean(is_empty)),
     ),
     Measure(
         "stop_rate",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,6 +121,11 @@ def opening(text: Units) -> tuple[str, ...]:
     return tuple(text[:OPENING_UNITS])
 
 
+def closing(text: Units) -> tuple[str, ...]:
+    """The last five units of an answer, fewer if it is shorter."""
+    return tuple(text[-OPENING_UNITS:])
+
+
 def compression_ratio(texts: Sequence[str]) -> float:
     """Size of the answers over their size compressed by zlib: higher is more repetitive.
 
@@ -147,30 +152,33 @@ def truncate_to_equal_length(texts: Mapping[str, Sequence[Units]]) -> dict[str, 
     }
 
 
-def top_openings(texts: Mapping[str, Sequence[Units]], top: int = TOP_PHRASES) -> list[PhraseShare]:
+Texts = Mapping[str, Sequence[Units]]  # by variant; not all need to have equally many answers
+
+
+def top_openings(texts: Texts, top: int = TOP_PHRASES) -> list[PhraseShare]:
     """The commonest openings of any variant, and the share of answers beginning with each."""
-    counts = {
-        variant: Counter(opening(answer) for answer in answers if answer)
-        for variant, answers in texts.items()
-    }
-    return _most_shared(counts, {name: len(answers) for name, answers in texts.items()}, top)
+    return _most_shared(texts, lambda answer: [opening(answer)], top)
 
 
-def top_phrases(texts: Mapping[str, Sequence[Units]], top: int = TOP_PHRASES) -> list[PhraseShare]:
+def top_closings(texts: Texts, top: int = TOP_PHRASES) -> list[PhraseShare]:
+    """The commonest closings of any variant, and the share of answers ending on each."""
+    return _most_shared(texts, lambda answer: [closing(answer)], top)
+
+
+def top_phrases(texts: Texts, top: int = TOP_PHRASES) -> list[PhraseShare]:
     """The five-unit phrases in most answers of any variant, and the share that contains each."""
-    counts = {
-        variant: Counter(
-            gram for answer in answers for gram in dict.fromkeys(ngrams(answer, PHRASE_UNITS))
-        )
-        for variant, answers in texts.items()
-    }
-    return _most_shared(counts, {name: len(answers) for name, answers in texts.items()}, top)
+    return _most_shared(texts, lambda answer: dict.fromkeys(ngrams(answer, PHRASE_UNITS)), top)
 
 
 def _most_shared(
-    counts: Mapping[str, Counter[tuple[str, ...]]], answers: Mapping[str, int], top: int
+    texts: Texts, parts: Callable[[Units], Iterable[tuple[str, ...]]], top: int
 ) -> list[PhraseShare]:
-    """Phrases of at least two answers by their largest share, leaving out overlapping ones."""
+    """Parts of at least two answers by their largest share, leaving out overlapping ones."""
+    counts = {
+        name: Counter(part for answer in answers if answer for part in parts(answer))
+        for name, answers in texts.items()
+    }
+    answers = {name: len(each) for name, each in texts.items()}
     best: dict[tuple[str, ...], float] = {}
     for variant, counter in counts.items():
         for phrase, count in counter.items():

@@ -61,27 +61,30 @@ class Table:
 
     @cached_property
     def units(self) -> dict[str, list[Units]]:
-        """The answers as units; "human" holds the references where they can be compared.
-
-        That needs a reference for every case and no repeated prompt: a reference written twice
-        would look like repetition.
-        """
-        texts = {name: [sample.answer for sample in rows] for name, rows in self.answers.items()}
-        references = [sample.reference for sample in self.cases]
-        if all(references) and int(self.clusters.max()) + 1 == len(references):
-            texts[HUMAN] = references
-        return {name: [units(text) for text in answers] for name, answers in texts.items()}
+        """The answers as units."""
+        return {name: [units(s.answer) for s in rows] for name, rows in self.answers.items()}
 
     @cached_property
-    def equal_units(self) -> dict[str, list[Units]]:
-        """`units` cut to the shortest variant's length, case by case; references do not count."""
-        cut = truncate_to_equal_length({name: self.units[name] for name in self.answers})
-        if HUMAN in self.units:
-            lengths = [len(answer) for answer in next(iter(cut.values()))]
-            cut[HUMAN] = [
-                text[:length] for text, length in zip(self.units[HUMAN], lengths, strict=True)
-            ]
-        return cut
+    def beside_references(self) -> Table | None:
+        """The baseline's answers with the human ones, `HUMAN`, to the cases that have one.
+
+        One case of every root: a reference written twice would look like repetition. None if
+        fewer than two are left.
+        """
+        seen: set[int] = set()
+        keep = []
+        for sample, root in zip(self.cases, self.clusters.tolist(), strict=True):
+            keep.append(bool(sample.reference) and root not in seen)
+            if keep[-1]:
+                seen.add(root)
+        if (part := self.part(keep)) is None:
+            return None
+        human = [s.model_copy(update={"answer": s.reference}) for s in part.cases]
+        return Table({next(iter(part.answers)): part.cases, HUMAN: human}, part.clusters)
+
+    def equal_units(self, *names: str) -> dict[str, list[Units]]:
+        """`units` of some variants, cut to the shortest of them, case by case."""
+        return truncate_to_equal_length({name: self.units[name] for name in names})
 
 
 Tables = Mapping[Suite, Table]
@@ -95,13 +98,14 @@ def pair_samples(
     Args:
         samples: variant -> its samples of all suites.
         baseline: the variant that comes first in the tables.
-        max_error_share: how many of a suite's answers of one variant may be errors, 0 to 1. What
-            is left of a suite with more says little about the cases that were asked.
+        max_error_share: how many of a suite's answers of one variant may be errors, and how many
+            of its cases may have an error of any variant, 0 to 1. What is left of a suite with
+            more says little about the cases that were asked.
 
     Raises:
         InputError: if the variants did not answer exactly the same prompts, a score is not one,
-            too many answers are errors, or fewer than two independent cases have an answer of
-            every variant.
+            too many answers are errors or too many cases left out for them, or fewer than two
+            independent cases have an answer of every variant.
     """
     if baseline not in samples:
         raise InputError(f"there are no samples of the baseline {baseline!r}")
@@ -140,6 +144,12 @@ def _pair(
         _same_prompts(base, rows, f"suite {suite!r}: {name!r} and {baseline!r}")
         _few_errors(rows, f"suite {suite!r}: variant {name!r}", max_error_share)
     kept = [key for key in base if all(_sound(rows[key]) for rows in by_variant.values())]
+    if len(base) - len(kept) > max_error_share * len(base):
+        raise InputError(
+            f"suite {suite!r}: {len(base) - len(kept)} of {len(base)} cases have an error for some "
+            f"variant, more than evaluate.max_error_share={max_error_share:g} allows; evaluate "
+            "fewer variants together, or see `error` in their samples"
+        )
     roots = [base[key].root_id or key for key in kept]
     try:
         clusters = number_clusters(roots)

@@ -14,6 +14,9 @@ from eval.schema import PerturbationMetric
 from eval.stats import Flags, Floats
 
 Estimator = Callable[[Tables, Setting], Estimates | None]
+# A kind of rewording that fits fewer questions does not decide which is the worst: of two questions
+# one wrong answer is 50 %.
+KIND_QUESTIONS = 20
 
 
 def by_question(holds: Callable[[Flags], bool]) -> Estimator:
@@ -60,12 +63,14 @@ def by_perturbation(reduce: Callable[[Floats], float], least: int = 1) -> Estima
     """An estimator of one number made of the accuracies under the kinds of rewording.
 
     Args:
-        reduce: takes the accuracies, shape `[kinds]`.
-        least: kinds of rewording without which it says nothing.
+        reduce: takes the accuracies, shape `[kinds]`, of kinds with `KIND_QUESTIONS` questions.
+        least: such kinds without which it says nothing.
     """
 
     def estimate(tables: Tables, setting: Setting) -> Estimates | None:
-        table = tables["robustness"]
+        table = tables["robustness"].part(_of_large_kinds(tables["robustness"]))
+        if table is None:
+            return None
         names, kinds = np.unique([s.perturbation for s in table.cases], return_inverse=True)
         if len(names) < least:
             return None
@@ -83,6 +88,14 @@ def by_perturbation(reduce: Callable[[Floats], float], least: int = 1) -> Estima
         return estimates.of_statistics(statistics, table.clusters, setting, upper=1)
 
     return estimate
+
+
+def _of_large_kinds(table: Table) -> list[bool]:
+    """Which cases are of a kind with enough questions for its accuracy to mean something."""
+    questions: dict[str, set[int]] = defaultdict(set)
+    for sample, root in zip(table.cases, table.clusters.tolist(), strict=True):
+        questions[sample.perturbation].add(root)
+    return [len(questions[sample.perturbation]) >= KIND_QUESTIONS for sample in table.cases]
 
 
 def lowest(accuracies: Floats) -> float:

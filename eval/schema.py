@@ -143,6 +143,8 @@ class Estimate(Strict):
     low: float
     high: float
     n: int
+    # The baseline's value where answers were cut to equal length with it; None if it is its own.
+    before: float | None = None
 
 
 class Paired(Strict):
@@ -249,9 +251,9 @@ class SideBySide(Strict):
 class FlipResample(Strict):
     """A case that one model's single answer got right and the other's wrong, sampled again.
 
-    Both models answered it `n` more times with a temperature. The flip is stable if the share of
-    right answers moves by at least `eval.flips.STABLE` in its direction; otherwise the two single
-    answers differ by chance as far as `n` answers can tell. A line of `eval/<variant>/flips.jsonl`.
+    Both models answered it `n` more times with a temperature. The flip is stable if at least
+    `eval.flips.least_change(n)` more of the answers are right in its direction; otherwise the two
+    single answers differ by chance as far as `n` can tell. A line of `eval/<variant>/flips.jsonl`.
     """
 
     variant: str
@@ -283,7 +285,7 @@ class FlipSummary(Strict):
 
 
 class PhraseShare(Strict):
-    """A phrase and the share of answers that contain (or start with) it, by variant."""
+    """A phrase and the share of answers that contain it (or start or end with it), by variant."""
 
     phrase: str
     shares: dict[str, float]
@@ -363,8 +365,10 @@ class Report(Strict):
     tones: dict[str, Tone] = Field(default_factory=dict)  # variant -> what its verdict comes to
     verdicts: dict[str, list[str]]  # variant -> sentences: learned? parrot? forgot?
     openings: list[PhraseShare]
+    closings: list[PhraseShare] = Field(default_factory=list)
     phrases: list[PhraseShare]
     samples: list[SideBySide]
+    cases: dict[Suite, int] = Field(default_factory=dict)  # compared, whether shown or not
     flips: list[FlipResample] = Field(default_factory=list)
     flip_summaries: list[FlipSummary] = Field(default_factory=list)
     training: dict[str, TrainingCurve]  # arm -> curve

@@ -16,11 +16,13 @@ Metrics = Mapping[str, Metric]
 # among them: short answers can be as varied as long ones.
 SAMENESS = (
     "distinct_2",
-    "repetition_3",
+    "repetition_3_equal",
     "distinct_1",
     "top_phrases_share",
     "opening_share",
+    "closing_share",
     "compression",
+    "empty_share",
 )
 
 
@@ -45,7 +47,8 @@ PARROT: dict[Effect, Reading] = {
 FORGOT: dict[Effect, Reading] = {
     "better": Reading("No, it got better at general questions", "better at general questions"),
     "worse": Reading("Yes, it forgot", "forgot"),
-    "unclear": Reading("No difference shown", "no forgetting shown"),
+    # Losses that gains make up for are still losses: the sentence counts both.
+    "unclear": Reading("No net loss shown", "no net forgetting shown"),
 }
 
 
@@ -79,7 +82,7 @@ def _effects(metrics: Metrics, variant: str) -> tuple[Effect | None, Effect | No
     domain, general = metrics.get("domain_accuracy"), _general(metrics)
     return (
         wording.effect(domain, domain.against[variant]) if domain else None,
-        _parroting(metrics, variant) if _diversity(metrics) else None,
+        _parroting(metrics, variant) if _of_sameness(metrics, variant) else None,
         wording.effect(general, general.against[variant]) if general else None,
     )
 
@@ -121,18 +124,25 @@ def _learned(metrics: Metrics, baseline: str, variant: str) -> str:
     return f"Learned? {lead}: accuracy {_change(metric, baseline, variant)}."
 
 
-def _diversity(metrics: Metrics) -> Metric | None:
-    """What is quoted of parroting; distinct-2 is not defined on answers of one word."""
-    return next((metrics[key] for key in SAMENESS if key in metrics), None)
+def _diversity(metrics: Metrics, variant: str) -> Metric | None:
+    """The first measure of sameness that says of the variant what all of them say."""
+    found = _of_sameness(metrics, variant)
+    said = _parroting(metrics, variant)
+    alike = [metric for metric, effect in found if effect == said]
+    return next(iter(alike or [metric for metric, _ in found]), None)
+
+
+def _of_sameness(metrics: Metrics, variant: str) -> list[tuple[Metric, Effect]]:
+    """The measures of sameness that the variant has, and what became of each."""
+    known = [metrics[key] for key in SAMENESS if key in metrics]
+    return [(m, wording.effect(m, m.against[variant])) for m in known if variant in m.against]
 
 
 def _sameness(metrics: Metrics, variant: str) -> dict[Effect, list[str]]:
-    """The measures of sameness by what became of them."""
+    """The names of the measures of sameness by what became of them."""
     found: dict[Effect, list[str]] = {"worse": [], "better": [], "unclear": []}
-    for key in SAMENESS:
-        if key in metrics:
-            effect = wording.effect(metrics[key], metrics[key].against[variant])
-            found[effect].append(_name(metrics[key]))
+    for metric, effect in _of_sameness(metrics, variant):
+        found[effect].append(_name(metric))
     return found
 
 
@@ -149,14 +159,14 @@ def _parroting(metrics: Metrics, variant: str) -> Effect:
 
 
 def _parrot(metrics: Metrics, baseline: str, variant: str) -> str:
-    metric = _diversity(metrics)
+    metric = _diversity(metrics, variant)
     if metric is None:
         return "Parrot? Not measured: there are no sampled answers."
     lead = PARROT[_parroting(metrics, variant)].lead
-    text = f"{_name(metric)} {_change(metric, baseline, variant)}{_human(metric)}"
+    text = f"{_name(metric)} {_change(metric, baseline, variant)}{_human(metric, baseline)}"
     openings = metrics["opening_share"]
     before, now = (_value(openings, name) for name in (baseline, variant))
-    compared = f"{baseline} {before}{_human(openings)}"
+    compared = f"{baseline} {before}{_human(openings, baseline)}"
     return (
         f"Parrot? {lead}: {_counted(_sameness(metrics, variant))}; {text}. "
         f"One opening begins {now} of its answers ({compared})."
@@ -191,17 +201,20 @@ def _forgot(metrics: Metrics, baseline: str, variant: str) -> str:
     lead = FORGOT[wording.effect(metric, metric.against[variant])].lead
     retention = metrics["retention"]
     kept = retention.values[variant]
+    paired = metric.against[variant]
+    lost = round(kept.n * (1 - kept.value))
+    gained = lost + round(paired.n * paired.delta)
     return (
         f"Forgot? {lead}: accuracy on general questions {_change(metric, baseline, variant)}. "
         f"Of the {kept.n} that {baseline} gets right it still gets "
-        f"{_value(retention, variant)} right."
+        f"{_value(retention, variant)} right: {lost} lost, {gained} of the others gained."
     )
 
 
 def _change(metric: Metric, baseline: str, variant: str) -> str:
     """`12.0% → 64.0% (+52.0 pts, interval +45.1 to +58.8, excludes zero, p < .001)`."""
     paired = metric.against[variant]
-    before, now = (_value(metric, name) for name in (baseline, variant))
+    before, now = wording.before(metric, variant, baseline), _value(metric, variant)
     ends = wording.difference_interval(paired.low, paired.high, metric.unit)
     zero = "excludes zero" if paired.excludes_zero else "includes zero"
     parts = [
@@ -222,5 +235,8 @@ def _name(metric: Metric) -> str:
     return metric.label[0].lower() + metric.label[1:]
 
 
-def _human(metric: Metric) -> str:
-    return f", human answers {_value(metric, HUMAN)}" if HUMAN in metric.values else ""
+def _human(metric: Metric, baseline: str) -> str:
+    if HUMAN not in metric.values:
+        return ""
+    beside = wording.beside(metric, HUMAN, baseline)
+    return f", human answers {_value(metric, HUMAN)}" + (f" ({beside})" if beside else "")

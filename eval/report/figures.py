@@ -144,9 +144,12 @@ def _phrases(report: Report, title: str, note: str, found: list[PhraseShare]) ->
 
 
 def phrases(report: Report) -> Iterator[Figure]:
-    """The commonest openings and phrases, as shares of answers."""
+    """The commonest openings, closings and phrases, as shares of answers."""
     yield from _phrases(
         report, "Commonest openings", "Share of answers that start so.", report.openings
+    )
+    yield from _phrases(
+        report, "Commonest closings", "Share of answers that end so.", report.closings
     )
     yield from _phrases(
         report, "Commonest phrases", "Share of answers that contain it.", report.phrases

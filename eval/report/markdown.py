@@ -192,7 +192,11 @@ def _phrases(report: Report) -> str:
             f"{what} “{inline(row.phrase)}”",
             *(wording.value(row.shares[v], "share") if v in row.shares else "–" for v in columns),
         ]
-        for what, found in (("begin", report.openings), ("contain", report.phrases))
+        for what, found in (
+            ("begin", report.openings),
+            ("end", report.closings),
+            ("contain", report.phrases),
+        )
         for row in found
     )
     header = ["Share of answers that", *map(inline, columns)]

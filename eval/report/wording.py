@@ -87,11 +87,28 @@ def difference_interval(low: float, high: float, unit: Unit) -> str:
     return " to ".join(ends)
 
 
+def before(metric: Metric, column: str, baseline: str) -> str:
+    """What the baseline had where a variant, or the human answers, were measured beside it."""
+    beside = metric.values[column].before
+    return value(metric.values[baseline].value if beside is None else beside, metric.unit)
+
+
+def beside(metric: Metric, column: str, baseline: str) -> str:
+    """`base 0.412 at equal length`, where that is not the value shown for the baseline."""
+    if metric.values[column].before is None:
+        return ""
+    found = before(metric, column, baseline)
+    same = found == value(metric.values[baseline].value, metric.unit)
+    return "" if same else f"{baseline} {found} at equal length"
+
+
 def probability(p: float) -> str:
     """A p-value as it is printed in papers: `p < .001`, `p = .021`."""
     if p < 0.001:
         return "p < .001"
     digits = f"{p:.2f}" if p >= 0.1 else f"{p:.3f}"
+    if (p < 0.05) != (float(digits) < 0.05):  # .0496 is not to read .050
+        digits = f"{p:.4f}"
     return f"p = {digits.removeprefix('0')}"
 
 
@@ -121,6 +138,9 @@ def detectable(metric: Metric, paired: Paired) -> str:
     if metric.unit == "share" and paired.minimum_detectable > 1:
         return "are too few to show any difference"
     smallest = difference(paired.minimum_detectable, metric.unit).lstrip("+±")
+    if not any(digit in smallest for digit in "123456789"):
+        scale, unit = (100, " pts") if metric.unit == "share" else (1, "")
+        smallest = f"{scale * paired.minimum_detectable:.1g}{unit}"
     return f"could have shown ≥ {smallest}"
 
 
@@ -157,6 +177,8 @@ def gate_text(gate: GateResult) -> GateText:
     sign = "≥" if gate.gate.endswith("_min") else "≤"
     measured = "n/a" if gate.value is None else value(gate.value, "share")
     bound = value(gate.bound, "share")
+    if gate.value is not None and gate.state == "failed" and measured == bound:
+        measured = f"{100 * gate.value:.8g}%"  # 84.96 % is not to read 85.0 %, needs 85 %
     if gate.gate.endswith("_drop_max"):
         measured, bound = measured.replace("%", " pts"), bound.replace("%", " pts")
     return GateText(

@@ -319,6 +319,7 @@ def make_report(samples: int = 60) -> Report:
                 "interval −4.6 to +1.6 includes zero, p = .34 adjusted).",
             ],
         },
+        cases={"domain": 10_000, "ood": 1},
         openings=[
             PhraseShare(phrase="Thank you for contacting us", shares=shares),
             PhraseShare(
@@ -326,6 +327,7 @@ def make_report(samples: int = 60) -> Report:
             ),
             PhraseShare(phrase=HOSTILE, shares={"base": 0.01, "uniform": 0.02, "nlirg": 0.02}),
         ],
+        closings=[PhraseShare(phrase="let us know if it helps", shares=shares)],
         phrases=[
             PhraseShare(phrase="Your ticket was sent to team", shares=shares),
             PhraseShare(

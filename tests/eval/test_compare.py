@@ -6,13 +6,14 @@ import pytest
 
 from eval.compare import compare, read_samples
 from eval.config import EvaluateConfig, Gates
-from eval.gates import require_cases, unjudged
+from eval.gates import GATES, require_cases, unjudged
 from eval.probe import load_probe
 from eval.samples import samples_text
 from eval.schema import Metric
 from nlirg.errors import InputError
 from tests.eval.made_samples import sample, suite_of, template_of
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 CONFIG = EvaluateConfig(bootstrap=200)
 OPEN_GATES = Gates.model_validate(dict.fromkeys(Gates.model_fields))
 
@@ -23,7 +24,7 @@ def world(seed: int, right: float, templated: float, n: int = 60):
     flags = [rng.random() < right for _ in range(n)]
     texts = [
         "thank you for your kind message " * (rng.random() < templated)
-        + " ".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=12))
+        + " ".join(rng.choices(LETTERS, k=12))
         for _ in range(n)
     ]
     reworded = [
@@ -93,7 +94,9 @@ def test_planted_repetition_lengths_and_stops():
     assert found["stop_rate"].values["loop"].value == 0
 
 
-def test_planted_robustness():
+def test_planted_robustness(monkeypatch):
+    monkeypatch.setattr("eval.robustness.KIND_QUESTIONS", 4)
+
     def rows(typos: list[int], padding: list[int]):
         return [
             *suite_of("domain", [1, 1, 1, 1]),
@@ -128,15 +131,15 @@ def test_base_against_itself_shows_no_difference():
     rows = world(0, 0.6, 0.5)
     comparison = compare({"base": rows, "copy": rows}, "base", CONFIG, seed=0)
     for metric in comparison.metrics:
-        assert metric.values["base"] == metric.values["copy"]
+        assert metric.values["base"] == metric.values["copy"].model_copy(update={"before": None})
         for paired in metric.against.values():
             assert (paired.delta, paired.low, paired.high) == (0, 0, 0)
             assert paired.p_value == paired.p_holm == 1
     assert by_key(comparison)["retention"].values["copy"].value == 1
     for sentence in comparison.verdicts["copy"]:
-        assert "No difference shown" in sentence
+        assert "No difference shown" in sentence or "No net loss shown" in sentence
     assert comparison.headlines["copy"].startswith(
-        "No learning shown, no parroting shown, no forgetting shown; "
+        "No learning shown, no parroting shown, no net forgetting shown; "
     )
 
 
@@ -149,7 +152,11 @@ def test_exchanging_names_flips_signs():
         assert a.delta == pytest.approx(-b.delta)
         assert (a.low, a.high) == pytest.approx((-b.high, -b.low))
         assert a.p_value == pytest.approx(b.p_value)
-        assert there[key].values["base"] == back[key].values["x"]
+        back_again = back[key].values["x"].model_copy(update={"before": None})
+        if there[key].values["x"].before is None:
+            assert there[key].values["base"] == back_again
+        else:  # measured at equal length
+            assert there[key].values["x"].before == pytest.approx(back_again.value)
 
 
 def test_order_of_samples_and_of_variants_does_not_matter():
@@ -214,11 +221,109 @@ def test_gates_of_suites_not_run_are_unjudged():
     assert "Not measured" in comparison.verdicts["tuned"][1]
 
 
+@pytest.mark.parametrize(
+    ("right", "failed", "state"),
+    [(90, 0, "passed"), (90, 4, "passed"), (86, 4, "unjudged"), (80, 4, "failed")],
+)
+def test_a_gate_is_kept_only_if_cases_left_out_could_not_break_it(right, failed, state):
+    """86 of 96 are 89.6 %, but 86 of 100 are under a bound of 88 %."""
+    base = suite_of("domain", [1] * 100)
+    tuned = suite_of("domain", [1] * right + [0] * (100 - right))
+    for i in range(100 - failed, 100):
+        tuned[i] = tuned[i].model_copy(update={"finish_reason": "error", "error": "too long"})
+    config = EvaluateConfig(
+        bootstrap=200, gates=Gates(**{**dict.fromkeys(GATES), "domain_accuracy_min": 0.88})
+    )
+    [gate] = compare({"base": base, "tuned": tuned}, "base", config, seed=0).gates
+    assert gate.state == state
+    if state == "unjudged":
+        assert gate.reason == "4 cases were left out for errors, and could break it"
+
+
 def test_diversity_of_silent_answers_is_not_reported():
     samples = {"base": template_of(["a b c", "d e f"]), "mute": template_of(["", ""])}
     comparison = compare(samples, "base", CONFIG, seed=0)
-    assert "distinct_2" not in by_key(comparison)
-    assert "Parrot? " in comparison.verdicts["mute"][1]
+    metric = by_key(comparison)["distinct_2"]
+    assert (metric.values.keys(), metric.against) == ({"base"}, {})
+    assert by_key(comparison)["empty_share"].values["mute"].value == 1
+    assert "One opening begins 100.0% of its answers" in comparison.verdicts["mute"][1]
+
+
+def test_an_arm_with_short_answers_does_not_change_what_is_said_of_another():
+    rng = random.Random(0)
+    fresh = template_of(
+        [" ".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=30)) for _ in range(60)]
+    )
+    parrot = template_of(["thank you for your kind message and have a very nice day"] * 60)
+    samples = {"base": fresh, "parrot": parrot}
+    alone = compare(samples, "base", CONFIG, seed=0)
+    for shorter in ("", "ok"):
+        beside = compare(samples | {"short": template_of([shorter] * 60)}, "base", CONFIG, seed=0)
+        for metric in alone.metrics:
+            same = by_key(beside)[metric.key]
+            assert same.values["parrot"] == metric.values["parrot"]
+            assert same.against.get("parrot") == metric.against.get("parrot")
+        assert beside.headlines["parrot"] == alone.headlines["parrot"]
+        assert "more of a parrot" in beside.headlines["parrot"]
+
+
+def test_longer_answers_of_one_source_are_no_parrots():
+    """They repeat more words in themselves; at equal length they do not."""
+    rng = random.Random(0)
+    words, weights = [f"w{i}" for i in range(60)], [1 / (i + 1) for i in range(60)]
+
+    def text(n: int) -> str:
+        return " ".join(rng.choices(words, weights, k=n))
+
+    samples = {
+        "base": template_of([text(40) for _ in range(80)]),
+        "long": template_of([text(240) for _ in range(80)]),
+    }
+    comparison = compare(samples, "base", CONFIG, seed=0)
+    assert by_key(comparison)["repetition_3"].against["long"].significant
+    assert not by_key(comparison)["repetition_3_equal"].against["long"].significant
+    assert "no parroting shown" in comparison.headlines["long"]
+
+
+def test_closings_tell_a_parrot_as_openings_do():
+    rng = random.Random(1)
+
+    def text(end: str) -> str:
+        return " ".join(rng.choices(LETTERS, k=20)) + end
+
+    end = " please let us know more"
+    comparison = compare(
+        {
+            "base": template_of([text("") for _ in range(60)]),
+            "x": template_of([text(end) for _ in range(60)]),
+        },
+        "base", CONFIG, seed=0,
+    )  # fmt: skip
+    assert by_key(comparison)["closing_share"].values["x"].value == 1
+    assert by_key(comparison)["closing_share"].against["x"].significant
+    assert comparison.closings[0].phrase == "please let us know more"
+    assert comparison.closings[0].shares == {"base": 0, "x": 1}
+
+
+def test_human_answers_stand_beside_the_base_at_equal_length():
+    """Short references look diverse only until the base's answers are cut as short."""
+    rng = random.Random(0)
+    words = [f"w{i}" for i in range(50)]
+    rows = [
+        sample(f"t{i}", suite="template", answer=" ".join(rng.choices(words, k=60)),
+               reference=" ".join(rng.choices(words, k=8)))
+        for i in range(60)
+    ]  # fmt: skip
+    found = by_key(compare({"base": rows, "x": rows}, "base", CONFIG, seed=0))["distinct_1"]
+    human = found.values["human"]
+    assert found.values["base"].value < human.value / 3
+    assert human.before == pytest.approx(human.value, abs=0.03)
+    repeated = [
+        s.model_copy(update={"case_id": f"{s.case_id}@{k}", "root_id": s.case_id})
+        for s in rows for k in range(2)
+    ]  # fmt: skip
+    again = by_key(compare({"base": repeated, "x": repeated}, "base", CONFIG, seed=0))["distinct_1"]
+    assert again.values["human"].n == 60, "every reference counts once"
 
 
 @pytest.mark.parametrize(
@@ -327,7 +432,8 @@ def test_verdicts_say_what_happened():
     assert forgot[2].startswith("Forgot? Yes, it forgot: ")
     assert "still gets 25.0% right" in forgot[2]
     null = ood([1, 0] * 20, [1, 0] * 19 + [1, 1]).verdicts["tuned"]
-    assert null[2].startswith("Forgot? No difference shown")
+    assert null[2].startswith("Forgot? No net loss shown")
+    assert null[2].endswith("still gets 100.0% right: 0 lost, 1 of the others gained.")
     assert "includes zero" in null[2]
     assert "40 cases could have shown ≥ " in null[2]
 

@@ -8,12 +8,14 @@ from statistics import fmean
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from eval.config import EvaluateConfig
 from eval.flips import (
     FLIP_SUITES,
-    STABLE,
     find_flips,
     judge_flips,
+    least_change,
     pass_at_k,
     resample_prompts,
     summarize_flips,
@@ -82,14 +84,23 @@ def test_answers_that_cannot_be_judged_make_no_row() -> None:
     assert judge_flips("tuned", {("domain", "q"): "loss"}, bad, good) == []
 
 
-def test_models_that_are_equally_often_right_look_stable_in_at_most_4_percent() -> None:
+@pytest.mark.parametrize(("n", "change"), [(3, 3), (4, 3), (8, 4), (64, 10)])
+def test_models_that_are_equally_often_right_seldom_look_stable(n, change) -> None:
     """Whatever their common rate; exact, by the two binomials."""
-    n, worst = 8, 0.0
+    assert least_change(n) == change
+    worst = {change: 0.0, change - 1: 0.0}
     for rate in [i / 100 for i in range(101)]:
         chance = [comb(n, i) * rate**i * (1 - rate) ** (n - i) for i in range(n + 1)]
-        pairs = [(i, j) for i in range(n + 1) for j in range(n + 1) if i - j >= STABLE * n]
-        worst = max(worst, sum(chance[i] * chance[j] for i, j in pairs))
-    assert 0.03 < worst < 0.04
+        for least in worst:
+            pairs = [(i, j) for i in range(n + 1) for j in range(n + 1) if i - j >= least]
+            worst[least] = max(worst[least], sum(chance[i] * chance[j] for i, j in pairs))
+    assert worst[change] <= 0.05 < worst[change - 1]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_too_few_answers_to_tell_anything_are_refused(count) -> None:
+    with pytest.raises(ValidationError, match="give 3 or more, or 0 for none"):
+        EvaluateConfig(flip_samples=count)
 
 
 @given(st.integers(1, 8).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))

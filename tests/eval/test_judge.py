@@ -152,6 +152,17 @@ def test_ties_alone_are_no_difference_and_few_wins_prove_little() -> None:
     assert wins.against["v"].p_value == 0.125
 
 
+@pytest.mark.parametrize(("win", "loss", "tie"), [(12, 0, 188), (30, 6, 164), (40, 20, 0)])
+def test_what_the_sign_test_shows_the_interval_shows_however_many_ties(win, loss, tie) -> None:
+    rows = judgements(win=win, tie=tie, loss=loss)
+    found = judge_measure({"v": rows}, "m").estimate({}, SETTING).against["v"]
+    assert found.p_value < 0.05
+    assert found.low > 0
+    even = judgements(win=win, tie=tie, loss=win)
+    none = judge_measure({"v": even}, "m").estimate({}, SETTING).against["v"]
+    assert none.low < 0 < none.high
+
+
 def test_variants_may_have_different_unreadable_replies() -> None:
     found = judge_measure(
         {"v": judgements(win=5, unparsed=5), "w": judgements(loss=8)}, "m"

@@ -75,19 +75,40 @@ def test_missing_baseline_samples_and_taken_name_are_refused():
         pair_samples({"base": GOOD, "human": GOOD}, "base", 1.0)
 
 
-def test_references_stand_beside_the_answers_unless_prompts_repeat():
+def test_answers_are_cut_in_pairs():
+    base, x, y = template_of(["a b c", "d e"]), template_of(["a", "b c d"]), template_of(["", ""])
+    table = pair_samples({"base": base, "x": x, "y": y}, "base", 1.0)["template"]
+    assert table.equal_units("base", "x") == {"base": [["a"], ["d", "e"]], "x": [["a"], ["b", "c"]]}
+    assert table.equal_units("base", "y") == {"base": [[], []], "y": [[], []]}
+
+
+def test_references_stand_beside_the_answers_each_once():
     rows = template_of(["a b c", "d e"], reference="r s t u")
-    table = pair_samples({"base": rows, "x": template_of(["a", "b c d"])}, "base", 1.0)["template"]
-    assert table.units["human"] == [list("rstu")] * 2
-    assert table.equal_units == {
-        "base": [["a"], ["d", "e"]],
-        "x": [["a"], ["b", "c"]],
-        "human": [["r"], ["r", "s"]],
-    }
+    other = template_of(["a", "b c d"])
+    beside = pair_samples({"base": rows, "x": other}, "base", 1.0)["template"].beside_references
+    assert beside.units == {"base": [list("abc"), list("de")], "human": [list("rstu")] * 2}
     repeated = [
         s.model_copy(update={"root_id": "one" if i < 2 else "two"})
         for i, s in enumerate(template_of(["a", "b", "c"], reference="r"))
     ]
-    assert "human" not in pair_samples({"base": repeated}, "base", 1.0)["template"].units
+    beside = pair_samples({"base": repeated}, "base", 1.0)["template"].beside_references
+    assert beside.units == {"base": [["a"], ["c"]], "human": [["r"], ["r"]]}
     some = [*rows, sample("t9", suite="template", reference="")]
-    assert "human" not in pair_samples({"base": some}, "base", 1.0)["template"].units
+    beside = pair_samples({"base": some}, "base", 1.0)["template"].beside_references
+    assert len(beside.units["human"]) == 2
+    none = template_of(["a", "b"], reference="")
+    assert pair_samples({"base": none}, "base", 1.0)["template"].beside_references is None
+
+
+def test_errors_of_many_variants_add_up():
+    samples = {"base": suite_of("ood", [1] * 100)}
+    for k in range(3):
+        rows = suite_of("ood", [1] * 100)
+        failed = slice(4 * k, 4 * k + 4)
+        rows[failed] = [
+            s.model_copy(update={"finish_reason": "error", "error": "x"}) for s in rows[failed]
+        ]
+        samples[f"v{k}"] = rows
+    assert pair_samples(dict(list(samples.items())[:2]), "base", 0.05)["ood"].left_out == 4
+    with pytest.raises(InputError, match="'ood': 12 of 100 cases have an error for some variant"):
+        pair_samples(samples, "base", 0.05)

@@ -150,6 +150,11 @@ def test_a_bare_report_renders():
     assert terminal_table(bare).row_count == 1
 
 
+def test_of_suites_that_are_not_shown_whole_it_is_said_how_much_is(html):
+    shown = sum(sample.suite == "domain" for sample in REPORT.samples)
+    assert f"Shown are {shown:,} of 10,000 domain; the rest is in" in html
+
+
 def test_rendering_is_deterministic(html):
     assert render_html(make_report()) == html
 

@@ -256,7 +256,7 @@ def test_one_metric_of_every_family_is_shown_per_task_before_the_others():
     assert figures.task_keys(more) == (["domain_accuracy", "repetition_3"], ["format_rate"])
 
 
-@pytest.mark.parametrize(("report", "charts"), [(make_report(), 16), (make_seeds(8, 1), 34)])
+@pytest.mark.parametrize(("report", "charts"), [(make_report(), 17), (make_seeds(8, 1), 35)])
 def test_every_chart_of_a_report_is_wellformed_and_reads_out_its_content(report, charts):
     found = all_figures(report)
     titles = [figure.title for figure in found]
@@ -307,7 +307,7 @@ def test_a_report_without_training_or_corpus_has_no_such_charts():
     report = make_report().model_copy(
         update={
             "training": {}, "corpus": None, "by_task": [], "metrics": [], "phrases": [],
-            "openings": [], "by_perturbation": [],
+            "openings": [], "closings": [], "by_perturbation": [],
         }
     )  # fmt: skip
     assert not all_figures(report)

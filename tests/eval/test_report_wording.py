@@ -54,7 +54,15 @@ def test_differences_carry_a_sign_and_shares_differ_by_points():
 
 
 @pytest.mark.parametrize(
-    ("p", "text"), [(0.0, "p < .001"), (0.021, "p = .021"), (0.34, "p = .34"), (1.0, "p = 1.00")]
+    ("p", "text"),
+    [
+        (0.0, "p < .001"),
+        (0.021, "p = .021"),
+        (0.34, "p = .34"),
+        (1.0, "p = 1.00"),
+        (0.0496, "p = .0496"),
+        (0.0504, "p = .050"),
+    ],
 )
 def test_p_values_read_as_in_papers(p, text):
     assert wording.probability(p) == text
@@ -103,6 +111,20 @@ def test_gates_are_put_into_words(gate, bound, value, words):
     assert wording.gate_text(result)[:3] == words
 
 
+@pytest.mark.parametrize(
+    ("gate", "bound", "value", "words"),
+    [
+        ("domain_accuracy_min", 0.85, 0.8496, ("84.96%", "≥ 85%")),
+        ("retention_drop_max", 0.1, 0.1004, ("10.04 pts", "≤ 10 pts")),
+    ],
+)
+def test_a_gate_missed_by_little_does_not_read_as_kept(gate, bound, value, words):
+    result = GateResult(
+        variant="v", gate=gate, metric="m", bound=bound, value=value, state="failed"
+    )
+    assert wording.gate_text(result)[1:3] == words
+
+
 def test_broken_gates_come_first_and_those_that_do_not_apply_last():
     states = ["passed", "not_applicable", "unjudged", "failed"]
     gates = [
@@ -118,6 +140,8 @@ def test_broken_gates_come_first_and_those_that_do_not_apply_last():
 def test_what_a_sample_could_have_shown_is_told_where_it_could_show_nothing():
     few = paired(0.01, 0.4).model_copy(update={"minimum_detectable": 1.7})
     assert wording.detectable(metric("higher"), few) == "are too few to show any difference"
+    tiny = few.model_copy(update={"minimum_detectable": 0.0002})
+    assert wording.detectable(metric("higher"), tiny) == "could have shown ≥ 0.02 pts"
     alike = few.model_copy(update={"minimum_detectable": 0})
     assert wording.detectable(metric("higher"), alike) == "showed no change at all"
 

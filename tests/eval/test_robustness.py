@@ -9,6 +9,7 @@ from eval.config import EvaluateConfig
 from eval.estimates import Setting
 from eval.pairing import pair_samples
 from eval.robustness import (
+    KIND_QUESTIONS,
     always_alike,
     always_right,
     by_perturbation,
@@ -68,7 +69,8 @@ def test_each_kind_is_compared_with_the_same_questions_as_they_were():
         (by_perturbation(spread), 2 / 3 - 2 / 4, 2 / 3 - 2 / 4, 7),
     ],
 )
-def test_known_answers(estimator, base, tuned, n):
+def test_known_answers(estimator, base, tuned, n, monkeypatch):
+    monkeypatch.setattr("eval.robustness.KIND_QUESTIONS", 3)
     found = estimator(pair_samples({"base": BASE, "x": TUNED}, "base", 1.0), SETTING)
     values = {name: estimate.value for name, estimate in found.values.items()}
     assert values == pytest.approx({"base": base, "x": tuned})
@@ -96,8 +98,19 @@ def test_a_kind_of_one_question_is_left_out():
 
 
 def test_the_range_needs_two_kinds():
-    tables = pair_samples({"base": answers([1, 1], typos=[1, 0])}, "base", 1.0)
+    flags = [1, 0] * 20
+    tables = pair_samples({"base": answers(flags, typos=flags)}, "base", 1.0)
+    assert by_perturbation(lowest)(tables, SETTING).values["base"].value == 0.5
     assert by_perturbation(spread, least=2)(tables, SETTING) is None
+
+
+def test_a_kind_of_few_questions_does_not_decide_which_is_the_worst():
+    few = [0 if i < KIND_QUESTIONS - 1 else None for i in range(100)]
+    tables = pair_samples(
+        {"base": answers([1] * 100, typos=[1] * 90 + [0] * 10, field_order=few)}, "base", 1.0
+    )
+    assert by_perturbation(lowest)(tables, SETTING).values["base"].value == 0.9
+    assert by_perturbation(lowest)(pair_samples({"base": BASE}, "base", 1.0), SETTING) is None
 
 
 def test_several_variants_of_one_question_are_one_independent_case():

@@ -5,8 +5,8 @@ import pytest
 from eval.schema import Estimate, GateResult, Metric, Paired
 from eval.verdicts import SAMENESS, headline, judge, tone
 
-BETTER = {"repetition_3": "lower", "top_phrases_share": "lower", "opening_share": "lower"}
-BETTER |= {"compression": "lower"}
+BETTER = {"distinct_1": "higher", "distinct_2": "higher"}
+BETTER = {key: BETTER.get(key, "lower") for key in SAMENESS}
 
 
 def metric(key: str, change: float, family: str = "template") -> Metric:
@@ -51,32 +51,40 @@ def gates(*states: str) -> list[GateResult]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said", "counted"),
+    ("changes", "said", "counted", "quoted"),
     [
-        ({}, "no parroting shown", "none got worse, none better"),
+        ({}, "no parroting shown", "none got worse, none better", "distinct-2"),
         (
             {"opening_share": 0.2, "compression": 0.2},
             "more of a parrot",
             "2 got worse (opening-share, compression), none better",
+            "opening-share",
         ),
-        ({"distinct_2": 0.2}, "less of a parrot", "none got worse, 1 better (distinct-2)"),
+        (
+            {"distinct_2": 0.2},
+            "less of a parrot",
+            "none got worse, 1 better (distinct-2)",
+            "distinct-2",
+        ),
         (
             {"distinct_1": 0.2, "distinct_2": -0.2, "opening_share": 0.2},
             "more of a parrot",
             "2 got worse (distinct-2, opening-share), 1 better (distinct-1)",
+            "distinct-2",
         ),
         (
-            {"distinct_2": 0.2, "repetition_3": 0.2},
+            {"distinct_2": 0.2, "repetition_3_equal": 0.2},
             "partly more of a parrot",
-            "1 got worse (repetition-3), 1 better (distinct-2)",
+            "1 got worse (repetition-3-equal), 1 better (distinct-2)",
+            "distinct-2",
         ),
     ],
 )
-def test_every_measure_of_sameness_can_tell_a_parrot(changes, said, counted):
+def test_every_measure_of_sameness_can_tell_a_parrot(changes, said, counted, quoted):
     metrics = measured(**changes)
     assert headline(metrics, [], "x").split(", ")[1] == said
     sentence = judge(metrics, {}, "base", "x")[1]
-    assert f"of 6 measures of sameness {counted}; distinct-2 50.0% → " in sentence
+    assert f"of {len(SAMENESS)} measures of sameness {counted}; {quoted} 50.0% → " in sentence
 
 
 @pytest.mark.parametrize(
