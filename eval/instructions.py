@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
+from itertools import accumulate
 
 import regex
 
@@ -20,9 +21,26 @@ LANGUAGE_SHARE = 0.8
 _CJK = rf"[[{UNSPACED}]&&[\p{{L}}\p{{N}}]]"
 _PART = rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]+"
 _WORD = regex.compile(rf"(?V1){_CJK}|{_PART}(?:(?:[-'’.]|(?<=\d),(?=\d)){_PART})*")
-_ABBREVIATION = r"(?<!\b(?:Mr|Mrs|Ms|Dr|St|vs|e\.g|i\.e|\p{Lu}))"
+_STARTERS = (
+    r"(?:I|You|He|She|It|We|They|My|Your|His|Her|Its|Our|Their|The|An?|This|That|These|Those|There"
+    r"|In|On|At|For|To|If|As|But|And|So|Then|When|However|What|Why|How|Who|No|Not|Yes|Is|Are|Do)"
+)
+# No stop of a sentence: after a title; after an abbreviation or hour that goes on in small letters
+# (or with a day); after an initial, unless a word follows that begins sentences ("plan B. It").
+_ABBREVIATION = (
+    r"(?<!\b(?:Mr|Mrs|Ms|Dr|St|vs|e\.g|i\.e))"
+    r"(?!(?<=(?<!\p{L})(?:[ap]\.m|etc|approx|Inc|Ltd|Co|Jr|Sr|No|cf|al))\.\s+"
+    r"(?:\p{Ll}|\d|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day))"
+    rf"(?!(?<=\b\p{{Lu}})\.(?!\s+{_STARTERS}\b))"
+)
+# Nor where speech in quotation marks goes on: “好！”就走了, “好！”他说, "Stop!" he said.
+_CLOSING = r"[\"'”’」』)\]]"
+_GOES_ON = (
+    rf"(?:{_CLOSING}+\s*(?:\p{{Ll}}|[,;:—…、])"
+    rf"|{_CLOSING}+(?:[就便又也都还并而地的]|\p{{Han}}{{1,3}}(?:说|问|喊|叫|答|(?<![知难])道)(?!道?:)))"
+)
 _END = regex.compile(
-    rf"(?:[。！？!?]|{_ABBREVIATION}\.(?=[\"'”’)\]]*(?:\s|$)))+[\"'”’」』)\]]*|\n+"
+    rf"(?:(?:[。！？!?]|{_ABBREVIATION}\.(?={_CLOSING}*(?:\s|$)))++(?!{_GOES_ON}){_CLOSING}*|\n+)"
 )
 _BULLET = regex.compile(r"(?m)^[ \t]*[-*•·–][ \t]+\S")
 _NUMBERED = regex.compile(r"(?m)^[ \t]*[(（]?(\d{1,3})(?:[.)）](?!\d)|、)[ \t]*(?=\S)")
@@ -50,9 +68,9 @@ def kept(instruction: Instruction, answer: str) -> bool:
     value); `starts_with` and `ends_with` one of the values, to the letter; `repeats`: begins with
     `values[0]` and goes on.
 
-    Form: `title` (holds one in `<<>>`), `quoted` (wrapped in quotation marks), `uppercase`,
-    `lowercase` (no letter of the other case), `no_commas`, `json` (nothing else), `language`
-    (`zh` or `en`, by script: four fifths of the words).
+    Form: `title` (holds one in `<<>>`), `quoted` (one pair of quotation marks around everything),
+    `uppercase`, `lowercase` (no letter of the other case), `no_commas`, `json` (nothing else),
+    `language` (`zh` or `en`, by script: four fifths of the words, so French passes for `en`).
 
     Raises:
         InputError: if the instruction lacks what it needs, or cannot be kept.
@@ -61,6 +79,8 @@ def kept(instruction: Instruction, answer: str) -> bool:
     text = unicodedata.normalize("NFKC", answer).strip()
     if not text:
         return False
+    if instruction.kind in _TO_THE_LETTER:
+        return _TO_THE_LETTER[instruction.kind](answer.strip())
     if instruction.kind in _COUNTS:
         return all(_within(n, instruction) for n in _COUNTS[instruction.kind](text, instruction))
     return _TESTS[instruction.kind](text, instruction)
@@ -143,7 +163,14 @@ def _is_json(text: str) -> bool:
 
 
 def _quoted(text: str) -> bool:
-    return any(text.startswith(a) and text.endswith(b) and len(text) > 2 for a, b in _QUOTES)
+    """Whether the first mark is closed by the last character and not before."""
+    for left, right in _QUOTES:
+        if text.startswith(left) and text.endswith(right) and len(text) > 2:
+            if left == right:
+                return text.count(left) == 2
+            depths = list(accumulate((c == left) - (c == right) for c in text))
+            return depths[-1] == 0 < min(depths[:-1])
+    return False
 
 
 _COUNTS: dict[str, Callable[[str, Instruction], list[int]]] = {
@@ -167,13 +194,16 @@ _TESTS: dict[str, Callable[[str, Instruction], bool]] = {
     "starts_with": lambda text, i: text.startswith(_plain(i.values)),
     "ends_with": lambda text, i: text.endswith(_plain(i.values)),
     "repeats": lambda text, i: _repeats(text, i.values[0]),
-    "title": lambda text, _: _TITLE.search(text) is not None,
     "quoted": lambda text, _: _quoted(text),
     "uppercase": lambda text, _: text.isupper(),
     "lowercase": lambda text, _: text.islower(),
     "no_commas": lambda text, _: regex.search("[,،、]", text) is None,
-    "json": lambda text, _: _is_json(text),
     "language": lambda text, i: _in_language(text, i.values[0]),
+}
+# NFKC would make JSON of what no parser reads ("：" a colon), and <<>> of ＜＜＞＞.
+_TO_THE_LETTER: dict[str, Callable[[str], bool]] = {
+    "title": lambda answer: _TITLE.search(answer) is not None,
+    "json": _is_json,
 }
 _NEED_VALUES = {
     "occurrences",
