@@ -19,7 +19,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class Stage:
         """Return the summary if the stage is complete for these settings, else None.
 
         Raises:
-            InputError: if the stage is complete for other settings.
+            InputError: if the stage is complete for other settings, or its marker is damaged.
         """
         if not self.marker.is_file():
             return None
@@ -111,8 +111,8 @@ class Stage:
         """What the marker says."""
         if not self.marker.is_file():
             raise InputError(f"{self.path} is not complete: run the stage that makes it first")
-        record: dict[str, Any] = json.loads(self.marker.read_text(encoding="utf-8"))
-        return record
+        remedy = "delete this file and run the same command again: it goes on with what is there"
+        return _read_record(self.marker, {"fingerprint": str, "summary": dict}, remedy)
 
     def claim(self, settings_fingerprint: str) -> bool:
         """Note whose unfinished files the folder holds, before the first of them is written.
@@ -121,13 +121,14 @@ class Stage:
             Whether it holds unfinished files of these settings already.
 
         Raises:
-            InputError: if it holds unfinished files of other settings.
+            InputError: if it holds unfinished files of other settings, or the note is damaged.
         """
         note = self.path / "settings.json"
         if not note.is_file():
             write_json(note, {"fingerprint": settings_fingerprint})
             return False
-        if json.loads(note.read_text(encoding="utf-8"))["fingerprint"] != settings_fingerprint:
+        remedy = f"delete {self.path} to start it again"
+        if _read_record(note, {"fingerprint": str}, remedy)["fingerprint"] != settings_fingerprint:
             raise InputError(
                 f"{self.path} holds unfinished work with other settings; choose another run name, "
                 "or delete that folder to start it again"
@@ -137,6 +138,23 @@ class Stage:
     def succeed(self, settings_fingerprint: str, summary: dict[str, Any]) -> None:
         """Write the marker; the last thing a stage does."""
         write_json(self.marker, {"fingerprint": settings_fingerprint, "summary": summary})
+
+
+def _read_record(path: Path, keys: Mapping[str, type], remedy: str) -> dict[str, Any]:
+    """A JSON object that a stage wrote about itself.
+
+    Raises:
+        InputError: naming file and remedy, if it is not one with values of these types.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict) or not all(
+        isinstance(record.get(key), kind) for key, kind in keys.items()
+    ):
+        raise InputError(f"{path}: damaged; {remedy}")
+    return record
 
 
 class RunDirectory:

@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from cluster.rundir import Stage, write_json, write_text
-from eval.generate import Completion, Key, Prompt, Request, make_sample
+from eval.config import EvaluateConfig
+from eval.generate import (
+    Completion,
+    Key,
+    Prompt,
+    Request,
+    judge_again,
+    make_request,
+    make_sample,
+    refusal,
+)
 from eval.harness_format import harness_results
 from eval.samples import append_samples, resume_samples, rows_text, samples_path
 from eval.schema import SUITES, Sample, Suite
@@ -29,24 +39,66 @@ class Variant:
 
 @dataclass
 class Answers:
-    """One variant's prompts, and its samples on disk and in memory."""
+    """One variant's prompts, and its samples on disk and in memory.
+
+    Attributes:
+        variant: whose answers they are.
+        stage: where they are kept.
+        mark: of what decides the answers.
+        judging: hash of what decides how they are judged.
+        prompts: all that are asked.
+        samples: those that are there.
+    """
 
     variant: Variant
     stage: Stage
     mark: str
+    judging: str
     prompts: Sequence[Prompt]
     samples: dict[Key, Sample] = field(default_factory=dict)
 
-    def resume(self) -> None:
-        """Take over what an interrupted run left.
+    @property
+    def complete(self) -> bool:
+        """Whether all prompts are answered, and judged as they are to be judged now.
 
         Raises:
-            InputError: if it was left by a run with other settings.
+            InputError: if they were answered with other settings.
         """
-        if self.stage.claim(self.mark):
-            for suite in SUITES:
-                for sample in resume_samples(samples_path(self.stage.path, suite)):
-                    self.samples[sample.suite, sample.case_id] = sample
+        summary = self.stage.finished(self.mark)
+        return summary is not None and summary.get("judging") == self.judging
+
+    def resume(self, config: EvaluateConfig, context: int) -> None:
+        """Take over the answers that are there, judged as they are to be judged now.
+
+        Answers are expensive and judging them is not. An answer to a prompt that is not asked any
+        more is forgotten.
+
+        Args:
+            config: as the answers were generated with.
+            context: tokens the model can hold, prompt and answer together.
+
+        Raises:
+            InputError: if they were left by a run with other settings.
+        """
+        if not self.stage.claim(self.mark):
+            return
+        for suite in SUITES:
+            for sample in resume_samples(samples_path(self.stage.path, suite)):
+                prompt = self._by_key.get((sample.suite, sample.case_id))
+                if prompt is None or sample.prompt_sha256 != prompt.sha256:
+                    continue
+                allowed = 0
+                if not refusal(prompt, config, context):
+                    allowed = make_request(prompt, config, context, seed=0).max_tokens
+                if (judged := judge_again(sample, prompt, allowed)) is not None:
+                    self.samples[prompt.key] = judged
+        # It stands for these answers and this judgement; what is to come may be stopped halfway.
+        self.stage.marker.unlink(missing_ok=True)
+
+    @property
+    def missing(self) -> list[Prompt]:
+        """The prompts that have no sample yet."""
+        return [prompt for prompt in self.prompts if prompt.key not in self.samples]
 
     def take(self, requests: Sequence[Request], completions: Sequence[Completion]) -> None:
         """Judge answers and keep them.
@@ -78,6 +130,7 @@ class Answers:
         for suite in SUITES:
             cases = [prompt.case for prompt in self.prompts if prompt.case.suite == suite]
             if not cases:
+                samples_path(self.stage.path, suite).unlink(missing_ok=True)
                 continue
             found[suite] = [self.samples[suite, case.id] for case in cases]
             hashes[suite] = cases_hash(cases)
@@ -89,7 +142,8 @@ class Answers:
         own = {"variant": self.variant.name, "suites": suites, "settings": settings}
         harness = harness_results(self.variant.name, found, hashes, settings)
         write_json(self.stage.path / "results_all.json", own | harness)
-        self.stage.succeed(self.mark, {"suites": suites, "identity": self.variant.identity})
+        summary = {"suites": suites, "identity": self.variant.identity, "judging": self.judging}
+        self.stage.succeed(self.mark, summary)
 
 
 def suite_results(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from eval.gates import require_cases
 from eval.general import general_passages
 from eval.generate import Prompt, refusal, render, stop_ids
 from eval.lm_tasks import check_tasks
-from eval.schema import SUITES, Case
+from eval.schema import SUITES, Case, Suite
 from eval.sources import ood_cases
 from eval.suites import holdout_cases, limit, load_cases, robustness_cases
 from eval.suites import template_cases as sampled_cases
@@ -70,7 +70,8 @@ def evaluate(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
             ask=generation.ask_base,
         )
     prompts = render(tokenizer, cases, dict(recipe.encode.template_options))
-    _require_answerable(prompts, recipe.evaluate, generation.settings["context"])
+    for told in _require_answerable(prompts, recipe.evaluate, generation.settings["context"]):
+        say("evaluate", told)
     asked = [(variant, run.evaluation(variant.name), prompts) for variant in variants]
     work = generation.answer(asked, "evaluate")
     if recipe.evaluate.flip_samples:
@@ -98,8 +99,9 @@ def check_cases(recipe: Recipe) -> None:
     """Read the case files, so that a fault in them is told before anything is trained.
 
     Raises:
-        InputError: if a file is missing or wrong, there is nothing to evaluate on, or a gate needs
-            out-of-domain cases that are not there, or `lm_eval` or a task of it is not.
+        InputError: if a file is missing or wrong, there is nothing to evaluate on, a gate needs
+            out-of-domain cases that are not there, `lm_eval` or a task of it is not, or a suite's
+            prompts are too few or do not fit the model.
     """
     config = recipe.evaluate
     if config.domain is None and not recipe.holdout:
@@ -107,13 +109,58 @@ def check_cases(recipe: Recipe) -> None:
             "nothing to evaluate on: set evaluate.domain to a file of cases, or holdout to a "
             "number of rows to keep from training"
         )
-    if config.domain is not None:
-        load_cases(config.domain, "domain")
+    domain = [] if config.domain is None else load_cases(config.domain, "domain")
     if config.perplexity:
         general_passages(config.general)
     if config.lm_eval:
         check_tasks(config.lm_eval)
-    require_cases(config.gates, limit(ood_cases(config.ood), config.max_cases, recipe.seed))
+    ood = limit(ood_cases(config.ood), config.max_cases, recipe.seed)
+    require_cases(config.gates, ood)
+    if config.domain is None:
+        held_out = min(recipe.holdout, config.max_cases or recipe.holdout)
+        _require_pairs("domain", range(held_out), config)
+        cases = ood
+    else:
+        cases = _with_domain(recipe, domain) + ood
+    check_prompts(recipe, cases)
+
+
+def check_prompts(recipe: Recipe, cases: Sequence[Case]) -> None:
+    """Check that cases can be asked and compared; their prompts are rendered for that.
+
+    Raises:
+        InputError: if more prompts of a suite do not fit the model than may be errors, or what is
+            left of one are fewer than two independent cases.
+    """
+    config = recipe.evaluate
+    tokenizer, base = load_tokenizer(recipe.model), model_directory(recipe.model)
+    context = _settings(recipe, base, tokenizer)["context"]
+    prompts = render(tokenizer, cases, dict(recipe.encode.template_options))
+    _require_answerable(prompts, config, context)
+    for suite in SUITES:
+        asked = [prompt for prompt in prompts if prompt.case.suite == suite]
+        if asked:
+            fitting = [prompt.case for prompt in asked if not refusal(prompt, config, context)]
+            _require_pairs(suite, [case.root_id or case.id for case in fitting], config)
+
+
+def _require_pairs(suite: Suite, roots: Iterable[object], config: EvaluateConfig) -> None:
+    """Refuse a suite that no interval can be given for."""
+    if suite == "robustness" and config.model_paraphrases:
+        return  # how many of them there will be is not known yet
+    if (count := len(set(roots))) < 2:
+        keys = {
+            "domain": "evaluate.domain or holdout",
+            "robustness": "evaluate.perturbations",
+            "template": "evaluate.template_cases",
+            "ood": "evaluate.ood",
+        }
+        raise InputError(
+            f"suite {suite!r} has {count} independent case(s) that can be asked, and a comparison "
+            f"needs two or more: give more ({keys[suite]}"
+            + (", evaluate.max_cases)" if config.max_cases is not None else ")")
+            + "; cases with one root_id count as one"
+        )
 
 
 def evaluation_cases(recipe: Recipe, run: RunDirectory) -> list[Case]:
@@ -127,34 +174,52 @@ def evaluation_cases(recipe: Recipe, run: RunDirectory) -> list[Case]:
         domain = load_cases(config.domain, "domain")
     else:
         domain = holdout_cases(_held_out(run.holdout))
-    domain = limit(domain, config.max_cases, seed)
+    return _with_domain(recipe, domain) + limit(ood_cases(config.ood), config.max_cases, seed)
+
+
+def _with_domain(recipe: Recipe, cases: Sequence[Case]) -> list[Case]:
+    """The domain cases that are asked, and those made from them."""
+    config, seed = recipe.evaluate, recipe.seed
+    domain = limit(cases, config.max_cases, seed)
     sampled = min(config.template_cases, config.max_cases or config.template_cases)
-    cases = [
+    return [
         *domain,
         *robustness_cases(domain, config.perturbations, seed),
         *sampled_cases(domain, sampled, seed),
     ]
-    return cases + limit(ood_cases(config.ood), config.max_cases, seed)
 
 
 def _held_out(path: Path) -> list[Record]:
     """Rows that encoding kept from training."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    if not lines:
+    content = path.read_bytes() if path.is_file() else b""
+    if not content:
         raise InputError(
             "nothing to evaluate on: set evaluate.domain to a file of cases, or holdout to a "
             "number of rows and run encode"
         )
-    return [Record(**json.loads(line)) for line in lines]
+    try:
+        return [Record(**json.loads(line)) for line in content.split(b"\n") if line]
+    except (ValueError, TypeError, RecursionError):
+        raise InputError(
+            f"{path}: damaged; delete it and {path.parent / 'encoded'}, and run encode again"
+        ) from None
 
 
 def _context(base: Path, wanted: int) -> int:
     """Tokens of prompt and answer together: as many as wanted, if the model can hold them."""
-    limit = context_length(AutoConfig.from_pretrained(base, local_files_only=True))
+    try:
+        limit = context_length(AutoConfig.from_pretrained(base, local_files_only=True))
+    except (OSError, ValueError) as error:
+        said = (str(error).strip().splitlines() or [""])[0]
+        raise InputError(f"model {base}: cannot read its config.json: {said}") from None
     return wanted if limit is None else min(wanted, limit)
 
 
-def _require_answerable(prompts: Sequence[Prompt], config: EvaluateConfig, context: int) -> None:
+def _require_answerable(
+    prompts: Sequence[Prompt], config: EvaluateConfig, context: int
+) -> list[str]:
+    """Refuse suites with more refused prompts than may be errors; the others' are told."""
+    notes = []
     for suite in SUITES:
         asked = [refusal(p, config, context) for p in prompts if p.case.suite == suite]
         refused = list(filter(None, asked))
@@ -165,7 +230,8 @@ def _require_answerable(prompts: Sequence[Prompt], config: EvaluateConfig, conte
                 f"the first: {refused[0]}"
             )
         if refused:
-            say("evaluate", f"{told}; see `error`")
+            notes.append(f"{told}; see `error`")
+    return notes
 
 
 def find_variants(recipe: Recipe, run: RunDirectory, base: Path) -> list[Variant]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cluster.rundir import RunDirectory, write_text
 from eval.flips import FLIP_SUITES, find_flips, judge_flips, resample_prompts
 from eval.generate import Key, Prompt
-from eval.samples import read_samples, samples_path
+from eval.samples import read_lines, read_samples, samples_path
 from eval.schema import FlipResample, Sample
 from nlirg.errors import InputError
 from pipelines.answers import Variant
@@ -24,7 +24,9 @@ def resample_flips(
 ) -> Work:
     """Sample the flipped cases again, and write what that says into `eval/<variant>/flips.jsonl`.
 
-    The base answers the flips of all variants once. Answers are kept as they come.
+    The base answers the flips of all variants once. Answers are kept as they come, also where
+    another number of them is asked for than before, or other cases flip since they are judged
+    otherwise.
 
     Args:
         generation: how answers are generated; the recipe says how many.
@@ -44,7 +46,7 @@ def resample_flips(
         if flipped:
             stage = run.resamples(variant.name)
             asked.append((variant, stage, resample_prompts(flipped, n)))
-    work = generation.answer(asked, "flips")
+    work = generation.answer(asked, "flips", may_change=True)
     before = _samples(run.resamples(base).path)
     for name in tuned:
         rows = judge_flips(name, flips[name], before, _samples(run.resamples(name).path))
@@ -58,17 +60,19 @@ def read_flips(run: RunDirectory, variants: Sequence[str]) -> list[FlipResample]
     """What `resample_flips` wrote of these tuned variants.
 
     Raises:
-        InputError: if the flips of a variant were not sampled again.
+        InputError: if the flips of a variant were not sampled again, or their file is damaged.
     """
-    lines = []
+    rows: list[FlipResample] = []
     for variant in variants:
         path = run.flips(variant)
         if not path.is_file():
             raise InputError(
                 f"{path} is missing: run evaluate again, or set evaluate.flip_samples to 0"
             )
-        lines += path.read_text(encoding="utf-8").splitlines()
-    return [FlipResample.model_validate_json(line) for line in lines]
+        rows += read_lines(
+            path, FlipResample.model_validate_json, "a flip", f"delete {path} and evaluate again"
+        )
+    return rows
 
 
 def _samples(folder: Path) -> list[Sample]:

@@ -25,7 +25,7 @@ from eval.generate import (
     make_request,
     refusal,
 )
-from eval.suites import cases_hash
+from eval.suites import judging_hash
 from pipelines.answers import Answers, Variant
 from pipelines.progress import Progress, say
 from pipelines.recipe import Recipe
@@ -64,23 +64,34 @@ class Generation:
     base: Path
     settings: dict[str, Any]
 
-    def answer(self, asked: Sequence[tuple[Variant, Stage, list[Prompt]]], name: str) -> Work:
+    def answer(
+        self,
+        asked: Sequence[tuple[Variant, Stage, list[Prompt]]],
+        name: str,
+        *,
+        may_change: bool = False,
+    ) -> Work:
         """Have every variant answer its prompts into its stage's folder, as far as not done yet.
+
+        Answers that are there are kept; where something else is to judge them now, it does.
 
         Args:
             asked: variants, where their answers are kept, and what they are asked.
             name: of this work, for the log.
+            may_change: whether a folder may hold answers to other prompts. Those that are not
+                asked any more are dropped then; otherwise the folder is refused.
 
         Raises:
             InputError: if a folder holds answers of other settings, the weights of a variant
                 cannot be used, or the engines fail.
         """
         unfinished = [
-            answers for one in asked if (answers := self._resumed(*one, name)) is not None
+            answers
+            for one in asked
+            if (answers := self._resumed(*one, name, may_change)) is not None
         ]
-        if not unfinished:
-            return Work()
-        work = self._generate(unfinished, name)
+        missing = [answers for answers in unfinished if answers.missing]
+        work = self._generate(missing, name) if missing else Work()
         for answers in unfinished:
             answers.finish(self.settings)
         return work
@@ -99,22 +110,21 @@ class Generation:
         return answers
 
     def _resumed(
-        self, variant: Variant, stage: Stage, prompts: list[Prompt], name: str
+        self, variant: Variant, stage: Stage, prompts: list[Prompt], name: str, may_change: bool
     ) -> Answers | None:
         """What is there of a variant's answers; None if they are complete."""
-        mark = fingerprint(
-            {
-                "cases": cases_hash(prompt.case for prompt in prompts),
-                "prompts": [prompt.sha256 for prompt in prompts],  # as tokenizer and template are
-                **self.settings,
-                "model": variant.identity,
-            }
-        )
-        if stage.finished(mark) is not None:
+        asked = [[*prompt.key, prompt.sha256] for prompt in prompts]  # as the template is, too
+        answering = {**self.settings, "model": variant.identity}
+        mark = fingerprint(answering if may_change else {**answering, "prompts": asked})
+        judging = fingerprint([judging_hash(prompt.case for prompt in prompts), asked])
+        answers = Answers(variant, stage, mark, judging, prompts)
+        if answers.complete:
             say(name, f"{variant.name}: already done")
             return None
-        answers = Answers(variant, stage, mark, prompts)
-        answers.resume()
+        again = stage.marker.is_file()
+        answers.resume(self.recipe.evaluate, self.settings["context"])
+        if again:
+            say(name, f"{variant.name}: {len(answers.samples)} answers are kept and judged again")
         return answers
 
     def _generate(self, unfinished: Sequence[Answers], name: str) -> Work:
@@ -182,9 +192,7 @@ def plan_groups(recipe: Recipe, common: EngineSpec, unfinished: Sequence[Answers
 def missing_chunks(answers: Answers, recipe: Recipe, common: EngineSpec) -> list[Chunk]:
     """The requests whose samples are not there yet; prompts that cannot be asked become samples."""
     requests, refused = [], []
-    for prompt in answers.prompts:
-        if prompt.key in answers.samples:
-            continue
+    for prompt in answers.missing:
         if reason := refusal(prompt, recipe.evaluate, common.context):
             refused.append(error_sample(prompt, reason))
         else:

@@ -12,7 +12,7 @@ from eval.config import JudgeConfig
 from eval.judge import Judgement, Pair, judge_measure
 from eval.judge_client import JudgeClient
 from eval.measure import Measure
-from eval.samples import append_lines, drop_torn_line, read_samples, samples_path
+from eval.samples import append_lines, drop_torn_line, read_lines, read_samples, samples_path
 from eval.schema import Case, Sample
 from eval.suites import limit
 from nlirg.errors import InputError
@@ -111,5 +111,5 @@ def _path(run: RunDirectory, variant: str) -> Path:
 def _read(path: Path) -> list[Judgement]:
     if not path.is_file():
         raise InputError(f"{path}: missing; evaluate this run first")
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [Judgement.model_validate_json(line) for line in lines if line]
+    remedy = f"delete {path} and evaluate again"
+    return read_lines(path, Judgement.model_validate_json, "a judgement", remedy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cluster.rundir import RunDirectory
 from eval.schema import Report
 from pipelines.encode import encode
-from pipelines.evaluate import check_cases, evaluate
+from pipelines.evaluate import check_cases, check_prompts, evaluate, evaluation_cases
 from pipelines.recipe import Recipe
 from pipelines.report import report
 from pipelines.score import score
@@ -19,6 +19,8 @@ def run_all(recipe: Recipe, run: RunDirectory) -> Report:
     score(recipe, run)
     select(recipe, run)
     encode(recipe, run)
+    if recipe.evaluate.domain is None:  # the rows that are kept from training are known now
+        check_prompts(recipe, evaluation_cases(recipe, run))
     train(recipe, run)
     evaluate(recipe, run)
     return report(recipe, run)

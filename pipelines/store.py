@@ -52,7 +52,7 @@ def open_run(recipe: Recipe) -> RunDirectory:
     kept = run.path / "recipe.yaml"
     try:
         if kept.is_file():
-            old = validate(yaml.safe_load(kept.read_text(encoding="utf-8")), str(kept))
+            old = validate(_kept_recipe(kept), str(kept))
             if not (run.selected.marker.is_file() or run.encoded.marker.is_file()):
                 # What to select is decided when the scores have been seen.
                 old = old.model_copy(update={"select": recipe.select, "order": recipe.order})
@@ -67,6 +67,19 @@ def open_run(recipe: Recipe) -> RunDirectory:
     except OSError as error:
         raise InputError(f"storage {recipe.storage!r}: {error.strerror}: {run.path}") from error
     return run
+
+
+def _kept_recipe(path: Path) -> dict[str, Any]:
+    """What a run's own recipe file says."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raw = None
+    if not isinstance(raw, dict):
+        raise InputError(
+            f"{path}: damaged; delete this file if the run is of this recipe, or {path.parent}"
+        )
+    return raw
 
 
 def as_yaml(recipe: Recipe) -> str:

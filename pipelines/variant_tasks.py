@@ -10,8 +10,10 @@ from cluster.plan import model_pool
 from cluster.rundir import write_json
 from cluster.session import connect
 from eval.generate import Device
+from eval.samples import fault
 from eval.schema import Strict
 from eval.vllm_engine import engine_environment
+from nlirg.errors import InputError
 from pipelines.answers import Variant
 from pipelines.progress import Progress
 from pipelines.ray_data import root_cause
@@ -28,10 +30,19 @@ Result = TypeVar("Result", bound=Kept)
 
 
 def read_kept(path: Path, kind: type[Result], mark: str | None = None) -> Result | None:
-    """Read what is kept; None if it is not there, or another mark than the one given is on it."""
+    """Read what is kept; None if it is not there, or another mark than the one given is on it.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
     if not path.is_file():
         return None
-    kept = kind.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        kept = kind.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        raise InputError(
+            f"{path}: damaged ({fault(error)}); delete it and evaluate again"
+        ) from None
     return kept if mark in (None, kept.fingerprint) else None
 
 

@@ -47,6 +47,28 @@ def test_unfinished_work_is_continued_by_the_same_settings_only(tmp_path: Path) 
     assert stage.finished("one") is None
 
 
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"fingerprint": "one"}', "[" * 20_000, "\xff"]
+)
+def test_a_damaged_marker_is_named_with_what_to_do(tmp_path: Path, content: str) -> None:
+    stage = Stage(tmp_path)
+    stage.succeed("one", {})
+    stage.marker.write_text(content, encoding="latin-1")
+    for read in (lambda: stage.finished("one"), stage.summary, stage.fingerprint):
+        with pytest.raises(InputError, match=r"_SUCCESS: damaged; delete this file") as told:
+            read()
+        assert len(str(told.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_damaged_note_of_unfinished_work_is_named(tmp_path: Path, content: str) -> None:
+    stage = Stage(tmp_path)
+    stage.claim("one")
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(InputError, match=rf"settings\.json: damaged; delete {tmp_path} to start"):
+        stage.claim("one")
+
+
 def test_a_run_is_worked_on_by_one_process_at_a_time(tmp_path: Path) -> None:
     run = RunDirectory(str(tmp_path), "a")
     code = (

@@ -1,15 +1,24 @@
 """The evaluation stage with engines that answer at once: what is kept, resumed and refused."""
 
+import importlib
 import json
+import os
+import sys
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.rundir import RunDirectory
+from eval import checkers
 from eval.generate import Request
 from eval.samples import read_samples, samples_path
 from nlirg.errors import InputError
 from pipelines import evaluate as stage
+from pipelines import run as road
+from pipelines.recipe import Recipe
 from tests.fake_engine import name_and_adapter
 from tests.pipelines.conftest import CASES
 
@@ -180,3 +189,169 @@ def test_an_arm_that_is_not_trained_is_an_error(make_run) -> None:
     run.arm("nlirg").marker.unlink()
     with pytest.raises(InputError, match="is not complete"):
         stage.evaluate(recipe, run)
+
+
+def change_cases(recipe: Recipe, **fields: Any) -> None:
+    """Give every domain case other fields."""
+    path = Path(str(recipe.evaluate.domain))
+    rows = [json.loads(line) | fields for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def function(tmp_path, monkeypatch) -> Callable[[str], None]:
+    """Write the body of `own_checker:right`, as a user would before the next command."""
+    monkeypatch.syspath_prepend(tmp_path)
+    source = tmp_path / "own_checker.py"
+    written = []
+
+    def write(body: str) -> None:
+        source.write_text(f"def right(answer, reference):\n    {body}\n")
+        written.append(body)
+        os.utime(source, (len(written), len(written)))  # else Python takes it for the old one
+        importlib.invalidate_caches()
+        sys.modules.pop("own_checker", None)
+        checkers._callable.cache_clear()
+
+    return write
+
+
+OWN = {"kind": "python", "values": ["own_checker:right"]}
+
+
+def domain(summary: dict[str, Any], variant: str = "nlirg") -> dict[str, Any]:
+    return summary["variants"][variant]["suites"]["domain"]
+
+
+def test_answers_are_kept_and_judged_again_by_a_function_that_was_edited(
+    make_run, fleet, function
+) -> None:
+    recipe, run = make_run()
+    change_cases(recipe, checker=OWN)
+    function("return 0")
+    assert domain(stage.evaluate(recipe, run))["accuracy"] == 0
+    before, fleet.asked = files(run), []
+    function("return float('nlirg' in answer)")
+    summary = stage.evaluate(recipe, run)
+    assert fleet.asked == []
+    assert [domain(summary, name)["accuracy"] for name in ("base", "nlirg")] == [0, 1]
+    samples = read_samples(samples_path(run.evaluation("nlirg").path, "domain"))
+    assert all(sample.correct for sample in samples)
+    function("return 0")
+    stage.evaluate(recipe, run)
+    assert files(run) == before
+    assert fleet.asked == []
+
+
+def test_answers_that_a_function_broke_on_are_judged_once_it_is_mended(
+    make_run, fleet, function
+) -> None:
+    recipe, run = make_run()
+    change_cases(recipe, checker=OWN)
+    function("return 1 if answer in ('', reference) else 1 / 0")
+    broken = domain(stage.evaluate(recipe, run), "base")
+    assert broken["errors"] == CASES
+    fleet.asked = []
+    function("return float(answer == reference)")
+    summary = stage.evaluate(recipe, run)
+    assert fleet.asked == []
+    assert (domain(summary, "base")["errors"], domain(summary, "base")["stop_rate"]) == (0, 1)
+
+
+def test_a_stopped_evaluation_goes_on_with_a_function_that_was_edited(
+    make_run, fleet, function
+) -> None:
+    recipe, run = make_run()
+    change_cases(recipe, checker=OWN)
+    function("return 0")
+    fleet.stop_after = 2
+    with pytest.raises(KeyboardInterrupt):
+        stage.evaluate(recipe, run)
+    function("return 1")
+    fleet.stop_after = 10**6
+    assert domain(stage.evaluate(recipe, run), "base")["accuracy"] == 1
+
+
+def test_answers_are_judged_again_by_other_checkers_of_the_same_questions(make_run, fleet) -> None:
+    recipe, run = make_run()
+    change_cases(recipe, checker={"kind": "exact", "values": ["never"]})
+    assert domain(stage.evaluate(recipe, run))["accuracy"] == 0
+    fleet.asked = []
+    change_cases(recipe, checker={"kind": "exact"}, task_type="sums")
+    assert domain(stage.evaluate(recipe, run))["accuracy"] == 1
+    assert fleet.asked == []
+    recipe, quiet = make_run("quiet")
+    change_cases(recipe, task_type="sums")
+    stage.evaluate(recipe, quiet)
+    assert files(run) == files(quiet)
+
+
+NO_GATES = dict.fromkeys(
+    ("instruction_following_min", "commonsense_drop_max", "retention_drop_max")
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"max_prompt_tokens": 8}, "'domain': 12 of 12 prompts cannot be answered, more than"),
+        ({"max_prompt_tokens": 8, "max_error_share": 1}, "suite 'domain' has 0 independent case"),
+        ({"cases": 1}, r"suite 'domain' has 1 independent case.*evaluate\.domain or holdout"),
+        ({"max_cases": 1}, r"suite 'domain' has 1 independent.*evaluate\.max_cases"),
+        ({"template_cases": 1}, r"suite 'template' has 1 .*evaluate\.template_cases"),
+        (
+            {"max_prompt_tokens": 24, "perturbations": ["padding"], "max_error_share": 1},
+            r"suite 'robustness' has 0 .*evaluate\.perturbations",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_told_before_anything_is_trained(
+    make_run, settings, told
+) -> None:
+    fine, _ = make_run(gates=NO_GATES, perturbations=[])
+    stage.check_cases(fine)
+    recipe, _ = make_run(gates=NO_GATES, **{"perturbations": [], **settings})
+    with pytest.raises(InputError, match=told) as error:
+        stage.check_cases(recipe)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_variants_of_one_question_are_one_independent_case(make_run) -> None:
+    recipe, _ = make_run(gates=NO_GATES, perturbations=[])
+    change_cases(recipe, root_id="one")
+    with pytest.raises(InputError, match="cases with one root_id count as one"):
+        stage.check_cases(recipe)
+
+
+def test_one_held_out_row_is_too_few(make_run) -> None:
+    recipe, _ = make_run(gates=NO_GATES, domain=None)
+    with pytest.raises(InputError, match="suite 'domain' has 1 independent case"):
+        stage.check_cases(recipe.model_copy(update={"holdout": 1}))
+    stage.check_cases(recipe.model_copy(update={"holdout": 2}))
+
+
+def held_out(run: RunDirectory, question: str) -> None:
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": "the answer"}]
+    rows = [{"id": f"h{i}", "task_type": "t", "messages": turns} for i in range(2)]
+    run.holdout.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def test_held_out_rows_are_lines_whatever_their_text_holds(make_run) -> None:
+    recipe, run = make_run(domain=None)
+    held_out(run, "one\u2028two\x85three")
+    assert stage.evaluation_cases(recipe, run)[0].messages[0].content == "one\u2028two\x85three"
+    run.holdout.write_text("{half")
+    with pytest.raises(InputError, match=r"holdout\.jsonl: damaged; delete it and .*encoded"):
+        stage.evaluation_cases(recipe, run)
+
+
+def test_held_out_rows_that_do_not_fit_are_told_before_training(make_run, monkeypatch) -> None:
+    recipe, run = make_run(gates=NO_GATES, domain=None, max_prompt_tokens=24, perturbations=[])
+    recipe = recipe.model_copy(update={"holdout": 2})
+    held_out(run, "one two three four " * 9)
+    reached = []
+    for name in ("score", "select", "encode", "train"):
+        monkeypatch.setattr(road, name, lambda *_, name=name: reached.append(name))
+    with pytest.raises(InputError, match="'domain': 2 of 2 prompts cannot be answered"):
+        road.run_all(recipe, run)
+    assert reached == ["score", "select", "encode"]

@@ -1,5 +1,8 @@
 """Flips sampled again: what is asked, kept, resumed and reported."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from eval.generate import Request
@@ -104,3 +107,68 @@ def test_models_that_agree_leave_no_flips(make_run, fleet) -> None:
     assert run.flips("nlirg").read_text() == ""
     assert read_flips(run, ["nlirg"]) == []
     assert not asked_again(fleet)
+
+
+@pytest.mark.parametrize("number", [3, 8])
+def test_another_number_of_answers_is_sampled_and_the_first_answers_stay(
+    run_of_two, fleet, number
+) -> None:
+    recipe, quiet = run_of_two("quiet", flip_samples=number)
+    evaluate(recipe, quiet)
+    recipe, run = run_of_two()
+    evaluate(recipe, run)
+    first = samples_path(run.evaluation("one").path, "domain").read_text()
+    fleet.asked = []
+    recipe, run = run_of_two(flip_samples=number)
+    evaluate(recipe, run)
+    assert {case.partition("@")[2] for _, _, case in fleet.asked} == set(map(str, range(N, number)))
+    assert samples_path(run.evaluation("one").path, "domain").read_text() == first
+    for arm in LEARNED:
+        assert run.flips(arm).read_text() == quiet.flips(arm).read_text()
+        assert {row.n for row in read_flips(run, [arm])} == {number}
+    kept = read_samples(samples_path(run.resamples("two").path, "domain"))
+    assert len(kept) == 2 * number
+
+
+def test_a_stop_on_the_way_to_more_answers_can_be_taken_back(run_of_two, fleet) -> None:
+    recipe, run = run_of_two()
+    evaluate(recipe, run)
+    flips = run.flips("one").read_text()
+    recipe, run = run_of_two(flip_samples=8)
+    fleet.stop_after = 2
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(recipe, run)
+    fleet.asked, fleet.stop_after = [], 10**6
+    recipe, run = run_of_two()
+    evaluate(recipe, run)
+    assert fleet.asked == []
+    assert run.flips("one").read_text() == flips
+
+
+def test_other_flips_are_sampled_where_answers_are_judged_otherwise(run_of_two, fleet) -> None:
+    recipe, run = run_of_two()
+    evaluate(recipe, run)
+    path = Path(str(recipe.evaluate.domain))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        if row["id"] != "q02":  # the only flip that stays
+            row["checker"] = {"kind": "contains", "values": ["zebra"]}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fleet.asked = []
+    evaluate(recipe, run)
+    assert fleet.asked == []
+    assert {(r.variant, r.case_id) for r in read_flips(run, ["one", "two"])} == {
+        ("one", "q02"),
+        ("two", "q02"),
+    }
+
+
+@pytest.mark.parametrize("content", ["{", "[" * 20_000, "{}", '{"variant": "\\ud83d"}'])
+def test_damaged_flips_are_named(run_of_two, content) -> None:
+    recipe, run = run_of_two()
+    evaluate(recipe, run)
+    run.flips("one").write_text(content)
+    with pytest.raises(InputError, match=r"one/flips\.jsonl:1: not a flip \(.*; delete") as told:
+        read_flips(run, ["one"])
+    assert len(str(told.value).splitlines()) == 1
+    assert "errors.pydantic.dev" not in str(told.value)

@@ -257,6 +257,24 @@ def test_without_a_judge_nothing_is_asked(make_run, judge) -> None:
     assert (judge.requests, judge_measures(recipe, run)) == ([], [])
 
 
+@pytest.mark.parametrize("content", ["{", "[" * 20_000, "{}", "\xff"])
+def test_damaged_judgements_are_named_with_what_to_do(judged_run, judge, content) -> None:
+    recipe, run = judged_run(max_cases=2)
+    evaluate(recipe, run)
+    path = run.evaluation("nlirg").path / FILE
+    path.write_text(f"{content}\n", encoding="latin-1")
+    for read in (evaluate, judge_measures):
+        with pytest.raises(
+            InputError, match=r"nlirg/judgements\.jsonl.*; delete .*FILE".replace("FILE", FILE)
+        ) as told:
+            read(recipe, run)
+        assert len(str(told.value).splitlines()) == 1
+        assert "errors.pydantic.dev" not in str(told.value)
+    path.unlink()
+    evaluate(recipe, run)
+    assert len(outcomes(run)) == 2
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [

@@ -156,3 +156,20 @@ def test_cases_without_references_leave_general_text(make_run, measured, tmp_pat
     recipe = validate(raw, "recipe")
     evaluate(recipe, run)
     assert [m.key for m in perplexity_measures(recipe, run)] == ["general_loss", "general_kl"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[" * 20_000, '{"fingerprint": 1}'])
+def test_a_damaged_file_is_named_with_what_to_do(run_of_two, measured, content) -> None:
+    recipe, run = run_of_two()
+    evaluate(recipe, run)
+    (run.evaluation("one").path / FILE).write_text(content)
+    for read in (evaluate, perplexity_measures):
+        with pytest.raises(
+            InputError, match=r"one/perplexity\.json: damaged \(.*delete it"
+        ) as told:
+            read(recipe, run)
+        assert len(str(told.value).splitlines()) == 1
+        assert "errors.pydantic.dev" not in str(told.value)
+    (run.evaluation("one").path / FILE).unlink()
+    evaluate(recipe, run)
+    assert measured == ["one", "two", "one"]

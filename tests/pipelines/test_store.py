@@ -52,3 +52,11 @@ def test_what_is_selected_is_not_selected_otherwise(tmp_path: Path, stage: str) 
     store.open_run(recipe(tmp_path, order="mixed"))
     with pytest.raises(InputError, match="order is 'mixed' there and 'length' now"):
         store.open_run(recipe(tmp_path, order="length"))
+
+
+@pytest.mark.parametrize("content", ["", "a: [", "- 1", "\xff"])
+def test_a_damaged_recipe_of_a_run_is_named(tmp_path: Path, content: str) -> None:
+    run = store.open_run(recipe(tmp_path))
+    (run.path / "recipe.yaml").write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match=r"a/recipe\.yaml: damaged; delete this file"):
+        store.open_run(recipe(tmp_path))
