@@ -14,9 +14,9 @@ from tests.bench.measure import Comparison, Costs
 
 
 def costs_table(costs: Costs) -> Table:
-    """CPU milliseconds per trained token of every variant."""
+    """CPU milliseconds per token of every variant."""
     table = Table("variant", "median", "least", "greatest", title=costs.title)
-    table.caption = "user CPU milliseconds per trained token"
+    table.caption = "user CPU milliseconds per token"
     for name, seconds in costs.by_variant.items():
         values = (costs.median(name), min(seconds), max(seconds))
         table.add_row(name, *(f"{value * 1e3:.2f}" for value in values))
