@@ -45,13 +45,12 @@ def chosen(options: Collection[str], answer: str) -> str | None:
         answer: any text.
     """
     text = collapse(answer)
-    cues = [match.span() for match in _CUE.finditer(text)]
-    announced = {end for _, end in cues}
-    undecided = [match.span() for match in _UNDECIDED.finditer(text)]
+    announced = {match.end() for match in _CUE.finditer(text)}
+    cues, undecided = _places(_CUE, text), _places(_UNDECIDED, text)
     first = None
     for start, option in _named(options, text):
         cued = start in announced
-        if _within(start, cues) or (_within(start, undecided) and not cued):
+        if start in cues or (start in undecided and not cued):
             continue
         meant = _meant(option, options, text[max(start - _BEFORE, 0) : start])
         if cued and meant is not None:
@@ -60,8 +59,8 @@ def chosen(options: Collection[str], answer: str) -> str | None:
     return first
 
 
-def _within(place: int, spans: list[tuple[int, int]]) -> bool:
-    return any(start <= place < end for start, end in spans)
+def _places(pattern: regex.Pattern[str], text: str) -> set[int]:
+    return {place for match in pattern.finditer(text) for place in range(*match.span())}
 
 
 def _named(options: Collection[str], text: str) -> list[tuple[int, str]]:

@@ -33,7 +33,7 @@ _NUMBER = regex.compile(
   | (?P<sign>(?<![A-Za-z0-9)])[-+−–])?
     (?P<body>
         [0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])(?:\.[0-9]+)?
-      | (?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:e[-+]?[0-9]+)?
+      | (?:[0-9]+(?:\.[0-9]+)?|(?<![A-Za-z0-9])\.[0-9]+)(?:e[-+]?[0-9]+)?
     )
     (?: (?:[ ](?P<above>[0-9]+))?[/⁄](?P<below>[0-9]+)(?![0-9/]|[.,][0-9])     # 3/4, 1 3/4
       | (?P<ten>\s?(?:[x×*·]|\\times|\\cdot)\s?10)?
@@ -63,6 +63,8 @@ def numbers(text: str) -> list[Fraction | None]:
             continue
         number, last = _value(match), found[-1] if found else None
         if number is not None and last is not None and match.start() == end and number < scale:
+            if match["body"] in "123456789" and not match["scale"]:  # 3万5 is 35000
+                number *= scale // 10
             found[-1] = last + number if last >= 0 else last - number  # 3亿5000万 is one number
         else:
             found.append(number)
