@@ -63,7 +63,8 @@ def test_sums():
     for case in family("arithmetic"):
         value = eval(solutions.pop(case.id))
         assert float(case.reference) == pytest.approx(value), case.id
-        for right in ("So 3 + 4 and then the answer is **{}**.", "答案是{}元。", "x = {}"):
+        sentences = ("So 3 + 4 and then the answer is **{}**.", "答案是{}元。", "x = {}", "{} cm²")
+        for right in (*sentences, "{} m2", "{} kg CO₂", "{} 平方厘米", "$\\boxed{{{}}}$"):
             assert judged(case, right.format(case.reference)), case.id
         for wrong in (value + 1, value * 10, -value - 1):
             assert not judged(case, f"The answer is {wrong:g}."), case.id
