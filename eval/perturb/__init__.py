@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+from eval.perturb.fields import field_order
+from eval.perturb.marks import punctuation
 from eval.perturb.omission import dropped_sentence, truncated_sentence
 from eval.perturb.slots import case_facts, slots_survive
-from eval.perturb.spelling import letter_case, punctuation, typos
-from eval.perturb.text import is_chinese
-from eval.perturb.wording import code_switching, field_order, padding, paraphrase
+from eval.perturb.spelling import letter_case, typos
+from eval.perturb.text import ABOUT_FORM, is_chinese
+from eval.perturb.wording import code_switching, padding, paraphrase
 
 __all__ = ["PERTURBATIONS", "case_facts", "is_chinese", "perturb", "slots_survive"]
 
@@ -46,6 +48,8 @@ def perturb(text: str, name: str, seed: str, facts: Sequence[str] = ()) -> str |
         The variant, or None if the perturbation does not apply, would change nothing, or would
         lose what the answer depends on.
     """
+    if name != "field_order" and ABOUT_FORM.search(text):
+        return None
     named = [fact for fact in facts if fact.strip()]
     changed = PERTURBATIONS[name](text, random.Random(f"{name}:{seed}"), named)
     if changed is None or changed == text or not slots_survive(text, changed, named).kept:

@@ -1,4 +1,8 @@
-"""A message of which a part is missing: one that the answer does not need."""
+"""A message of which a part is missing: one that the answer does not need.
+
+Only what is plainly beside the point goes: courtesies, and small talk of the writer. What else a
+question rests on cannot be told from its words.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +11,42 @@ import re
 from collections.abc import Sequence
 
 from eval.metrics import units
-from eval.perturb.text import FIELD, Span, han_pairs, overlaps, protected_spans
-from eval.perturb.wording import IMPERATIVE
+from eval.perturb.tasks import asks, body, sentences
+from eval.perturb.text import FENCE, FIELD, TRANSFORM, Span, han_pairs, overlaps, protected_spans
 
-_END = re.compile(
-    r"(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bDr)(?<!\b[A-Z])[.!?…]+(?:\s+|$)|[。！？…]+\s*|\n+"
+_COURTESY = re.compile(
+    r"(?:(?:hello|hi|hey|greetings|good (?:morning|afternoon|evening|day))"
+    r"(?: (?:there|all|everyone|everybody|team))?(?:, ?|$))?"
+    r"(?:(?:i |we )?(?:hope|trust) (?:you are|you're|this (?:mail|e-?mail|message) finds you|"
+    r"all is|everything is) (?:(?:doing )?(?:well|fine|great|good))"
+    r"|(?:many |best )?(?:thanks|thank you|cheers)(?: so much| very much| a lot| a million)?"
+    r"(?: (?:in advance|for (?:all )?your (?:kind )?(?:help|time|patience|support|attention|"
+    r"understanding|assistance)))?"
+    r"|(?:i(?: would|'d)? |we )?(?:really )?appreciate (?:it|your (?:help|time|support|patience))"
+    r"|have a (?:nice|good|great|lovely|wonderful) (?:day|evening|weekend|week|one)"
+    r"|(?:(?:best|kind|warm) )?(?:regards|wishes)|yours (?:sincerely|faithfully|truly)"
+    r"|(?:(?:i am|i'm) )?sorry (?:to (?:bother|disturb)|for (?:bothering|disturbing)) you"
+    r"|(?:i have|here is|just) an? (?:small|quick|short) (?:question|request)(?: for you)?"
+    r"|(?:i |we )?look(?:ing)? forward to (?:your (?:reply|answer)|hearing from you))?"
+    r"|(?:你好|您好|大家好|早上好|上午好|中午好|下午好|晚上好|哈喽|嗨)"
+    r"|(?:不好意思|抱歉|对不起)?[，,]?打扰(?:一下|您了|你了|了)"
+    r"|(?:先|非常|十分|多)?(?:谢谢|感谢|多谢)(?:你|您|各位|大家)?(?:了|啦)?(?:的)?(?:帮助|耐心|支持|理解)?"
+    r"|辛苦(?:了|你了|您了|啦)(?:[，,](?:非常)?(?:谢谢|感谢))?"
+    r"|祝(?:你|您)?(?:工作顺利|生活愉快|一切顺利|身体健康|周末愉快|心情愉快|好)"
+    r"|希望(?:你|您)?一切(?:都)?(?:好|顺利)",
+    re.IGNORECASE,
 )
-# What is asked, and what narrows it down. To leave any of it out asks another question.
-_QUESTION = re.compile(
-    r"[?？吗呢]|什么|怎么|如何|哪|谁|多少|为何|是否"
-    r"|(?i:\b(?:what|why|how|who|whom|which|where|can you|could you|would you|want you|like you|"
-    r"you to|your task)\b)"
+_SMALL_TALK = re.compile(
+    r"(?i:^\W*(?:(?:yesterday|today|last \w+|this \w+),? )?(?:we|i|my \w+ and i)\b.*\b"
+    r"(?:(?:sea|seaside|beach|mountains?|lake|park|picnic|barbecue|concert|cinema|theatre|football|"
+    r"weekend|holidays?|vacation|party)|(?:so|very|really|quite) (?:happy|tired|excited|glad))\b)"
+    r"|(?i:^\W*(?:what an? |it is an? |it's an? )(?:lovely|beautiful|nice|wonderful|gorgeous) "
+    r"(?:day|morning|evening|weather)\b)"
+    r"|^[^\w]*(?:我|我们|我家|咱们).*(?:高兴|开心|激动|兴奋|好累|爬山|野餐|聚会|聚餐|看电影|演唱会|海边|度假|旅游|逛街)"
+    r"|^(?:今天|今日|最近|这几天)?的?天气(?:真|很|挺|非常|特别)(?:好|不错|舒服|晴朗)"
 )
-_TASK_ZH = re.compile(
-    r"请|帮我|写|列出|总结|概括|解释|说明|描述|翻译|分类|生成|提取|计算|回答|填|回复|起草|识别|排序|改写|"
-    r"转换|分析|比较|建议|提供|判断|处理|完成|阅读"
-)
+_FIRST_PERSON = re.compile(r"(?i:\b(?:i|me|my|mine|we|us|our|ours)\b)|我|咱")
+# What narrows the task down, or sets another thing beside it.
 _CONDITION = re.compile(
     r"(?i:\b(?:if|when|unless|until|because|since|must|should|always|at least|at most|each|every|"
     r"all|but|then|use|using|keep|include|limit|format|language|style|tone|words?|"
@@ -30,10 +54,16 @@ _CONDITION = re.compile(
     r"|如果|若|当|除非|因为|由于|必须|应|需要|要求|至少|最多|每|所有|全部|但|然后|使用|保持|包含|格式|语言|"
     r"风格|语气|字数"
 )
-# What follows may speak of the sentence by one of these.
+# What stays may speak of the sentence by one of these.
 _ANAPHOR = re.compile(
-    r"(?i:\b(?:he|him|his|she|hers?|it|its|they|them|theirs?|there|so|this is|these|those)\b)"
-    r"|[他她它其此]|这(?:是|样|种|些)|那(?:里|样|种|些)"
+    r"(?i:\b(?:he|him|his|she|hers?|it|its|they|them|theirs?|there|then|so|this|that|these|those|"
+    r"such|who|whose|which|where|when|why|day|time|place)\b)"
+    r"|[他她它其此谁哪这那]|是否|时候|为什么"
+)
+# "This support ticket" points at the fields below it.
+_POINTS_AT_FIELDS = re.compile(
+    r"(?i:\b(?:this|these)(?= (?:\w+ )?(?:ticket|request|order|case|record|issue|message)s?\b))"
+    r"|这(?=(?:个|份|张|条|一)?(?:工单|订单|请求|记录|案例|问题|消息))"
 )
 _FUNCTION_WORDS = frozenset(
     """
@@ -43,26 +73,26 @@ them then there they this too very was were what when where which who why will w
 """.split()  # noqa: SIM905 - a list of so many words is unreadable
 )
 _STEM = 4  # letters that tell words apart well enough: "bird" and "birds" are the same
-_LEAST_UNITS = 3
+_LEAST_FIELDS = 2  # so many say what a task is about without the sentences around them
 
 
 def dropped_sentence(text: str, rng: random.Random, facts: Sequence[str]) -> str | None:
-    """Leave out one sentence, or line, that nothing else in the message takes up."""
-    sentences = _asides(text, facts)
-    if not sentences:
+    """Leave out one courtesy, or one sentence of small talk."""
+    asides = _asides(text, facts)
+    if not asides:
         return None
-    return _with(text, rng.choice(sentences), "")
+    return _with(text, rng.choice(asides), "")
 
 
 def truncated_sentence(text: str, rng: random.Random, facts: Sequence[str]) -> str | None:
     """Break off such a sentence in the middle."""
-    sentences = _asides(text, facts)
-    if not sentences:
+    asides = [span for span in _asides(text, facts) if len(units(text[slice(*span)])) > 1]
+    if not asides:
         return None
-    span = rng.choice(sentences)
-    body = _END.sub("", text[slice(*span)])
-    words = body.split(" ")
-    half = " ".join(words[: len(words) // 2]) if len(words) > 1 else body[: len(body) // 2]
+    span = rng.choice(asides)
+    said = body(text[slice(*span)])
+    words = said.split(" ")
+    half = " ".join(words[: len(words) // 2]) if len(words) > 1 else said[: len(said) // 2]
     return _with(text, span, f"{half}…")
 
 
@@ -77,42 +107,36 @@ def _with(text: str, span: Span, sentence: str) -> str:
 
 def _asides(text: str, facts: Sequence[str]) -> list[Span]:
     """The sentences that may go; none unless the task itself is recognised in what would stay."""
-    if "```" in text:
+    if FENCE.search(text) or TRANSFORM.search(text):
         return []
-    kept = protected_spans(text, facts)
-    kept += [field.span() for field in FIELD.finditer(text)]
-    sentences = _sentences(text)
-    tasks = [span for span in sentences if _asks(text[slice(*span)])]
-    if not tasks:
-        return []
-    return [
-        span
-        for span in sentences
-        if span not in tasks and not overlaps(span, kept) and _is_aside(text, span)
-    ]
+    fields = [field.span() for field in FIELD.finditer(text)]
+    kept = protected_spans(text, facts) + fields
+    found = []
+    for span in sentences(text):
+        rest = f"{text[: span[0]]}\n{text[span[1] :]}"
+        if overlaps(span, kept) or not _has_task(rest):
+            continue
+        said = body(text[slice(*span)])
+        if not units(said):
+            continue
+        small_talk = len(fields) >= _LEAST_FIELDS and _is_small_talk(said, rest)
+        if _COURTESY.fullmatch(said) or small_talk:
+            found.append(span)
+    return found
 
 
-def _sentences(text: str) -> list[Span]:
-    """Cut a text after every mark and line break; the parts cover it."""
-    ends = [match.end() for match in _END.finditer(text)]
-    if not ends or ends[-1] < len(text):
-        ends.append(len(text))
-    return list(zip([0, *ends], ends, strict=False))
+def _has_task(text: str) -> bool:
+    parts = (text[slice(*span)] for span in sentences(text))
+    return any(asks(part) and not _COURTESY.fullmatch(body(part)) for part in parts)
 
 
-def _asks(sentence: str) -> bool:
-    bare = sentence.lstrip()
-    return bool(IMPERATIVE.match(bare) or _QUESTION.search(bare) or _TASK_ZH.search(bare))
-
-
-def _is_aside(text: str, span: Span) -> bool:
-    """Whether a sentence sets no condition and the rest does not take up a word of it."""
-    sentence, before, after = text[slice(*span)], text[: span[0]], text[span[1] :]
-    if len(units(sentence)) < _LEAST_UNITS or _CONDITION.search(sentence):
+def _is_small_talk(sentence: str, rest: str) -> bool:
+    """Whether a sentence tells of the writer's leisure and nothing that stays takes it up."""
+    if not _SMALL_TALK.search(sentence) or asks(sentence) or _CONDITION.search(sentence):
         return False
-    if _ANAPHOR.search(after):
+    if _ANAPHOR.search(_POINTS_AT_FIELDS.sub("", rest)) or _FIRST_PERSON.search(rest):
         return False
-    return not _stems(sentence) & _stems(f"{before}\n{after}")
+    return not _stems(sentence) & _stems(rest)
 
 
 def _stems(text: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""The same words written carelessly: typing errors, punctuation and width, case."""
+"""The same words written carelessly: typing errors, and case."""
 
 from __future__ import annotations
 
@@ -6,34 +6,44 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
-from eval.perturb.tables import HOMOPHONES, KEYBOARD_ROWS
+from eval.perturb.tables import KEYBOARD_ROWS, SLIPPED_WORDS, TYPOS_ZH
 from eval.perturb.text import FIELD, HAN, Span, is_chinese, overlaps, protected_spans
 
 TYPO_SHARE = 0.05  # of the letters that may be touched
 MIN_TYPO_WORD = 4  # letters: shorter words become other words
 
-_WORD = re.compile(r"[A-Za-z]+")
+# A word with a capital may be a name.
+_WORD = re.compile(r"(?<![A-Za-z'’-])[a-z]+(?![A-Za-z'’-])")
 _NEIGHBOURS = {
     letter: row[max(i - 1, 0) : i] + row[i + 1 : i + 2]
     for row in KEYBOARD_ROWS
     for i, letter in enumerate(row)
 }
-_SOUNDS_LIKE = {
-    character: group.replace(character, "") for group in HOMOPHONES for character in group
-}
-_WIDE = dict(zip(",.!?:;()", "，。！？：；（）", strict=True))
-_NARROW = {wide: narrow for narrow, wide in _WIDE.items()}
-_LINE = re.compile(r"^.*\S", re.MULTILINE)
-_FINAL = ".!?。！？…"
-_MARKS = (".", "!", "...")
-_MARKS_ZH = ("。", "！", "……")
+_WORD_ZH = re.compile("|".join(sorted(TYPOS_ZH, key=len, reverse=True)))
+_TITLES = (
+    "先生|女士|小姐|太太|老师|师傅|医生|经理|主任|教授|同学|阿姨|叔叔|大爷|大妈|老板|爷爷|奶奶"
+)
+_NAME_ZH = re.compile(
+    rf"(?<![大缩减最很更较])[小老阿](?!师|板|时|说|学)[\u4e00-\u9fff]|[\u4e00-\u9fff]{{1,2}}(?={_TITLES})"
+    r"|[李王张刘陈杨黄赵吴孙朱胡郭郑梁谢宋唐韩曹邓冯蔡潘董袁蒋沈韦邹秦薛雷龚邵钱][\u4e00-\u9fff]{1,2}"
+)
+_PERSON_KEY = re.compile(
+    r"(?i:customer|client|user|name|contact|owner|agent|author|sender|address|city|country)"
+    r"|客户|顾客|用户|姓名|名字|名称|联系人|负责人|作者|地址|城市|国家"
+)
+# What its case tells apart: acronyms, iPhones, units, labels of options, letters for things.
+_CASED = re.compile(
+    r"\b[A-Z]{2,}\w*\b|\b\w*[a-z][A-Z]\w*\b|\d[^\S\n]*[A-Za-zµ°%]{1,4}\b"
+    r"|^[^\S\n]*\(?[A-Za-z][.)）、]|\b[B-HJ-Zb-hj-z]\b|\bA\b(?! [a-z])|(?<![.!?] )(?<!^)\bA\b",
+    re.MULTILINE,
+)
 
 
 def typos(text: str, rng: random.Random, facts: Sequence[str]) -> str | None:
     """Mistype about 5 % of the letters of longer words, or of the characters in Chinese."""
-    kept = protected_spans(text, facts)
+    kept = protected_spans(text, facts) + _names(text)
     if is_chinese(text):
-        return _homophones(text, rng, kept)
+        return _misspelt(text, rng, kept)
     words = [
         match.span()
         for match in _WORD.finditer(text)
@@ -41,78 +51,53 @@ def typos(text: str, rng: random.Random, facts: Sequence[str]) -> str | None:
     ]
     if not words:
         return None
-    letters = list(text)
     wanted = max(1, round(TYPO_SHARE * sum(stop - start for start, stop in words)))
     for start, stop in rng.sample(words, min(wanted, len(words))):
-        _mistype(letters, rng.randrange(start + 1, stop - 1), rng)
-    return "".join(letters)
+        text = text[:start] + _mistyped(text[start:stop], rng) + text[stop:]
+    return text
 
 
-def _mistype(letters: list[str], i: int, rng: random.Random) -> None:
-    """Transpose the letter at `i` with the next one, or hit the key beside it."""
-    if letters[i] != letters[i + 1] and rng.random() < 0.5:
-        letters[i], letters[i + 1] = letters[i + 1], letters[i]
-        return
-    key = rng.choice(_NEIGHBOURS[letters[i].lower()])
-    letters[i] = key.upper() if letters[i].isupper() else key
-
-
-def _homophones(text: str, rng: random.Random, kept: Sequence[Span]) -> str | None:
-    """Take a character of the same or a similar sound, as one picks from the input method."""
-    places = [
-        i
-        for i, character in enumerate(text)
-        if character in _SOUNDS_LIKE and not overlaps((i, i + 1), kept)
+def _names(text: str) -> list[Span]:
+    """Names, where a pattern or the key of a field tells them."""
+    fields = [
+        field.span("value") for field in FIELD.finditer(text) if _PERSON_KEY.search(field["key"])
     ]
-    if not places:
+    return fields + [match.span() for match in _NAME_ZH.finditer(text)]
+
+
+def _mistyped(word: str, rng: random.Random) -> str:
+    """Transpose two letters, or hit the key beside one; never so that another word comes out."""
+    slips = []
+    for i in range(1, len(word) - 1):
+        if word[i] != word[i + 1]:
+            slips.append(word[:i] + word[i + 1] + word[i] + word[i + 2 :])
+        slips += [word[:i] + key + word[i + 1 :] for key in _NEIGHBOURS[word[i]]]
+    slips = [slip for slip in slips if slip.lower() not in SLIPPED_WORDS]
+    return rng.choice(slips) if slips else word
+
+
+def _misspelt(text: str, rng: random.Random, kept: Sequence[Span]) -> str | None:
+    """Take a character of the same sound, as one picks from the input method."""
+    words = [match.span() for match in _WORD_ZH.finditer(text) if not overlaps(match.span(), kept)]
+    if not words:
         return None
-    characters = list(text)
     wanted = max(1, round(TYPO_SHARE * len(HAN.findall(text))))
-    for i in rng.sample(places, min(wanted, len(places))):
-        characters[i] = rng.choice(_SOUNDS_LIKE[characters[i]])
-    return "".join(characters)
-
-
-def punctuation(text: str, rng: random.Random, facts: Sequence[str]) -> str | None:
-    """Change the final mark, leave out commas, or (Chinese) change the width of all marks."""
-    kept = protected_spans(text, facts)
-    changes = [_final_mark(text, rng)]
-    if is_chinese(text):
-        changes.append(_mapped(text, kept, _other_width))
-    else:
-        changes.append(re.sub(r"(?<=[A-Za-z]),(?= )", "", text))
-    applicable = [change for change in changes if change != text]
-    return rng.choice(applicable) if applicable else None
+    for start, stop in rng.sample(words, min(wanted, len(words))):
+        text = text[:start] + TYPOS_ZH[text[start:stop]] + text[stop:]
+    return text
 
 
 def letter_case(text: str, rng: random.Random, facts: Sequence[str]) -> str | None:
-    """Write all in small letters, or all in capitals."""
-    kept = protected_spans(text, facts)
-    changes = [_mapped(text, kept, str.lower), _mapped(text, kept, str.upper)]
+    """Write all in small letters, or all in capitals; not what the case tells apart."""
+    kept = protected_spans(text, facts) + [match.span() for match in _CASED.finditer(text)]
+    changes = [mapped(text, kept, str.lower), mapped(text, kept, str.upper)]
     applicable = [change for change in changes if change != text]
     return rng.choice(applicable) if applicable else None
 
 
-def _mapped(text: str, kept: Sequence[Span], change: Callable[[str], str]) -> str:
+def mapped(text: str, kept: Sequence[Span], change: Callable[[str], str]) -> str:
     """Change every character outside the spans."""
     free = [True] * len(text)
     for start, stop in kept:
         free[start:stop] = [False] * (stop - start)
     return "".join(change(c) if is_free else c for c, is_free in zip(text, free, strict=True))
-
-
-def _other_width(character: str) -> str:
-    return _WIDE.get(character) or _NARROW.get(character) or character
-
-
-def _final_mark(text: str, rng: random.Random) -> str:
-    """Drop the final mark of the last line that is no field, or put one."""
-    end = max(
-        (line.end() for line in _LINE.finditer(text) if not FIELD.fullmatch(line[0])), default=0
-    )
-    bare, rest = text[:end], text[end:]
-    if not bare:
-        return text
-    if bare[-1] in _FINAL:
-        return bare.rstrip(_FINAL) + rest
-    return bare + rng.choice(_MARKS_ZH if is_chinese(text) else _MARKS) + rest

@@ -39,97 +39,90 @@ AFTER_ZH = ("非常感谢！", "谢谢你的帮助。", "辛苦了，谢谢。",
 
 KEYBOARD_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
-# Frequent characters that pinyin input confuses: one syllable whatever the tone, and the pairs
-# that many speakers do not tell apart (zh/z, ch/c, sh/s, ing/in, eng/en). Numerals, units of
-# measure and negations are left out, as another one of those is another question.
-HOMOPHONES = """
-报保包宝抱饱 被北备 比必笔 变便边 部布步补捕簿 常场 成程城称承诚乘惩橙呈 此次词刺辞慈磁瓷 出处
-大打达答 代带 但单丹担蛋弹 到道导 的得德 等登灯 点电店典殿垫淀颠 定订顶丁 动东 对队 而儿尔 发法
-反饭犯返范烦翻番凡繁帆 方放房防访仿芳妨纺 副付复负福服府符辅富 高告 各格 公工共功攻供 关管观
-国过果 还海 和合何核 后候 话化 坏怀 环换缓欢 会回汇惠慧绘挥辉灰恢 或活货获火伙惑祸
-机己及计基即记纪急级极集积激击鸡吉既继技际济季绩寄 家加价假架嘉
-间见建件坚减简健检监键渐尖肩艰践鉴箭舰剑 教交 解结接界 经进金今近尽 据具 决觉 可克科客课刻 快块筷
-款宽 里理力利立 联连脸练链恋怜莲廉 流留刘柳 路陆录露鹿炉鲁 马码 门们 民明名命 那哪 难南 票飘漂
-平品拼聘频 起其气期器齐奇骑企启弃汽妻欺 且切 情清请轻青庆晴倾氢 去区取 全权 人任认 如入
-上商伤尚赏 社设色 生声盛什身神申审 是事实使世市式师识释视斯司思死 送松颂宋 手受
-数书术述诉速素宿苏塑 说所 他她它 太台抬态泰 体提题 同通统痛童桶铜筒 头投 退推腿 王望网
-为位维围味卫喂谓微威危伪委 问文 物务误午武舞屋 西系息喜细希洗席习吸戏析惜 现先 想向相像象箱
-小消笑效校销肖孝晓 些写 行性形型星醒兴姓幸心新信 修休秀袖 须许需 也业 以意已义议异易医依译衣 因应
-有又由邮油右友优幽忧 于与 原员院 在再 战展 长张帐账障 这着者则 正政争真
-子自资之知制直指至治质置智志致职支纸止值植执枝织址 中种重钟终众忠肿仲总 主住 作做座坐
-""".split()  # noqa: SIM905 - groups read better than strings
+# Words and what they look like when a character of the same sound was picked from the input method.
+# None is another word, and none says a person, number, negation, comparison, direction or time:
+# a character swapped anywhere made "他" of "她" and the question "哪里" a statement.
+TYPOS_ZH = dict(
+    pair.split("/")
+    for pair in """
+回答/回达 问题/问提 客户/客互 产品/产拼 处理/处利 联系/联戏 说明/说名 下面/下免
+数字/数子 作答/作达 多少/多勺 计算/记算 结果/结过 解释/解式 描述/描数 总结/总节
+翻译/翻意 生成/生程 提取/提曲 提供/题供 选择/选泽 推荐/推见 改写/改些 阅读/阅渎
+短文/短闻 文章/文张 句子/句籽 段落/段洛 内容/内溶 文本/文苯 信息/信希 消息/销息
+邮件/油件 报告/报搞 记录/记碌 工单/工丹 订单/定单 用户/用互 服务/服物 支持/支池
+故障/故帐 办法/办发 方法/方发 方案/方岸 类别/累别 优先/优仙 日期/日欺 地址/地纸
+姓名/姓明 电话/电画 价格/价各 付款/付宽 退款/退宽 配送/配颂 保修/保休 部门/部们
+团队/团对 公司/公思 细节/细结 例子/例籽 格式/格事 表格/表各 步骤/步奏 代码/代马
+程序/程叙 函数/涵数 数据/数剧 输出/输初 根据/跟据 可以/可已 已经/以经 因为/因维
+所以/所已 什么/神么 怎么/怎莫 怎样/怎漾 如何/如合 我们/我门 你们/你门 现在/现再
+时候/时侯 时间/时见 开始/开使 完成/完程 认为/认维 觉得/觉的 知道/知到 告诉/告述
+介绍/介邵 建议/建意 准备/准被 必须/必虚 应该/因该 要求/要球 包含/包寒 使用/使佣
+出现/出县 正确/正却 错误/错物 选项/选巷 字母/字姆 名称/名撑 名字/名资 城市/程市
+学校/学效 学生/学声 老师/老诗 同学/同雪 朋友/朋有 医生/医声 图书馆/图书管 银行/银航
+手机/手鸡 电脑/电恼 汽车/气车 火车/伙车 天气/天汽 衣服/衣付 房间/房见 孩子/孩籽
+苹果/苹过 水果/水裹 动物/动务 颜色/言色 喜欢/喜环 商店/商电 商品/商拼 平均/平军
+面积/面机 长方形/长方型 速度/素度 总共/总供 恰好/洽好 情况/情矿 发生/发身 继续/继叙
+检查/捡查 维修/维休 安装/安桩 登录/登路 账号/帐号 密码/密马 系统/系桶 软件/软见
+网络/网洛 网站/网占 屏幕/平幕 文件/文见 设备/设被 机器/机气 物流/务流 快递/快弟
+包裹/包果 仓库/仓裤 签收/签受 投诉/投述 反馈/反溃 感谢/感榭 抱歉/报歉 希望/希忘
+帮助/帮住 帮忙/帮芒 麻烦/麻翻 高兴/高幸 重复/重付 重要/重药 简单/减单 困难/困南
+认真/认针 仔细/仔系 清楚/清处 干净/干静 历史/历使 文化/文话 科学/科雪 社会/社汇
+国家/国加 世界/世届 季节/季结 植物/植务 练习/炼习 考试/考式 作业/作夜 作文/作闻
+题目/提目 故事/故试 电影/电映 音乐/音月 运动/运洞 比赛/比塞 成绩/成级 医院/医员
+餐厅/餐听 早餐/早残 咖啡/咖非 解决/解绝 申请/伸请 审核/审合 更新/更心 修改/休改
+取消/取销 确认/却认 提醒/提星 通知/通之 安排/安牌 会议/会义 计划/记划 项目/巷目
+合同/合铜 发票/发漂 金额/金鹅 余额/余鹅 优惠/优会 活动/活洞 附近/付近 周末/周沫
+温度/温渡 环境/环镜 空气/空汽 材料/材廖 食物/食务 健康/健糠 身体/身题 生活/声活
+工作/工做 公园/公圆 电梯/电踢 季度/季渡 资料/资廖 质量/质粮 标准/标淮 影响/影晌
+关系/关戏 能够/能勾 经常/经长 虽然/虽燃 非常/非长 特征/特争 研究/研就 推理/推里
+分析/分西 阳光/洋光 雨伞/雨散 森林/森邻 蔬菜/疏菜 牛奶/牛乃 面包/面苞 鸡蛋/鸡旦
+桌子/卓子 椅子/倚子 窗户/窗互 厨房/橱房 灯光/登光 保持/保池 减少/减勺 增加/曾加
+距离/距璃 行驶/行使 请用/清用 请写/清写 请把/清把 请将/清将 请问/清问 请给/清给
+请按/清按 请列/清列 请判/清判 请根/清根
+""".split()  # noqa: SIM905 - pairs read better than strings
+)
 
-# Words of instructions and of field names, each with one translation.
-LEXICON = {
-    "summarize": "总结",
-    "explain": "解释",
-    "describe": "描述",
-    "translate": "翻译",
-    "classify": "分类",
-    "answer": "回答",
-    "reply": "回复",
-    "list": "列出",
-    "compare": "比较",
-    "analyze": "分析",
-    "extract": "提取",
-    "calculate": "计算",
-    "check": "检查",
-    "handle": "处理",
-    "complete": "完成",
-    "generate": "生成",
-    "provide": "提供",
-    "choose": "选择",
-    "recommend": "推荐",
-    "rewrite": "改写",
-    "please": "请你",
-    "question": "问题",
-    "text": "文本",
-    "sentence": "句子",
-    "paragraph": "段落",
-    "article": "文章",
-    "email": "邮件",
-    "message": "消息",
-    "report": "报告",
-    "record": "记录",
-    "ticket": "工单",
-    "order": "订单",
-    "customer": "客户",
-    "user": "用户",
-    "product": "产品",
-    "service": "服务",
-    "support": "支持",
-    "problem": "故障",
-    "reason": "原因",
-    "solution": "解决方案",
-    "result": "结果",
-    "category": "类别",
-    "priority": "优先级",
-    "deadline": "截止日期",
-    "date": "日期",
-    "address": "地址",
-    "name": "姓名",
-    "phone": "电话",
-    "price": "价格",
-    "payment": "付款",
-    "refund": "退款",
-    "delivery": "配送",
-    "warranty": "保修",
-    "department": "部门",
-    "team": "团队",
-    "company": "公司",
-    "information": "信息",
-    "details": "细节",
-    "example": "例子",
-    "format": "格式",
-    "table": "表格",
-    "step": "步骤",
-    "code": "代码",
-    "function": "函数",
-    "data": "数据",
-    "today": "今天",
-    "tomorrow": "明天",
-    "the following": "以下",
-    "according to": "根据",
-    "in detail": "详细地",
-    "briefly": "简要地",
-}
+# Words that a slip on the keyboard makes of other words: such a slip is no typing error any more.
+SLIPPED_WORDS = frozenset(
+    """
+angel angels angle angles barn bead bear beard beat beats been begin begun being bend best beta
+bind bleu blew blot blow board boat bolt bond boot boots boss bran brave bread bring broad broken
+brood brook brought brute calm canal card care cart carve cast casual catty causal center centre
+chip chips choir chop chops claim clam clay clean click clicked clicks climb clip clock clocked
+clocks clod coat coats cold come cone confirm confirmed confirming confirms conform conformed
+conforming conforms cooper copper core cost costs crane crave crime crone cure cute dairy damp
+dare date dated dates deal decide decided deciding decode decoding demoted denoted desert dessert
+diary dies does dove drip dripped drips drop dropped drops duck dump dust east eats exist exits
+face fair fare fate father feed feel fees feet fiber field filed fill filled find fire fired fish
+fist flip flop flow fond form forms fowl frame from full fund gaol gate gird girl goal grid grill
+hard hare hate hater heard hearer heater hide hints hire hired hole hope hops host house hurt ides
+indices induce inst item items joke kettle keys kind lace lake lamp lane large later latex layer
+lead leads leaf leak leaks lick lime limp line lines linger lion list lists live lived lives load
+loan lock locked locks loft loin lone long longer loose lose loss lost lots love loved loves luck
+lump make male males mare marital martial mate meal meat media meta meter metre mile milk mime
+mine mint mire miss mist model moist mole moon more morning most must name nest nettle night node
+noise none noon nose nosed note ours outs overwrite overwrote owned pace paid paint pair palm
+parent parents part parts party past patent patient patty peal pear perfect perform pile piles
+pill pills pint pods pole poles pond pool poor port ports post pots pour prefect press price pride
+prise prize probably probe probing promoted promoting prompted prompting prone proof prove proved
+proves proving pull quiet quit quite quota quote race raft rage raid rain rained raised rare rate
+rates read real reap redo repair reply rest rests retire retired retried retry ride rides rise
+road roast rode roof root rope rose rude rule ruse rust sacred safe sage sail sake sale sales salt
+salve same sane save scald scale scared sealed seam seed seen send sent shape share shark sharp
+shed ship shipped shipping ships shirt shirts shoot shop shopped shopping shops short shorts shot
+shrink shrunk shut sick side sided sign signed silky silly silt sing sink site size skin skip slat
+slave slept slid slip slit slop slow snail snow soap soft sold sole solid song soon soot sore sort
+sour spilt spin spit split spoke spoken spoon spot spots stable stale star stare stars start
+starve state stated states stating stay stayed staying steak steal steel step stick stiff still
+sting stock stocks stones stop store stored storm strict strike string stroke strong stuck stuff
+subset such suck suit sunset swam table tables take taken takes tale tales talk tall tame tank
+tape task taste team tear test tests text than that them then there these they thirst this those
+three throat throughout throughput thus tide tied tile tilt time times tine tiny tire tired toes
+told tone took tore tour town towns trail trails train trap tree trial trials trick tried truck
+true tune turn twos type unit unite united units untie untied vast vest vice vote wade wage wail
+wait wake walk wall warm warmed warmer warming warn warned warning warp wash waste water wave weak
+wear wedding weeding week well were west when where while whole wide wife will winder window wine
+wire wise wish wishes witch with wonder word wore work world worm worn worse worst wrap write
+writhe wrote yard year your
+""".split()  # noqa: SIM905 - a list of so many words is unreadable
+)

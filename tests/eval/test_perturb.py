@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from eval.config import Perturbation
 from eval.perturb import PERTURBATIONS, is_chinese, perturb
-from eval.perturb.tables import HOMOPHONES, LEXICON
+from eval.perturb.tables import TYPOS_ZH
+from eval.perturb.text import HAN
 
-TICKET = """Triage this support ticket, please. Our whole office moved house in spring.
+TICKET = """Triage this support ticket, please. We spent a lovely weekend by the sea.
 customer: Anna Berg
 product: desk lamp
 issue: broken switch
 order: TK-1024/b"""
-ZH_TICKET = """请处理这个工单，在今天完成。我上周刚搬了新房子，心里很高兴。
+ZH_TICKET = """请处理这个工单，在今天完成。我上周去爬山，心里很高兴。
 客户：王芳
 产品：台灯"""
 MIXED = "请把这段 Python 代码改写成函数，保持变量 user_id 不变。昨晚天很冷。"
@@ -134,26 +135,29 @@ def test_typos_spare_every_word_of_a_fact():
 
 def test_typos_without_longer_words_do_not_apply():
     assert perturb("is it on? 123", "typos", "0") is None
-    assert perturb("你好", "typos", "0") is None  # no homophone of the table
+    assert perturb("你好", "typos", "0") is None  # no word of the table
 
 
-def test_chinese_typos_are_homophones_and_spare_numbers_and_negations():
+def test_chinese_typos_are_those_of_the_table_and_spare_numbers_and_negations():
     text = "请不要在三天内联系客户，只说明原因。" * 4
+    misspelt = {word for words in TYPOS_ZH.items() for word in words}
     for seed in range(20):
         changed = perturb(text, "typos", str(seed))
-        swapped = [(a, b) for a, b in zip(text, changed, strict=True) if a != b]
+        swapped = [i for i, (a, b) in enumerate(zip(text, changed, strict=True)) if a != b]
         assert 0 < len(swapped) <= 3  # 5 % of 64 characters
-        assert all(any({a, b} <= set(group) for group in HOMOPHONES) for a, b in swapped)
+        assert all({changed[i : i + 2], changed[i - 1 : i + 1]} & misspelt for i in swapped)
         assert Counter(c for c in changed if c in "不三天只") == Counter("不三天只" * 4)
 
 
-def test_homophones_are_one_group_each_without_numerals_units_and_negations():
-    characters = "".join(HOMOPHONES)
-    assert len(characters) == len(set(characters)) > 500
-    assert all(len(group) > 1 for group in HOMOPHONES)
-    assert not set(characters) & set(
-        "零一二三四五六七八九十百千万亿两半几年月日时分秒元天不没无非别未"
-    )
+def test_a_chinese_typo_is_one_character_and_no_number_person_negation_or_relation():
+    assert len(TYPOS_ZH) > 250
+    for word, typo in TYPOS_ZH.items():
+        (change,) = [pair for pair in zip(word, typo, strict=True) if pair[0] != pair[1]]
+        assert typo not in TYPOS_ZH
+        assert not set(change) & set(
+            "零一二三四五六七八九十百千万亿两半几年月日时分秒元天不没无非别未"
+            "他她它那哪谁比左右上下前后东南北里外大小高低早晚男女父母子儿孙夫妻"
+        ) - {"子"}  # as in 数子
 
 
 def test_paraphrase_turns_an_imperative_into_a_request():
@@ -165,8 +169,8 @@ def test_paraphrase_turns_an_imperative_into_a_request():
 
 
 def test_chinese_punctuation_changes_width_or_end():
-    variants = {perturb("你好，世界。", "punctuation", str(seed)) for seed in range(20)}
-    assert variants == {"你好,世界.", "你好，世界"}
+    variants = {perturb("请写诗，快。", "punctuation", str(seed)) for seed in range(20)}
+    assert variants == {"请写诗,快.", "请写诗，快"}
 
 
 def test_punctuation_leaves_the_values_of_fields_alone():
@@ -188,11 +192,14 @@ ASIDE = "We went to the sea last summer. "
 
 
 def test_only_a_sentence_that_nothing_refers_to_is_dropped():
-    asked = "All birds have wings. Answer briefly: has a bird wings?"
+    asked = "Check these fields.\nproduct: lamp\nissue: smoke"
+    assert perturb(ASIDE + asked, "dropped_sentence", "0") is None  # which ones are "these"?
+    asked = asked.replace("these", "the")
     assert perturb(ASIDE + asked, "dropped_sentence", "0") == asked
     assert perturb(ASIDE + asked, "dropped_sentence", "0", ["summer"]) is None
-    chinese = "天气很好啊。请写一首诗，不要太长。"
-    assert perturb(chinese, "dropped_sentence", "0") == "请写一首诗，不要太长。"
+    assert perturb(ASIDE + asked + ", after a summer", "dropped_sentence", "0") is None
+    chinese = "今天天气很好。请检查工单。\n产品：台灯\n故障：冒烟"
+    assert perturb(chinese, "dropped_sentence", "0") == chinese.removeprefix("今天天气很好。")
 
 
 @pytest.mark.parametrize(
@@ -217,29 +224,24 @@ def test_what_the_answer_may_need_is_not_dropped(text):
 
 def test_a_dropped_sentence_does_not_pull_the_next_line_up():
     changed = perturb(TICKET, "dropped_sentence", "0")
-    assert changed == TICKET.replace("Our whole office moved house in spring.", "")
+    assert changed == TICKET.replace("We spent a lovely weekend by the sea.", "")
     assert changed.split("\n")[1:] == TICKET.split("\n")[1:]
 
 
 def test_a_truncated_sentence_is_cut_in_the_middle():
     changed = perturb(TICKET, "truncated_sentence", "0")
-    assert changed == TICKET.replace("office moved house in spring.", "office…")
+    assert changed == TICKET.replace("lovely weekend by the sea.", "lovely…")
 
 
 def test_code_switching_translates_the_instruction_and_not_the_data():
     for seed in range(20):
         changed = perturb(TICKET, "code_switching", str(seed), ["switch"])
         assert is_chinese(changed) is False
-        assert any(chinese in changed for chinese in LEXICON.values())
+        assert HAN.search(changed)
         values = [line.partition(": ")[2] for line in TICKET.split("\n")[1:]]
         assert all(value in changed for value in values)
     assert perturb("写邮件", "code_switching", "0") == "写 email"
-    assert perturb('Translate "email"!', "code_switching", "0") == '翻译 "email"!'
-
-
-def test_the_lexicon_has_one_translation_each_way():
-    assert len(set(LEXICON.values())) == len(LEXICON) > 50
-    assert all(english.isascii() and english == english.lower() for english in LEXICON)
+    assert perturb('Explain this "email"!', "code_switching", "0") == '解释 this "email"!'
 
 
 def test_blank_messages_have_no_variants():
