@@ -11,7 +11,6 @@ from difflib import get_close_matches
 from functools import partial
 from importlib import import_module, metadata
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -24,6 +23,7 @@ from eval.generate import EngineSpec
 from eval.measure import Measure
 from eval.pairing import Tables
 from eval.schema import Estimate, Strict
+from eval.task_files import is_task_file, read_task_file
 from eval.vllm_engine import engine_options
 from nlirg.errors import InputError
 
@@ -50,29 +50,26 @@ def check_tasks(names: Sequence[str]) -> None:
         names: of tasks, groups or tags of the package, or paths of YAML files of tasks.
 
     Raises:
-        InputError: if the package is not installed, has no such task, or a file is missing.
+        InputError: if the package is not installed, has no such task, or a file is missing or
+            defines none.
     """
     if find_spec("lm_eval") is None:
         raise InputError(
             "evaluate.lm_eval: the package lm-eval is not installed; run pip install "
             "'nlirg[lm-eval]', or leave evaluate.lm_eval empty"
         )
+    for name in filter(is_task_file, names):
+        read_task_file(name)
+    if all(map(is_task_file, names)):
+        return
     from lm_eval.tasks import TaskManager
 
-    known = set(TaskManager().all_tasks)
+    known = set(TaskManager().all_tasks)  # reads all files of the package: seconds
     for name in names:
-        if is_task_file(name):
-            if not Path(name).is_file():
-                raise InputError(f"evaluate.lm_eval: there is no file {name}")
-        elif name not in known:
+        if not is_task_file(name) and name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InputError(f"evaluate.lm_eval: lm_eval has no task {name!r}{hint}")
-
-
-def is_task_file(name: str) -> bool:
-    """Whether a task is named by the path of its YAML file."""
-    return name.endswith((".yaml", ".yml"))
 
 
 def run_tasks(spec: EngineSpec, names: Sequence[str], limit: int | None) -> list[TaskResult]:
@@ -84,7 +81,7 @@ def run_tasks(spec: EngineSpec, names: Sequence[str], limit: int | None) -> list
         limit: documents of each task; None for all.
 
     Raises:
-        InputError: with what `lm_eval` says, if it fails.
+        InputError: with what `lm_eval` says, if it fails, or if a task comes to nothing.
     """
     from lm_eval import simple_evaluate
 
@@ -102,7 +99,36 @@ def run_tasks(spec: EngineSpec, names: Sequence[str], limit: int | None) -> list
     except Exception as error:  # of the package, its tasks, their data sets or the engine
         said = (str(error).strip().splitlines() or [""])[0]
         raise InputError(f"lm_eval on {spec.model}: {type(error).__name__}: {said}") from error
+    _require_numbers(raw, spec.model)
     return list(task_results(raw))
+
+
+def _require_numbers(raw: Mapping[str, Any], model: str) -> None:
+    """Refuse a task without any metric: it would be missing from the report without a word.
+
+    A group that has no metric of its own is its tasks.
+
+    Raises:
+        InputError: naming the task.
+    """
+    groups, results = raw["group_subtasks"], raw["results"]
+    measured = {task for task, entry in results.items() if any(map(_is_number, _metrics(entry)))}
+    below = {child for task in measured for child in groups.get(task, ())}
+    missing = [t for t in results if t not in measured | below and not groups.get(t)]
+    if missing or not measured:
+        raise InputError(
+            f"lm_eval on {model}: {', '.join(missing) or 'no task'} gave no metric that is a "
+            "finite number; leave it out of evaluate.lm_eval, or give it another metric"
+        )
+
+
+def _metrics(entry: Mapping[str, Any]) -> list[Any]:
+    """Values of an entry's metrics, whose keys are `metric,filter`."""
+    return [
+        value
+        for key, value in entry.items()
+        if "," in key and not key.partition(",")[0].endswith("_stderr")
+    ]
 
 
 @contextmanager
@@ -189,7 +215,7 @@ def _samples(
 
 
 def task_measures(found: Mapping[str, Sequence[TaskResult]]) -> list[Measure]:
-    """Every metric that has an interval.
+    """Every metric that has an interval; of the others `without_interval` tells.
 
     Where it is the mean over documents that all variants were asked in the same words, variants
     are compared pair by pair. Elsewhere there are values with lm_eval's standard errors alone.
@@ -200,22 +226,43 @@ def task_measures(found: Mapping[str, Sequence[TaskResult]]) -> list[Measure]:
     Raises:
         InputError: if the variants do not have the same metrics.
     """
+    return [_measure(of_all) for of_all in _by_metric(found) if _has_interval(of_all)]
+
+
+def without_interval(found: Mapping[str, Sequence[TaskResult]]) -> list[str]:
+    """The metrics that no interval can be given for, as `task: metric`."""
+    left_out = (of_all for of_all in _by_metric(found) if not _has_interval(of_all))
+    rows = (next(iter(of_all.values())) for of_all in left_out)
+    return [f"{row.task}: {row.metric}" for row in rows]
+
+
+def _by_metric(found: Mapping[str, Sequence[TaskResult]]) -> list[dict[str, TaskResult]]:
+    """The variants' results metric by metric.
+
+    Raises:
+        InputError: if the variants do not have the same metrics.
+    """
     by_variant = {
-        name: {(row.task, row.metric): row for row in rows} for name, rows in found.items()
+        name: {f"{row.task}: {row.metric}": row for row in rows} for name, rows in found.items()
     }
-    first = next(iter(by_variant.values()), {})
-    measures = []
-    for key, row in first.items():
-        for name, rows in by_variant.items():
-            if rows.keys() != first.keys():
-                raise InputError(f"lm_eval: {name!r} has other metrics; evaluate it again")
-        of_all = {name: rows[key] for name, rows in by_variant.items()}
-        if _paired(of_all) or all(each.stderr is not None for each in of_all.values()):
-            measures.append(_measure(row, of_all))
-    return measures
+    first = next(iter(by_variant), "")
+    keys = by_variant.get(first, {}).keys()
+    for name, rows in by_variant.items():
+        if different := sorted(rows.keys() ^ keys):
+            raise InputError(
+                f"lm_eval: {name!r} has other metrics than {first!r} (one of them has no "
+                f"{different[0]!r}); delete lm_eval.json of both and evaluate again, or leave the "
+                "task out of evaluate.lm_eval"
+            )
+    return [{name: rows[key] for name, rows in by_variant.items()} for key in keys]
 
 
-def _measure(row: TaskResult, of_all: Mapping[str, TaskResult]) -> Measure:
+def _has_interval(of_all: Mapping[str, TaskResult]) -> bool:
+    return _paired(of_all) or all(each.stderr is not None for each in of_all.values())
+
+
+def _measure(of_all: Mapping[str, TaskResult]) -> Measure:
+    row = next(iter(of_all.values()))
     shares = _paired(of_all) and all(_is_share(each) for each in of_all.values())
     return Measure(
         f"lm_eval/{row.task}/{row.metric}",

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cluster.rundir import RunDirectory, fingerprint
 from eval.adapters import check_adapter
 from eval.generate import Device, EngineSpec
-from eval.lm_tasks import TaskResult, is_task_file, run_tasks, task_measures
+from eval.lm_tasks import TaskResult, run_tasks, task_measures, without_interval
 from eval.measure import Measure
+from eval.task_files import is_task_file, read_task_file
 from nlirg.errors import InputError
 from pipelines.answers import Variant
+from pipelines.progress import say
 from pipelines.recipe import Recipe
+from pipelines.store import identity
 from pipelines.variant_tasks import Kept, keep, read_kept, run_each
 
 FILE = "lm_eval.json"
@@ -87,12 +91,21 @@ def lm_eval_measures(recipe: Recipe, run: RunDirectory, baseline: str) -> list[M
         if kept is None:
             raise InputError(f"{_path(run, name)}: missing; evaluate this run first")
         found[name] = kept.results
-    return task_measures(found)
+    measures = task_measures(found)
+    if without := without_interval(found):
+        say(
+            "lm_eval",
+            f"not in the report, since lm_eval gives neither a standard error nor values of the "
+            f"documents: {', '.join(without)}",
+        )
+    return measures
 
 
-def _identity(name: str) -> str:
-    """A task's name, or what its file says: a task that was changed is run again."""
-    return Path(name).read_text(encoding="utf-8") if is_task_file(name) else name
+def _identity(name: str) -> Any:
+    """A task's name, or what its files say: a task that was changed is run again."""
+    if not is_task_file(name):
+        return name
+    return [[file.name, identity(file)] for file in read_task_file(name).files]
 
 
 def _run_tasks(

@@ -1,5 +1,6 @@
 """Results of the lm-evaluation-harness: read, compared, and the call of it."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from eval.adapters import Adapter
 from eval.config import EvaluateConfig
 from eval.estimates import Setting
 from eval.generate import EngineSpec
-from eval.lm_tasks import check_tasks, run_tasks, task_measures, task_results
+from eval.lm_tasks import check_tasks, run_tasks, task_measures, task_results, without_interval
+from eval.task_files import read_task_file
 from nlirg.errors import InputError
 
 SETTING = Setting("base", EvaluateConfig(bootstrap=400), seed=0)
@@ -125,6 +127,8 @@ def test_documents_are_compared_pair_by_pair() -> None:
         "lm_eval/sums/exact_match,strict-match",
         "lm_eval/sums/exact_match,flexible",
     ], "bits has no interval"
+    rows = list(task_results(raw(base)))
+    assert without_interval({"base": rows, "v": rows}) == ["arc: bits"]
     measure, pairs = found["lm_eval/arc/acc"]
     assert (measure.family, measure.unit, measure.better) == ("ood", "share", "higher")
     assert pairs.values["base"].value == 0.75
@@ -155,8 +159,9 @@ def test_other_documents_are_not_paired_and_other_metrics_refused() -> None:
     ]
     _, found = measured({"base": one, "v": moved})["lm_eval/arc/acc"]
     assert found.against == {}
-    with pytest.raises(InputError, match="'v' has other metrics"):
-        task_measures({"base": one, "v": one[:1]})
+    for base, tuned in ((one, one[:1]), (one[:1], one), ([], one), (one, [])):
+        with pytest.raises(InputError, match=r"'v' has other metrics than 'base'.*delete lm_eval"):
+            task_measures({"base": base, "v": tuned})
     assert task_measures({}) == []
 
 
@@ -177,7 +182,10 @@ def calls(monkeypatch) -> list[dict[str, Any]]:
         found.append(arguments)
         if "broken" in arguments["tasks"]:
             raise ValueError("no data set\nand much more")
-        return raw([1, 0])
+        returned = raw([1, 0])
+        if "empty" in arguments["tasks"]:
+            returned["results"]["empty"] = {"alias": "empty", "sample_len": 2, "acc,none": math.nan}
+        return returned
 
     monkeypatch.setattr("lm_eval.simple_evaluate", simple_evaluate)
     monkeypatch.setattr(lm_tasks, "import_module", lambda name: None)
@@ -203,6 +211,23 @@ def test_the_call(calls, tiny_model_dir: Path) -> None:
         run_tasks(spec, ["broken"], None)
 
 
+def test_a_task_that_comes_to_nothing_is_named(calls, tiny_model_dir: Path) -> None:
+    path = str(tiny_model_dir)
+    spec = EngineSpec(path, path, "cpu", 256, (2,))
+    with pytest.raises(InputError, match="empty gave no metric that is a finite number; leave it"):
+        run_tasks(spec, ["arc", "empty"], limit=50)
+
+
+def test_tasks_and_groups_below_a_group_with_metrics_may_have_none(monkeypatch, calls) -> None:
+    inner = of_group([1, 0])
+    inner["results"] |= {"outer": {"alias": "outer", "sample_len": 0}, "arc": {"alias": "arc"}}
+    inner["group_subtasks"] |= {"outer": ["both"], "sums": []}
+    monkeypatch.setattr("lm_eval.simple_evaluate", lambda **_: inner)
+    spec = EngineSpec("m", "m", "cpu", 256, (2,))
+    monkeypatch.setattr(lm_tasks, "engine_options", lambda spec: {"model": "m"})
+    assert [row.task for row in run_tasks(spec, ["outer"], None)] == ["both"]
+
+
 def test_tasks_are_checked_before_anything_is_run(tmp_path) -> None:
     mine = tmp_path / "mine.yaml"
     with pytest.raises(InputError, match=r"evaluate.lm_eval: there is no file .*mine.yaml"):
@@ -211,6 +236,85 @@ def test_tasks_are_checked_before_anything_is_run(tmp_path) -> None:
     check_tasks(["arc_easy", "gsm8k", "mmlu", str(mine)])
     with pytest.raises(InputError, match="no task 'ark_easy'; did you mean 'arc_easy'"):
         check_tasks(["gsm8k", "ark_easy"])
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"task: [", "mine.yaml is not YAML: while parsing"),
+        (b"task: \xff\xfe", "mine.yaml is not YAML: "),
+        (b"[" * 20_000, "mine.yaml is not YAML: nested too deep"),
+        (b"- mine", "mine.yaml is not a mapping of keys"),
+        (b"", "mine.yaml is not a mapping of keys"),
+        (b"dataset_path: json", "mine.yaml has no key `task` or `group`"),
+        (b"task:", "mine.yaml has no key `task` or `group`"),
+        (b"task: [one, two]", "mine.yaml has no key `task` or `group`"),
+        (b"task: mine\ninclude: none.yaml", "there is no file .*none.yaml"),
+        (b"task: mine\ninclude: mine.yaml", "mine.yaml is included twice, or includes itself"),
+        (b"task: !other x", "mine.yaml is not YAML: could not determine a constructor"),
+    ],
+)
+def test_a_file_that_defines_no_task_is_told_in_one_line(tmp_path, content, told) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=rf"evaluate\.lm_eval: .*{told}") as error:
+        check_tasks([str(file)])
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_files_may_include_the_name_of_their_task_and_name_code_that_is_not_run(tmp_path) -> None:
+    (tmp_path / "shared").write_text("task: theirs\ndataset_path: json\nnum_fewshot: 2")
+    file = tmp_path / "mine.yaml"
+    file.write_text("include: shared\nnum_fewshot: 0\ndoc_to_text: !function broken.text")
+    (tmp_path / "broken.py").write_text("raise SystemExit")
+    found = read_task_file(str(file))
+    assert (found.config["task"], found.config["num_fewshot"]) == ("theirs", 0)
+    assert [path.name for path in found.files] == ["mine.yaml", "shared", "broken.py"]
+    group = tmp_path / "group.yaml"
+    group.write_text("group: mine\ntask: [arc_easy]")
+    check_tasks([str(file), str(group)])
+
+
+@pytest.mark.parametrize(
+    ("named", "found"),
+    [
+        ("one.json", ["one.json"]),
+        ("[one.json, two.json]", ["one.json", "two.json"]),
+        ("{test: one.json, train: [two.json]}", ["one.json", "two.json"]),
+        ("'*.json'", ["one.json", "two.json"]),
+        ("https://host/one.json", []),
+        ("three.json", []),
+        ("null", []),
+    ],
+)
+def test_local_data_of_a_task_is_found(tmp_path, monkeypatch, named, found) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one.json", "two.json"):
+        (tmp_path / name).write_text("{}")
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"task: mine\ndataset_kwargs: {{data_files: {named}}}")
+    assert [path.name for path in read_task_file("mine.yaml").files[1:]] == found
+    monkeypatch.chdir(tmp_path.parent)
+    file.write_text(f"task: t\ndataset_kwargs:\n  data_dir: {tmp_path}\n  data_files: {named}")
+    assert [path.name for path in read_task_file(str(file)).files[1:]] == found
+
+
+def test_the_harness_reads_task_files_as_we_do(tmp_path) -> None:
+    """What is refused here it would refuse as well, and the other way round."""
+    from lm_eval.tasks._index import TaskIndex
+
+    for content in ("task: a", "group: a\ntask: [b]", "x: 1", "task: [", "task:", "- a"):
+        file = tmp_path / "mine.yaml"
+        file.write_text(content)
+        try:
+            usable = TaskIndex.entry_from_path(file) is not None
+        except Exception:
+            usable = False
+        if usable:
+            check_tasks([str(file)])
+        else:
+            with pytest.raises(InputError):
+                check_tasks([str(file)])
 
 
 def test_without_the_package_it_is_said_how_to_install_it(monkeypatch) -> None:

@@ -120,7 +120,7 @@ def test_a_line_on_which_a_checker_breaks_is_named(tmp_path, monkeypatch, error)
 
     path = written(tmp_path, GOOD)
     monkeypatch.setattr("eval.suites.validate_checker", breaks)
-    with pytest.raises(InputError, match="cases.jsonl:1: ") as told:
+    with pytest.raises(InputError, match=r"cases.jsonl:1: ") as told:
         load_cases(path, "ood")
     assert len(str(told.value).splitlines()) == 1
 

@@ -1,5 +1,7 @@
 """Harness tasks in a run: which models are asked, what is kept, what the report gets."""
 
+from pathlib import Path
+
 import pytest
 
 from eval.lm_tasks import TaskResult
@@ -68,6 +70,53 @@ def test_a_task_file_that_was_changed_is_run_again(make_run, asked, tmp_path, mo
     file.write_text("task: other")
     evaluate(recipe, run)
     assert len(asked) == 4
+
+
+@pytest.mark.parametrize("changed", ["shared.yaml", "data.json", "code.py"])
+def test_a_task_is_run_again_if_what_it_includes_or_reads_was_changed(
+    make_run, asked, tmp_path, monkeypatch, changed
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(
+        "task: mine\ninclude: shared.yaml\ndoc_to_text: !function code.text\n"
+        "dataset_kwargs:\n  data_files: {test: data.json}\n"
+    )
+    for name in ("shared.yaml", "data.json", "code.py", "other.json"):
+        Path(name).write_text("a: 1")
+    recipe, run = make_run(lm_eval="mine.yaml", perturbations=[], template_cases=3)
+    evaluate(recipe, run)
+    Path("other.json").write_text("b: 22")
+    evaluate(recipe, run)
+    assert len(asked) == 2
+    Path(changed).write_text("b: 22")
+    evaluate(recipe, run)
+    assert len(asked) == 4
+
+
+def test_metrics_that_are_not_in_the_report_are_told(make_run, asked, monkeypatch, capsys) -> None:
+    run_tasks = lm_tasks.run_tasks
+
+    def with_bits(*arguments):
+        (arc,) = run_tasks(*arguments)
+        bits = {"metric": "bits", "samples": {}, "stderr": None}
+        return [arc, arc.model_copy(update=bits)]
+
+    monkeypatch.setattr(lm_tasks, "run_tasks", with_bits)
+    recipe, run = make_run(lm_eval=["arc"], perturbations=[], template_cases=3)
+    evaluate(recipe, run)
+    capsys.readouterr()
+    assert [m.key for m in lm_eval_measures(recipe, run, BASE)] == ["lm_eval/arc/acc"]
+    told = capsys.readouterr().err
+    assert "[lm_eval] not in the report" in told
+    assert told.endswith("documents: arc: bits\n")
+
+
+def test_damaged_results_are_named_with_what_to_do(make_run, asked) -> None:
+    recipe, run = make_run(lm_eval=["arc"], perturbations=[], template_cases=3)
+    evaluate(recipe, run)
+    (run.evaluation("nlirg").path / "lm_eval.json").write_text('{"fingerprint": ')
+    with pytest.raises(InputError, match=r"nlirg/lm_eval\.json: damaged \(.*\); delete it and"):
+        lm_eval_measures(recipe, run, BASE)
 
 
 def test_results_that_are_missing_are_named(make_run, asked) -> None:
