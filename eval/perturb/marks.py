@@ -29,12 +29,13 @@ _IDLE_COMMA = re.compile(
     r"|(?<=[A-Za-z]),(?= and (?:the|an?|I|we|you|he|she|it|they|do|give|say|answer|write)\b)"
 )
 _LISTED = re.compile(r"\s*(?:[A-Za-z\d][.)、]|[-*•])\s")
+_LABEL = re.compile(r"(?<![!-~])[A-Za-z\d]\.(?=\s)|^\s*[A-Za-z\d]{1,2}[.)、：:]", re.MULTILINE)
 _TEXT_BEHIND = re.compile(r"[:：]\s*\S")
 
 
 def punctuation(text: str, rng: random.Random, facts: Sequence[str]) -> str | None:
     """Change the final mark, leave out idle commas, or (Chinese) change the width of all marks."""
-    kept = protected_spans(text, facts)
+    kept = protected_spans(text, facts) + [match.span() for match in _LABEL.finditer(text)]
     fields = [field.span() for field in FIELD.finditer(text)]
     changes = [_final_mark(text, rng, kept, fields)]
     if is_chinese(text):

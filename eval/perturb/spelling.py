@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Callable, Sequence
 
-from eval.perturb.tables import KEYBOARD_ROWS, SLIPPED_WORDS, TYPOS_ZH
+from eval.perturb.tables import FIRST_PAIRS, KEYBOARD_ROWS, LAST_PAIRS, TYPOS_ZH, UNHEARD_OF
 from eval.perturb.text import FIELD, HAN, Span, is_chinese, overlaps, protected_spans
 
 TYPO_SHARE = 0.05  # of the letters that may be touched
@@ -19,6 +20,7 @@ _NEIGHBOURS = {
     for row in KEYBOARD_ROWS
     for i, letter in enumerate(row)
 }
+_VOWELS = set("aeiouy")
 _WORD_ZH = re.compile("|".join(sorted(TYPOS_ZH, key=len, reverse=True)))
 _TITLES = (
     "先生|女士|小姐|太太|老师|师傅|医生|经理|主任|教授|同学|阿姨|叔叔|大爷|大妈|老板|爷爷|奶奶"
@@ -33,7 +35,7 @@ _PERSON_KEY = re.compile(
 )
 # What its case tells apart: acronyms, iPhones, units, labels of options, letters for things.
 _CASED = re.compile(
-    r"\b[A-Z]{2,}\w*\b|\b\w*[a-z][A-Z]\w*\b|\d[^\S\n]*[A-Za-zµ°%]{1,4}\b"
+    r"\b[A-Z]{2,}\w*\b|\b\w*[a-z][A-Z]\w*\b|\d[^\S\n]*(?:[kKMGTmcdnµ]?(?:m|g|l|L|s|W|V|A|J|N|B|b|Hz|Pa|Wh)|°?[CFK]|[ap]m)\b"
     r"|^[^\S\n]*\(?[A-Za-z][.)）、]|\b[B-HJ-Zb-hj-z]\b|\bA\b(?! [a-z])|(?<![.!?] )(?<!^)\bA\b",
     re.MULTILINE,
 )
@@ -44,16 +46,17 @@ def typos(text: str, rng: random.Random, facts: Sequence[str]) -> str | None:
     kept = protected_spans(text, facts) + _names(text)
     if is_chinese(text):
         return _misspelt(text, rng, kept)
-    words = [
-        match.span()
+    words = {
+        match.span(): _slips(match[0])
         for match in _WORD.finditer(text)
         if len(match[0]) >= MIN_TYPO_WORD and not overlaps(match.span(), kept)
-    ]
-    if not words:
-        return None
+    }
     wanted = max(1, round(TYPO_SHARE * sum(stop - start for start, stop in words)))
-    for start, stop in rng.sample(words, min(wanted, len(words))):
-        text = text[:start] + _mistyped(text[start:stop], rng) + text[stop:]
+    possible = [span for span, slips in words.items() if slips]
+    if not possible:
+        return None
+    for start, stop in rng.sample(possible, min(wanted, len(possible))):
+        text = text[:start] + rng.choice(words[start, stop]) + text[stop:]
     return text
 
 
@@ -65,15 +68,25 @@ def _names(text: str) -> list[Span]:
     return fields + [match.span() for match in _NAME_ZH.finditer(text)]
 
 
-def _mistyped(word: str, rng: random.Random) -> str:
-    """Transpose two letters, or hit the key beside one; never so that another word comes out."""
+def _slips(word: str) -> list[str]:
+    """The word with two letters transposed or the key beside one hit, where no word comes out."""
     slips = []
     for i in range(1, len(word) - 1):
         if word[i] != word[i + 1]:
             slips.append(word[:i] + word[i + 1] + word[i] + word[i + 2 :])
         slips += [word[:i] + key + word[i + 1 :] for key in _NEIGHBOURS[word[i]]]
-    slips = [slip for slip in slips if slip.lower() not in SLIPPED_WORDS]
-    return rng.choice(slips) if slips else word
+    known = _oddities(word)
+    return [slip for slip in slips if _oddities(slip) - known]
+
+
+def _oddities(word: str) -> set[str]:
+    """What tells that a string of letters is no English word."""
+    odd = {first + second for first, second in itertools.pairwise(word)} & UNHEARD_OF
+    if not set(word[:2]) & _VOWELS and word[:2] not in FIRST_PAIRS:
+        odd.add(f"{word[:2]}…")
+    if not set(word[-2:]) & _VOWELS and word[-2:] not in LAST_PAIRS:
+        odd.add(f"…{word[-2:]}")
+    return odd
 
 
 def _misspelt(text: str, rng: random.Random, kept: Sequence[Span]) -> str | None:

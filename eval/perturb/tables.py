@@ -65,16 +65,16 @@ TYPOS_ZH = dict(
 检查/捡查 维修/维休 安装/安桩 登录/登路 账号/帐号 密码/密马 系统/系桶 软件/软见
 网络/网洛 网站/网占 屏幕/平幕 文件/文见 设备/设被 机器/机气 物流/务流 快递/快弟
 包裹/包果 仓库/仓裤 签收/签受 投诉/投述 反馈/反溃 感谢/感榭 抱歉/报歉 希望/希忘
-帮助/帮住 帮忙/帮芒 麻烦/麻翻 高兴/高幸 重复/重付 重要/重药 简单/减单 困难/困南
+帮助/帮住 帮忙/帮芒 麻烦/麻翻 高兴/高幸 重复/重付 重要/重药 简单/减单 困难/因难
 认真/认针 仔细/仔系 清楚/清处 干净/干静 历史/历使 文化/文话 科学/科雪 社会/社汇
 国家/国加 世界/世届 季节/季结 植物/植务 练习/炼习 考试/考式 作业/作夜 作文/作闻
-题目/提目 故事/故试 电影/电映 音乐/音月 运动/运洞 比赛/比塞 成绩/成级 医院/医员
-餐厅/餐听 早餐/早残 咖啡/咖非 解决/解绝 申请/伸请 审核/审合 更新/更心 修改/休改
+题目/提目 故事/故试 电影/电映 音乐/音悦 运动/运洞 比赛/比塞 成绩/成级 医院/医员
+餐厅/餐听 早餐/早残 咖啡/咖菲 解决/解绝 申请/伸请 审核/审合 更新/更心 修改/休改
 取消/取销 确认/却认 提醒/提星 通知/通之 安排/安牌 会议/会义 计划/记划 项目/巷目
 合同/合铜 发票/发漂 金额/金鹅 余额/余鹅 优惠/优会 活动/活洞 附近/付近 周末/周沫
 温度/温渡 环境/环镜 空气/空汽 材料/材廖 食物/食务 健康/健糠 身体/身题 生活/声活
 工作/工做 公园/公圆 电梯/电踢 季度/季渡 资料/资廖 质量/质粮 标准/标淮 影响/影晌
-关系/关戏 能够/能勾 经常/经长 虽然/虽燃 非常/非长 特征/特争 研究/研就 推理/推里
+关系/关戏 能够/能勾 经常/经长 虽然/虽燃 非常/非长 特征/特争 研究/研就 推理/推利
 分析/分西 阳光/洋光 雨伞/雨散 森林/森邻 蔬菜/疏菜 牛奶/牛乃 面包/面苞 鸡蛋/鸡旦
 桌子/卓子 椅子/倚子 窗户/窗互 厨房/橱房 灯光/登光 保持/保池 减少/减勺 增加/曾加
 距离/距璃 行驶/行使 请用/清用 请写/清写 请把/清把 请将/清将 请问/清问 请给/清给
@@ -82,47 +82,29 @@ TYPOS_ZH = dict(
 """.split()  # noqa: SIM905 - pairs read better than strings
 )
 
-# Words that a slip on the keyboard makes of other words: such a slip is no typing error any more.
-SLIPPED_WORDS = frozenset(
+# Pairs of letters that no common English word has. A slip of the keyboard that makes one of them
+# is seen to be a slip; others make words of words: "drips" and "drops", "team" and "tram".
+UNHEARD_OF = frozenset(
     """
-angel angels angle angles barn bead bear beard beat beats been begin begun being bend best beta
-bind bleu blew blot blow board boat bolt bond boot boots boss bran brave bread bring broad broken
-brood brook brought brute calm canal card care cart carve cast casual catty causal center centre
-chip chips choir chop chops claim clam clay clean click clicked clicks climb clip clock clocked
-clocks clod coat coats cold come cone confirm confirmed confirming confirms conform conformed
-conforming conforms cooper copper core cost costs crane crave crime crone cure cute dairy damp
-dare date dated dates deal decide decided deciding decode decoding demoted denoted desert dessert
-diary dies does dove drip dripped drips drop dropped drops duck dump dust east eats exist exits
-face fair fare fate father feed feel fees feet fiber field filed fill filled find fire fired fish
-fist flip flop flow fond form forms fowl frame from full fund gaol gate gird girl goal grid grill
-hard hare hate hater heard hearer heater hide hints hire hired hole hope hops host house hurt ides
-indices induce inst item items joke kettle keys kind lace lake lamp lane large later latex layer
-lead leads leaf leak leaks lick lime limp line lines linger lion list lists live lived lives load
-loan lock locked locks loft loin lone long longer loose lose loss lost lots love loved loves luck
-lump make male males mare marital martial mate meal meat media meta meter metre mile milk mime
-mine mint mire miss mist model moist mole moon more morning most must name nest nettle night node
-noise none noon nose nosed note ours outs overwrite overwrote owned pace paid paint pair palm
-parent parents part parts party past patent patient patty peal pear perfect perform pile piles
-pill pills pint pods pole poles pond pool poor port ports post pots pour prefect press price pride
-prise prize probably probe probing promoted promoting prompted prompting prone proof prove proved
-proves proving pull quiet quit quite quota quote race raft rage raid rain rained raised rare rate
-rates read real reap redo repair reply rest rests retire retired retried retry ride rides rise
-road roast rode roof root rope rose rude rule ruse rust sacred safe sage sail sake sale sales salt
-salve same sane save scald scale scared sealed seam seed seen send sent shape share shark sharp
-shed ship shipped shipping ships shirt shirts shoot shop shopped shopping shops short shorts shot
-shrink shrunk shut sick side sided sign signed silky silly silt sing sink site size skin skip slat
-slave slept slid slip slit slop slow snail snow soap soft sold sole solid song soon soot sore sort
-sour spilt spin spit split spoke spoken spoon spot spots stable stale star stare stars start
-starve state stated states stating stay stayed staying steak steal steel step stick stiff still
-sting stock stocks stones stop store stored storm strict strike string stroke strong stuck stuff
-subset such suck suit sunset swam table tables take taken takes tale tales talk tall tame tank
-tape task taste team tear test tests text than that them then there these they thirst this those
-three throat throughout throughput thus tide tied tile tilt time times tine tiny tire tired toes
-told tone took tore tour town towns trail trails train trap tree trial trials trick tried truck
-true tune turn twos type unit unite united units untie untied vast vest vice vote wade wage wail
-wait wake walk wall warm warmed warmer warming warn warned warning warp wash waste water wave weak
-wear wedding weeding week well were west when where while whole wide wife will winder window wine
-wire wise wish wishes witch with wonder word wore work world worm worn worse worst wrap write
-writhe wrote yard year your
-""".split()  # noqa: SIM905 - a list of so many words is unreadable
+bk bq bx bz cb cj cv cw cx cz dq dz fd fh fj fk fp fq fv fw fx fz gj gk gq gx gz hc hg hj hk hq
+hv hx hz jb jc jd jf jg jh jj jk jl jm jn jp jq jr jt jv jw jx jy jz kc kj kq kv kx kz lj lq lx
+lz mg mj mk mq mr mv mw mx mz pq px pz qb qc qd qe qf qg qh qj qk qm qn qo qp qq qr qt qv qw qx
+qy qz rj rq rx rz sj sv sx sz tj tq uq uw vb vc vd vf vg vh vj vk vl vn vp vq vt vw vx vz wj wq
+wv wx wz xb xf xg xj xk xl xn xq xv xw xx xz yh yj yk yq yv yx yy zb zc zd zf zg zh zj zk zn zp
+zq zr zs zu zv zw zx
+""".split()  # noqa: SIM905 - a list of so many pairs is unreadable
+)
+# Pairs of consonants that English words begin and end with.
+FIRST_PAIRS = frozenset(
+    """
+bl br bw ch cl cr cz dh dj dr dw fj fl fr gh gl gn gr gw kh kl kn kr kw ll mn ph pl pn pr ps pt
+rh sc sf sh sk sl sm sn sp sq sr st sv sw th tr ts tw tz vl vr wh wr zh zl zw
+""".split()  # noqa: SIM905 - a list of so many pairs is unreadable
+)
+LAST_PAIRS = frozenset(
+    """
+bb bs bt ch ck cs ct cz dd dh ds dt dz ff fs ft gg gh gm gn gs hm hn hs ht ks lb lc ld lf lg lk
+ll lm ln lp ls lt lx lz mb mm mn mp ms mt nc nd ng nk nn ns nt nx nz ph pp ps pt rb rc rd rf rg
+rh rk rl rm rn rp rr rs rt rv rx rz sc sh sk sm sp ss st th tt ts tz vs wd wk wl wn ws wt xt zz
+""".split()  # noqa: SIM905 - a list of so many pairs is unreadable
 )

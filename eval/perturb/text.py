@@ -24,11 +24,12 @@ _QUOTED = re.compile(
 FENCE = re.compile(r"(?:```|~~~).*?(?:```|~~~|\Z)", re.DOTALL)
 # Code, data and formulas that stand in a text without a fence: a mark or letter more breaks them.
 _BARE_CODE = re.compile(
-    r"(?s:\{.*\})|\[[^\]\n]*\]|\$[^$\n]+\$|<[^<>\n]{1,80}>"
+    r"(?s:\{.*\})|\[[^\]\n]*\]|\$[^$\n\d\s][^$\n]*\$|<[^<>\n]{1,80}>"
     r"|[A-Za-z_][\w.]*\((?:[^()\n]|\([^()\n]*\))*\)"
     r"|^(?: {4}|\t).*$|^[^\S\n]*\|.*\|[^\S\n]*$"
     r"|^[^\S\n]*[A-Za-z_][\w.\[\]\"', ]*\s*[-+*/%&|]?=(?!=)[^\S\n]*\S.*$"
     r"|^[^\S\n]*(?:return|import|from|raise|yield|del|assert)[^\S\n]\S.*$"
+    r"|^[^\S\n]*for[^\S\n][\w, ]+[^\S\n]in[^\S\n].*$"
     r"|^[^\S\n]*(?:def|class|for|while|if|elif|else|with|try|except|finally)\b.*:(?:[^\S\n].*)?$"
     r"|\b(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE TABLE|ALTER TABLE)\b.*$",
     re.MULTILINE,
@@ -46,13 +47,13 @@ NEGATION = re.compile(
 )
 # Questions about the letters, words or marks of the text itself: every rewording changes them.
 ABOUT_FORM = re.compile(
-    r"(?i:\b(?:verbatim|word for word|letter for letter|repeat (?!purchase|order)|copy|echo|"
+    r"(?i:\b(?:verbatim|word for word|letter for letter|repeat(?= (?!purchase|order))|copy|echo|"
     r"spell\w*|misspel\w+|typos?|proofread|gramma\w+|punctuat\w+|anagrams?|palindromes?|rhym\w+|"
     r"syllables?|vowels?|consonants?|capitali[sz]\w+|capital letters?|(?:upper|lower)[ -]?case|"
     r"backwards|how many (?:words|letters|characters|sentences|lines|commas|marks|times)|"
     r"(?:count|number of)(?: the| all)* (?:words|letters|characters|sentences|lines|commas)|"
     r"(?:first|second|third|last|longest|shortest) (?:word|letter|character|sentence|line)|"
-    r"the letters?\b(?! of the (?:right|correct))|same language)\b"
+    r"the letters? [\"'“‘]?[A-Za-z][\"'”’]?(?![\w'’])|letters (?:in|of)|same language)(?!\w)"
     r"|\breverse[sd]? (?:the )?(?:word|string|text|sentence|letter)"
     r"|\bis (?:this|it|the|he|she)\b.{0,40}\b(?:polite|rude|formal|informal)\b"
     r"|\b(?:what|which|classify|identify|rate|describe|determine)\b.{0,30}"

@@ -74,7 +74,7 @@ def _only_asks(sentence: str) -> bool:
 
 
 def code_switching(text: str, rng: random.Random, facts: Sequence[str]) -> str | None:
-    """Say up to three words of the instruction or of field names in the other language."""
+    """Say up to three words, of the instruction or field names, in the other language."""
     if _LANGUAGE.search(text):
         return None
     kept = protected_spans(text, facts) + field_values(text)
@@ -85,9 +85,12 @@ def code_switching(text: str, rng: random.Random, facts: Sequence[str]) -> str |
                 found[match.span()] = translation
     if not found:
         return None
-    wanted = min(MAX_SWITCHED, max(1, round(SWITCHED_SHARE * len(found))))
-    for span in sorted(rng.sample(sorted(found), wanted), reverse=True):
-        text = _replaced(text, span, found[span])
+    words = sorted(set(found.values()))
+    wanted = min(MAX_SWITCHED, max(1, round(SWITCHED_SHARE * len(words))))
+    chosen = rng.sample(words, wanted)
+    for span in sorted(found, reverse=True):  # a word that stands there twice names one thing
+        if found[span] in chosen:
+            text = _replaced(text, span, found[span])
     return text
 
 

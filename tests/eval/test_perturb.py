@@ -156,8 +156,8 @@ def test_a_chinese_typo_is_one_character_and_no_number_person_negation_or_relati
         assert typo not in TYPOS_ZH
         assert not set(change) & set(
             "零一二三四五六七八九十百千万亿两半几年月日时分秒元天不没无非别未"
-            "他她它那哪谁比左右上下前后东南北里外大小高低早晚男女父母子儿孙夫妻"
-        ) - {"子"}  # as in 数子
+            "他她它那哪谁比左右上下前后东南北里外大小高低早晚男女父儿孙夫妻"
+        )
 
 
 def test_paraphrase_turns_an_imperative_into_a_request():
