@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig
 
 from cluster.rundir import RunDirectory
@@ -101,7 +103,8 @@ def check_cases(recipe: Recipe) -> None:
     Raises:
         InputError: if a file is missing or wrong, there is nothing to evaluate on, a gate needs
             out-of-domain cases that are not there, `lm_eval` or a task of it is not, or a suite's
-            prompts are too few or do not fit the model.
+            prompts are too few or do not fit the model (where its files are on this machine; one
+            that is still to be fetched is looked at by `check_prompts` before training).
     """
     config = recipe.evaluate
     if config.domain is None and not recipe.holdout:
@@ -122,7 +125,18 @@ def check_cases(recipe: Recipe) -> None:
         cases = ood
     else:
         cases = _with_domain(recipe, domain) + ood
-    check_prompts(recipe, cases)
+    if _at_hand(recipe.model):
+        check_prompts(recipe, cases)
+
+
+def _at_hand(model: str) -> bool:
+    """Whether a model need not be fetched, which takes long and is left to the stages."""
+    if Path(model).expanduser().is_dir():
+        return True
+    try:
+        return isinstance(try_to_load_from_cache(model, "config.json"), str)
+    except HFValidationError:  # a path that is not there; its own check says so
+        return False
 
 
 def check_prompts(recipe: Recipe, cases: Sequence[Case]) -> None:

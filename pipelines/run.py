@@ -19,8 +19,8 @@ def run_all(recipe: Recipe, run: RunDirectory) -> Report:
     score(recipe, run)
     select(recipe, run)
     encode(recipe, run)
-    if recipe.evaluate.domain is None:  # the rows that are kept from training are known now
-        check_prompts(recipe, evaluation_cases(recipe, run))
+    # Only now are the model and the rows that are kept from training there in any case.
+    check_prompts(recipe, evaluation_cases(recipe, run))
     train(recipe, run)
     evaluate(recipe, run)
     return report(recipe, run)

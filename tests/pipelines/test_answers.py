@@ -355,3 +355,18 @@ def test_held_out_rows_that_do_not_fit_are_told_before_training(make_run, monkey
     with pytest.raises(InputError, match="'domain': 2 of 2 prompts cannot be answered"):
         road.run_all(recipe, run)
     assert reached == ["score", "select", "encode"]
+
+
+def test_a_model_that_is_still_to_be_fetched_is_not_fetched_for_a_check(
+    make_run, tiny_model_dir, monkeypatch
+) -> None:
+    recipe, run = make_run(gates=NO_GATES, max_prompt_tokens=8, perturbations=[])
+    for name in ("none/such", "no/path/there"):
+        stage.check_cases(recipe.model_copy(update={"model": name}))
+    reached = []
+    for name in ("score", "select", "encode", "train"):
+        monkeypatch.setattr(road, name, lambda *_, name=name: reached.append(name))
+    monkeypatch.setattr(stage, "_at_hand", lambda model: False)
+    with pytest.raises(InputError, match="'domain': 12 of 12 prompts cannot be answered"):
+        road.run_all(recipe, run)
+    assert reached == ["score", "select", "encode"]
