@@ -12,9 +12,9 @@ _CODE_KEY = re.compile(
     r"(?:if|elif|for|while|def|class|except|with|case|match|switch|async|lambda)\s"
     r"|(?:else|try|finally|except|default)$"
 )
-# One letter, a number at the end ("step 2"), or a part in a conversation.
+# One letter, a number at the end ("step 2"), a day, a sentence, or a part in a conversation.
 _RANKED_KEY = re.compile(
-    r".$|.*(?:\d|[一二三四五六七八九十])$|(?:user|assistant|system|human|bot|ai|agent|speaker|"
+    r".$|.*[.!?,。！？，].*|(?:mon|tues|wednes|thurs|fri|satur|sun)day$|(?:周|星期)[日天]$|.*(?:\d|[一二三四五六七八九十])$|(?:user|assistant|system|human|bot|ai|agent|speaker|"
     r"question|answer|q|input|output|用户说|助手|系统|客服|问|答|输入|输出)$",
     re.IGNORECASE,
 )

@@ -137,7 +137,7 @@ CHINESE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?:(?<=请)|(?<=^))生成(?![绩本员长])", "generate"),
         (r"(?<![如])今天(?!真)", "today"),
         (r"(?<!光)明天(?![使空])", "tomorrow"),
-        (r"(?<=问题：)|(?<!有)根据(?=[上以下短文材这])", "according to"),
+        (r"(?<!有)根据(?=[上以下短文材这])", "according to"),
         (r"详细地(?![址点])", "in detail"),
         (r"程序(?![员])", "program"),
         (r"(?<=输出)结果|结果(?=是[什多几])", "result"),

@@ -83,10 +83,17 @@ def protected_spans(text: str, facts: Sequence[str]) -> list[Span]:
     named = [
         match.span()
         for fact in facts
-        for match in re.finditer(re.escape(fact), text, re.IGNORECASE)
+        for match in re.finditer(_fact_pattern(fact), text, re.IGNORECASE)
     ]
     patterns = (FENCE, _BARE_CODE, CODE, _QUOTED, NUMBER_WORD, NEGATION)
     return named + [match.span() for pattern in patterns for match in pattern.finditer(text)]
+
+
+def _fact_pattern(fact: str) -> str:
+    """What to look for; the letter of an option is neither an article nor a part of words."""
+    if len(fact) == 1 and fact.isascii() and fact.isalnum():
+        return rf"(?-i:(?<![A-Za-z0-9]){fact}(?![A-Za-z0-9]))"
+    return re.escape(fact)
 
 
 def overlaps(span: Span, others: Sequence[Span]) -> bool:

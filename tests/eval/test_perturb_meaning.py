@@ -3,6 +3,7 @@
 import pytest
 
 from eval.perturb import PERTURBATIONS, perturb
+from eval.perturb.lexicon import CHINESE, ENGLISH
 
 SEEDS = [str(seed) for seed in range(25)]
 
@@ -127,6 +128,8 @@ def test_commas_of_lists_and_addresses_stay():
         "甲：你好\n乙：你好\n甲：再见\n谁说再见？",
         "小王：你吃了吗？\n小李：吃了。\n小李吃了吗？",
         "Read.\nname: lamp\n  colour: red\nprice: low",
+        "I am tired. product: bed\nsize: big\nRecommend one.",
+        "Monday: rain\nTuesday: sun\nIs the day with the sun the later one?",
         "A: red\nB: blue\nWhich is the colour of blood?",
         "Summarise.\nproduct: lamp\nissue: the lamp broke\n  when it fell",
     ],
@@ -254,3 +257,25 @@ def test_letter_case_spares_acronyms_units_and_labels():
     for variant in variants(text, "letter_case"):
         kept = ("US", "WHO", "5 mW", "iPhones", "\nA.", "\nB.")
         assert all(part in variant for part in kept)
+
+
+def test_the_letter_of_an_option_is_not_sought_in_words():
+    text = "Which sinks?\nA. a nail\nB. a balloon\nAnswer A or B."
+    for variant in variants(text, "letter_case", ("A", "B")):
+        assert variant in (
+            "WHICH SINKS?\nA. A NAIL\nB. A BALLOON\nANSWER A OR B.",
+            "which sinks?\nA. a nail\nB. a balloon\nanswer A or B.",
+        )
+
+
+def test_every_row_of_the_lexicon_names_a_word():
+    for pattern, _ in (*ENGLISH, *CHINESE):
+        for text in ("", "问题：谁", "请\n，的", "the a your support "):
+            assert all(match[0] for match in pattern.finditer(text))
+
+
+def test_a_word_that_stands_there_twice_is_said_alike():
+    text = "报告说客户满意。根据报告，客户满意吗？"
+    for variant in variants(text, "code_switching"):
+        assert variant.count("报告") in (0, 2)
+        assert variant.count("客户") in (0, 2)
