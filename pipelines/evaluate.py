@@ -39,6 +39,7 @@ from pipelines.recipe import Recipe
 
 # What of the section decides the answers; the rest says how to judge them or where to compute.
 ANSWER_KEYS = {"engine", "max_prompt_tokens", "max_new_tokens", "template_temperature"}
+WANTED_SAMPLED = 200  # answers, for the metrics of sameness
 
 
 def evaluate(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
@@ -71,6 +72,7 @@ def evaluate(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
             context=generation.settings["context"],
             ask=generation.ask_base,
         )
+    _tell_few_sampled(cases)
     prompts = render(tokenizer, cases, dict(recipe.encode.template_options))
     for told in _require_answerable(prompts, recipe.evaluate, generation.settings["context"]):
         say("evaluate", told)
@@ -84,6 +86,16 @@ def evaluate(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     judge_answers(recipe, run, BASE, cases)
     summaries = {variant.name: run.evaluation(variant.name).summary() for variant in variants}
     return {"variants": summaries, **asdict(work), "seconds": time.monotonic() - started}
+
+
+def _tell_few_sampled(cases: Sequence[Case]) -> None:
+    sampled = sum(case.suite == "template" for case in cases)
+    if sampled < WANTED_SAMPLED:
+        say(
+            "evaluate",
+            f"{sampled} sampled answers show only a plain parrot, {WANTED_SAMPLED} are wanted: "
+            "raise evaluate.template_cases or evaluate.max_cases",
+        )
 
 
 def _settings(recipe: Recipe, base: Path, tokenizer: Any) -> dict[str, Any]:
