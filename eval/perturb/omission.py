@@ -111,28 +111,24 @@ def _asides(text: str, facts: Sequence[str]) -> list[Span]:
         return []
     fields = [field.span() for field in FIELD.finditer(text)]
     kept = protected_spans(text, facts) + fields
-    found = []
-    for span in sentences(text):
-        rest = f"{text[: span[0]]}\n{text[span[1] :]}"
-        if overlaps(span, kept) or not _has_task(rest):
-            continue
-        said = body(text[slice(*span)])
-        if not units(said):
-            continue
-        small_talk = len(fields) >= _LEAST_FIELDS and _is_small_talk(said, rest)
-        if _COURTESY.fullmatch(said) or small_talk:
-            found.append(span)
-    return found
-
-
-def _has_task(text: str) -> bool:
-    parts = (text[slice(*span)] for span in sentences(text))
-    return any(asks(part) and not _COURTESY.fullmatch(body(part)) for part in parts)
+    spans = sentences(text)
+    said = {span: body(text[slice(*span)]) for span in spans}
+    courtesies = {span for span in spans if said[span] and _COURTESY.fullmatch(said[span])}
+    tasks = [span for span in spans if span not in courtesies and asks(text[slice(*span)])]
+    if not tasks:
+        return []
+    small_talk = [
+        span
+        for span in spans
+        if span not in courtesies and span not in tasks and len(fields) >= _LEAST_FIELDS
+        if _is_small_talk(said[span], f"{text[: span[0]]}\n{text[span[1] :]}")
+    ]
+    return [span for span in sorted([*courtesies, *small_talk]) if not overlaps(span, kept)]
 
 
 def _is_small_talk(sentence: str, rest: str) -> bool:
     """Whether a sentence tells of the writer's leisure and nothing that stays takes it up."""
-    if not _SMALL_TALK.search(sentence) or asks(sentence) or _CONDITION.search(sentence):
+    if not _SMALL_TALK.search(sentence) or _CONDITION.search(sentence):
         return False
     if _ANAPHOR.search(_POINTS_AT_FIELDS.sub("", rest)) or _FIRST_PERSON.search(rest):
         return False
