@@ -129,8 +129,8 @@ class EvaluateConfig(Section):
         "field_order",
         "typos",
         "punctuation",
-        "dropped_sentence",
         "code_switching",
+        "padding",
     )
     model_paraphrases: Annotated[int, Field(ge=0, le=16)] = 0
     max_cases: Annotated[int, Field(ge=1)] | None = None

@@ -179,8 +179,9 @@ MEASURES = (
         "Consistency over wordings",
         "robustness",
         "share",
-        "higher",
-        "Share of questions answered alike, always right or always wrong, in every wording.",
+        "neither",
+        "Share of questions answered alike in every wording, always right or always wrong: a model "
+        "that is always wrong is consistent, too.",
         robustness.by_question(robustness.always_alike),
     ),
     Measure(
@@ -197,9 +198,9 @@ MEASURES = (
         "Range over rewordings",
         "robustness",
         "share",
-        "lower",
-        "Accuracy under the rewording that hurts least minus that under the one that hurts most. "
-        f"{LARGE}",
+        "neither",
+        "Accuracy under the rewording that hurts least minus that under the one that hurts most: 0 "
+        f"for a model that is always wrong, too. {LARGE}",
         robustness.by_perturbation(robustness.spread, least=2),
     ),
     Measure(

@@ -163,6 +163,8 @@ def _parrot(metrics: Metrics, baseline: str, variant: str) -> str:
     if metric is None:
         return "Parrot? Not measured: there are no sampled answers."
     lead = PARROT[_parroting(metrics, variant)].lead
+    if _as_human(metrics, variant):
+        lead += ", no more than the human answers"
     text = f"{_name(metric)} {_change(metric, baseline, variant)}{_human(metric, baseline)}"
     openings = metrics["opening_share"]
     before, now = (_value(openings, name) for name in (baseline, variant))
@@ -170,6 +172,18 @@ def _parrot(metrics: Metrics, baseline: str, variant: str) -> str:
     return (
         f"Parrot? {lead}: {_counted(_sameness(metrics, variant))}; {text}. "
         f"One opening begins {now} of its answers ({compared})."
+    )
+
+
+def _as_human(metrics: Metrics, variant: str) -> bool:
+    """Whether no measure that got worse lies beyond the human answers' interval."""
+    worse = [metric for metric, effect in _of_sameness(metrics, variant) if effect == "worse"]
+    known = [metric for metric in worse if HUMAN in metric.values]
+    return bool(known) and not any(
+        metric.values[variant].value < metric.values[HUMAN].low
+        if metric.better == "higher"
+        else metric.values[variant].value > metric.values[HUMAN].high
+        for metric in known
     )
 
 

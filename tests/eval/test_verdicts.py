@@ -88,6 +88,21 @@ def test_every_measure_of_sameness_can_tell_a_parrot(changes, said, counted, quo
 
 
 @pytest.mark.parametrize(
+    ("closing", "opening", "told"), [(0.75, 0.5, True), (0.6, 0.5, False), (0.75, 0.8, True)]
+)
+def test_a_model_that_repeats_as_people_do_is_told_from_one_that_repeats_more(
+    closing, opening, told
+):
+    """The variant has .7 of both, and only what got worse than before counts."""
+    metrics = measured(closing_share=0.2, opening_share=0.2)
+    for key, human in (("closing_share", closing), ("opening_share", max(opening, 0.69))):
+        beside = Estimate(value=human, low=human - 0.05, high=human + 0.05, n=100)
+        metrics[key].values["human"] = beside
+    sentence = judge(metrics, {}, "base", "x")[1]
+    assert ("More of one than before, no more than the human answers: " in sentence) == told
+
+
+@pytest.mark.parametrize(
     ("changes", "states", "expected"),
     [
         ({}, ["passed", "not_applicable"], "good"),
