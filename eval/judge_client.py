@@ -12,6 +12,9 @@ from nlirg.errors import InputError
 
 KEY = "NLIRG_JUDGE_API_KEY"
 TIMEOUT_S = 120.0
+# What a server says of one request: too long, not to be answered. Others may be well.
+REFUSALS = (400, 413, 422)
+LONGEST_REASON = 300
 # With the client's growing pauses (and what `Retry-After` says) about half a minute.
 RETRIES = 6
 
@@ -37,10 +40,10 @@ class JudgeClient:
         )
 
     def ask(self, messages: Messages) -> str:
-        """The judge's reply; empty if it says nothing.
+        """The judge's reply; empty if it says nothing, and what the server says if it refuses.
 
         Raises:
-            InputError: if the endpoint cannot be reached, refuses, or is none of this kind.
+            InputError: if the endpoint cannot be reached, refuses us, or is none of this kind.
         """
         try:
             completion = self._client.chat.completions.create(
@@ -50,9 +53,11 @@ class JudgeClient:
             )
             return completion.choices[0].message.content or ""
         except APIStatusError as error:
-            # Without the body: it may repeat the key.
+            if error.status_code in REFUSALS:  # no JSON, so it is counted as unreadable
+                return f"(HTTP status {error.status_code}: {_reason(error)})"
             hint = f"; is {KEY} right?" if error.status_code in (401, 403) else ""
-            raise InputError(f"{self._where}: HTTP status {error.status_code}{hint}") from None
+            said = f"HTTP status {error.status_code}: {_reason(error)}{hint}"
+            raise InputError(f"{self._where}: {said}") from None
         except APIConnectionError as error:
             raise InputError(f"{self._where}: {error.message.rstrip('.')}") from None
         except (OpenAIError, ValueError, AttributeError, IndexError, TypeError):
@@ -63,3 +68,12 @@ class JudgeClient:
     @property
     def _where(self) -> str:
         return f"evaluate.judge: {self._config.base_url}"
+
+
+def _reason(error: APIStatusError) -> str:
+    """What the server says in one line, without the key, which it may repeat."""
+    said = error.body.get("message") if isinstance(error.body, dict) else None
+    text = " ".join(str(said or error.response.reason_phrase).split())
+    if key := os.environ.get(KEY):
+        text = text.replace(key, "***")
+    return text[:LONGEST_REASON]

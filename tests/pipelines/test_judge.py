@@ -193,10 +193,10 @@ def test_what_was_judged_before_a_failure_is_kept(judged_run, judge, monkeypatch
     real = judge.answer
 
     def fails_later(body: dict, key: str | None) -> tuple[int, bytes]:
-        return real(body, key) if len(judge.requests) < 7 else (400, b"{}")
+        return real(body, key) if len(judge.requests) < 7 else (404, b"{}")
 
     monkeypatch.setattr(judge, "answer", fails_later)
-    with pytest.raises(InputError, match="HTTP status 400"):
+    with pytest.raises(InputError, match="HTTP status 404"):
         evaluate(recipe, run)
     kept = len(outcomes(run))
     assert kept == 3
@@ -209,8 +209,8 @@ def test_what_was_judged_before_a_failure_is_kept(judged_run, judge, monkeypatch
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (401, "HTTP status 401; is NLIRG_JUDGE_API_KEY right"),
-        (404, "HTTP status 404$"),
+        (401, r"HTTP status 401: bad key \*\*\*; is NLIRG_JUDGE_API_KEY right"),
+        (404, r"HTTP status 404: bad key \*\*\*$"),
         (b"{}", "does not answer as an OpenAI-compatible endpoint"),
         (b"<html>", "does not answer as an OpenAI-compatible endpoint"),
         (b'{"choices": []}', "does not answer as an OpenAI-compatible endpoint"),
@@ -224,6 +224,20 @@ def test_a_refusal_is_one_line_without_the_key(judged_run, judge, fault, said: s
     assert judge.url in str(error.value)
     assert SECRET not in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_question_the_judge_refuses_is_unreadable_and_the_others_go_on(
+    judged_run, judge, monkeypatch
+) -> None:
+    monkeypatch.setattr("pipelines.judge.AT_ONCE", 1)
+    judge.faults = [400]
+    recipe, run = judged_run()
+    evaluate(recipe, run)
+    assert outcomes(run).count("unparsed") == 1
+    assert len(outcomes(run)) == 12
+    kept = (run.evaluation("nlirg").path / "judgements.jsonl").read_text()
+    assert "(HTTP status 400: bad key ***)" in kept
+    assert SECRET not in kept
 
 
 def test_nobody_there(judged_run, judge, monkeypatch) -> None:
