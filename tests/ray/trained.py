@@ -49,6 +49,7 @@ def trained_run(base: Path, folder: Path, name: str, **evaluate) -> tuple[Recipe
                 "max_prompt_tokens": 64,
                 "max_new_tokens": 16,
                 "template_cases": 2 * QUESTIONS,
+                "perturbations": ["paraphrase", "letter_case"],
                 "ood": None,
                 "perplexity": False,
                 **evaluate,
