@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -155,6 +156,8 @@ def of_statistics(
     setting: Setting,
     upper: float,
     extra: str = "",
+    *,
+    binomial: bool = False,
 ) -> Estimates:
     """Values of statistics of whole sets of answers, by the jackknife.
 
@@ -164,9 +167,16 @@ def of_statistics(
         setting: baseline, confidence, seed.
         upper: the largest possible value (the smallest is 0): intervals end there.
         extra: a variant that is shown but not compared (the human answers).
+        binomial: whether they are shares of the answers, with no less error than such have.
     """
     groups = stats.jackknife_groups(clusters, setting.seed)
     jackknives = {name: Jackknife.of(each, groups) for name, each in statistics.items()}
+    if binomial:
+        count = int(clusters.max()) + 1
+        jackknives = {
+            name: replace(each, least_error=math.sqrt(each.value * (1 - each.value) / count))
+            for name, each in jackknives.items()
+        }
     estimates = {}
     for name, jackknife in jackknives.items():
         low, high = np.clip(jackknife.interval(setting.confidence), 0, upper)

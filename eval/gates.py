@@ -8,7 +8,7 @@ from eval.config import Gates
 from eval.measures import COMMONSENSE, INSTRUCTIONS, MEASURES, task_family
 from eval.pairing import Tables
 from eval.report import wording
-from eval.schema import Case, GateResult, Metric
+from eval.schema import Case, GateResult, Metric, Sample
 from nlirg.errors import InputError
 
 GATES = {
@@ -66,12 +66,21 @@ def _judge(
     elif not _keeps(gate, before, bound):
         reason = f"{baseline} itself misses it with {wording.value(before, 'share')}"
     state = "passed" if _keeps(gate, value, bound) else "failed"
-    left_out = tables[_SUITES[key]].left_out
+    left_out = sum(_bounds(gate, sample) for sample in tables[_SUITES[key]].dropped)
     worst = _at_worst(gate, value, values[variant].n, left_out)
     if state == "passed" and not _keeps(gate, worst, bound):
         state = "unjudged"
         reason = f"{left_out} cases were left out for errors, and could break it"
     return result.model_copy(update={"value": value, "state": state, "reason": reason})
+
+
+def _bounds(gate: str, sample: Sample) -> bool:
+    """Whether a gate is about a case that was left out."""
+    if gate in TASK_FAMILIES:
+        return task_family(sample.task_type) == TASK_FAMILIES[gate]
+    if gate == "format_rate_min":  # where nobody answered, it is not known
+        return sample.format_ok is not None or bool(sample.error)
+    return True
 
 
 def _at_worst(gate: str, value: float, cases: int, left_out: int) -> float:

@@ -17,6 +17,7 @@ from eval.template_ratio import (
     commonest,
     compression,
     distinct,
+    duplicates,
     is_empty,
     mean,
     repetition,
@@ -122,7 +123,10 @@ def _retention(tables: Tables, setting: Setting) -> Estimates | None:
 
 
 LARGE = f"Kinds with fewer than {robustness.KIND_QUESTIONS} questions do not count."
-EQUAL = "Answers are cut to the shorter of the variant's and the base's to the same prompt."
+EQUAL = (
+    "Of the variant's and the base's answer to a prompt the longer is cut in its middle to the "
+    "length of the other."
+)
 
 MEASURES = (
     Measure(
@@ -255,8 +259,8 @@ MEASURES = (
         "template",
         "share",
         "lower",
-        "Share of the answers that begin with the same five words.",
-        as_they_are(whole(commonest(opening))),
+        "Share of the answers that begin with the same five words, empty ones aside.",
+        as_they_are(whole(commonest(opening), binomial=True)),
     ),
     Measure(
         "closing_share",
@@ -264,8 +268,17 @@ MEASURES = (
         "template",
         "share",
         "lower",
-        "Share of the answers that end on the same five words.",
-        as_they_are(whole(commonest(closing))),
+        "Share of the answers that end on the same five words, empty ones aside.",
+        as_they_are(whole(commonest(closing), binomial=True)),
+    ),
+    Measure(
+        "duplicate_share",
+        "Same answer elsewhere",
+        "template",
+        "share",
+        "lower",
+        "Share of the answers that were also given, word by word, to another prompt.",
+        as_they_are(duplicates),
     ),
     Measure(
         "compression",

@@ -139,6 +139,8 @@ def compression_ratio(texts: Sequence[str]) -> float:
 def truncate_to_equal_length(texts: Mapping[str, Sequence[Units]]) -> dict[str, list[Units]]:
     """Cut the answers to each prompt to the shortest variant's number of units.
 
+    The middle goes: cut at the end, a long answer would lose the closing that a short one keeps.
+
     Args:
         texts: variant -> its answers as units; the same prompts in the same order everywhere.
 
@@ -147,9 +149,16 @@ def truncate_to_equal_length(texts: Mapping[str, Sequence[Units]]) -> dict[str, 
     """
     lengths = [min(map(len, answers)) for answers in zip(*texts.values(), strict=True)]
     return {
-        variant: [answer[:length] for answer, length in zip(answers, lengths, strict=True)]
+        variant: [_without_middle(*pair) for pair in zip(answers, lengths, strict=True)]
         for variant, answers in texts.items()
     }
+
+
+def _without_middle(answer: Units, length: int) -> Units:
+    if len(answer) <= length:
+        return answer
+    tail = min(OPENING_UNITS, length // 2)
+    return answer[: length - tail] + answer[len(answer) - tail :]
 
 
 Texts = Mapping[str, Sequence[Units]]  # by variant; not all need to have equally many answers

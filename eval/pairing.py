@@ -25,12 +25,17 @@ class Table:
     Attributes:
         answers: variant -> its samples, the baseline first.
         clusters: which cases stem from one root, shape `[cases]`.
-        left_out: cases dropped because some variant has no answer to them.
+        dropped: of every case that some variant has no answer to, a sample that has one, if any.
     """
 
     answers: dict[str, list[Sample]]
     clusters: Ints
-    left_out: int = 0
+    dropped: tuple[Sample, ...] = ()
+
+    @property
+    def left_out(self) -> int:
+        """How many cases were dropped."""
+        return len(self.dropped)
 
     @property
     def cases(self) -> list[Sample]:
@@ -156,7 +161,10 @@ def _pair(
     except InputError as error:
         raise InputError(f"suite {suite!r}: {error}") from None
     answers = {name: [rows[key] for key in kept] for name, rows in by_variant.items()}
-    return Table(answers, clusters, len(base) - len(kept))
+    whole = set(kept)
+    dropped = [[rows[key] for rows in by_variant.values()] for key in base if key not in whole]
+    told = (next((s for s in samples if _sound(s)), samples[0]) for samples in dropped)
+    return Table(answers, clusters, tuple(told))
 
 
 def _same_prompts(base: Mapping[str, Sample], rows: Mapping[str, Sample], who: str) -> None:

@@ -207,10 +207,13 @@ class Jackknife:
     Attributes:
         value: of all answers.
         left_out: without each group, shape `[groups]`.
+        least_error: what the standard error is at least. Where two answers tie for the commonest,
+            leaving one out changes nothing, and the jackknife would see no spread at all.
     """
 
     value: float
     left_out: Floats
+    least_error: float = 0.0
 
     @classmethod
     def of(cls, statistic: Callable[[Flags], float], groups: Ints) -> Jackknife:
@@ -219,14 +222,16 @@ class Jackknife:
         return cls(statistic(np.ones(len(groups), dtype=bool)), np.array(left_out))
 
     def __sub__(self, other: Jackknife) -> Jackknife:
-        return Jackknife(self.value - other.value, self.left_out - other.left_out)
+        least = math.hypot(self.least_error, other.least_error)
+        return Jackknife(self.value - other.value, self.left_out - other.left_out, least)
 
     @property
     def error(self) -> float:
         """Standard error: sqrt((G-1)/G * sum of squared deviations of the left-out values)."""
         count = len(self.left_out)
         deviations = self.left_out - self.left_out.mean()
-        return float(np.sqrt((count - 1) / count * np.square(deviations).sum()))
+        spread = float(np.sqrt((count - 1) / count * np.square(deviations).sum()))
+        return max(spread, self.least_error)
 
     @property
     def p_value(self) -> float:

@@ -11,6 +11,7 @@ from eval import estimates
 from eval.estimates import Estimates, Setting, Statistic
 from eval.metrics import NGrams, Units, compression_ratio, join_units, repeated_share
 from eval.pairing import HUMAN, Table, Tables
+from eval.stats import Flags
 
 Estimator = Callable[[Tables, Setting], Estimates | None]
 OfTexts = Callable[[Mapping[str, Sequence[Units]], Table, Setting], Estimates]
@@ -72,14 +73,38 @@ def mean(value: Callable[[Units], float]) -> OfTexts:
     return of_texts
 
 
-def whole(statistic: Callable[[Sequence[Units]], Statistic], upper: float = 1) -> OfTexts:
-    """A statistic of all answers together, at most `upper`."""
+def whole(
+    statistic: Callable[[Sequence[Units]], Statistic], upper: float = 1, *, binomial: bool = False
+) -> OfTexts:
+    """A statistic of all answers together, at most `upper`; see `estimates.of_statistics`."""
 
     def of_texts(texts: Mapping[str, Sequence[Units]], table: Table, setting: Setting) -> Estimates:
         statistics = {name: statistic(answers) for name, answers in texts.items()}
-        return estimates.of_statistics(statistics, table.clusters, setting, upper, extra=HUMAN)
+        return estimates.of_statistics(
+            statistics, table.clusters, setting, upper, extra=HUMAN, binomial=binomial
+        )
 
     return of_texts
+
+
+def duplicates(texts: Mapping[str, Sequence[Units]], table: Table, setting: Setting) -> Estimates:
+    """Share of the answers that another prompt was given, too, word by word."""
+
+    def statistic(answers: Sequence[Units]) -> Statistic:
+        known: dict[tuple[str, ...], int] = {}
+        codes = np.array([known.setdefault(tuple(text), len(known)) for text in answers])
+
+        def share(keep: Flags) -> float:
+            pairs = np.unique(np.stack([codes[keep], table.clusters[keep]]), axis=1)
+            roots = np.bincount(pairs[0], minlength=len(known))
+            return float((roots[codes[keep]] > 1).mean())
+
+        return share
+
+    statistics = {name: statistic(answers) for name, answers in texts.items()}
+    return estimates.of_statistics(
+        statistics, table.clusters, setting, 1, extra=HUMAN, binomial=True
+    )
 
 
 def distinct(n: int) -> Callable[[Sequence[Units]], Statistic]:
@@ -93,12 +118,21 @@ def top_phrases(texts: Sequence[Units]) -> Statistic:
 
 
 def commonest(part: Callable[[Units], tuple[str, ...]]) -> Callable[[Sequence[Units]], Statistic]:
-    """Share of the answers that have the commonest opening, or closing."""
+    """Share of the answers that have the commonest opening, or closing.
+
+    Of the answers that have words; where none has, all begin alike: with nothing.
+    """
 
     def of_texts(texts: Sequence[Units]) -> Statistic:
         known: dict[tuple[str, ...], int] = {}
         codes = np.array([known.setdefault(part(text), len(known)) for text in texts])
-        return lambda keep: float(np.bincount(codes[keep]).max() / np.count_nonzero(keep))
+        spoken = np.array([bool(text) for text in texts])
+
+        def share(keep: Flags) -> float:
+            found = codes[keep & spoken]
+            return float(np.bincount(found).max() / len(found)) if len(found) else 1.0
+
+        return share
 
     return of_texts
 

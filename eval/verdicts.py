@@ -21,6 +21,7 @@ SAMENESS = (
     "top_phrases_share",
     "opening_share",
     "closing_share",
+    "duplicate_share",
     "compression",
     "empty_share",
 )
@@ -44,6 +45,7 @@ PARROT: dict[Effect, Reading] = {
     "changed": Reading("In some ways more of one, in others less", "partly more of a parrot"),
     "unclear": Reading("No difference shown", "no parroting shown"),
 }
+HUMANLIKE = "no more of a parrot than people"
 FORGOT: dict[Effect, Reading] = {
     "better": Reading("No, it got better at general questions", "better at general questions"),
     "worse": Reading("Yes, it forgot", "forgot"),
@@ -60,11 +62,15 @@ def headline(metrics: Metrics, gates: Sequence[GateResult], variant: str) -> str
     learned, parrot, forgot = _effects(metrics, variant)
     answers = [
         LEARNED[learned].phrase if learned else "learning not measured",
-        PARROT[parrot].phrase if parrot else "parroting not measured",
+        _parrot_phrase(metrics, variant, parrot) if parrot else "parroting not measured",
         FORGOT[forgot].phrase if forgot else "forgetting not measured",
     ]
     text = ", ".join(answers)
     return f"{text[0].upper()}{text[1:]}; {_gates(gates)}"
+
+
+def _parrot_phrase(metrics: Metrics, variant: str, parrot: Effect) -> str:
+    return HUMANLIKE if _as_human(metrics, variant) else PARROT[parrot].phrase
 
 
 def tone(metrics: Metrics, gates: Sequence[GateResult], variant: str) -> Tone:
@@ -72,7 +78,9 @@ def tone(metrics: Metrics, gates: Sequence[GateResult], variant: str) -> Tone:
     states = {gate.state for gate in gates}
     if states & {"failed", "unjudged"}:
         return "bad"
-    if {"worse", "changed"} & set(_effects(metrics, variant)):
+    learned, parrot, forgot = _effects(metrics, variant)
+    repeats = parrot in ("worse", "changed") and not _as_human(metrics, variant)
+    if repeats or "worse" in (learned, forgot):
         return "mixed"
     return "good" if "passed" in states else "open"
 
@@ -147,15 +155,17 @@ def _sameness(metrics: Metrics, variant: str) -> dict[Effect, list[str]]:
 
 
 def _parroting(metrics: Metrics, variant: str) -> Effect:
-    """What most of the measures of sameness that changed say; `changed` if as many say either.
+    """What the measures of sameness that changed say.
 
+    `better` only if none got worse: several of them gain together from one change (words that are
+    new in the first sentence), so that they may not outvote the others; `worse` if most did.
     That one of several would be called different by chance is what Holm's correction bounds.
     """
     found = _sameness(metrics, variant)
-    more = len(found["worse"]) - len(found["better"])
-    if more == 0:
-        return "changed" if found["worse"] else "unclear"
-    return "worse" if more > 0 else "better"
+    worse, better = len(found["worse"]), len(found["better"])
+    if worse and better:
+        return "worse" if worse > better else "changed"
+    return "worse" if worse else "better" if better else "unclear"
 
 
 def _parrot(metrics: Metrics, baseline: str, variant: str) -> str:

@@ -74,7 +74,8 @@ def _cell(metric: Metric, column: str) -> str:
     change = wording.difference(paired.delta, metric.unit)
     strong = change if kind == "unclear" else f"**{change}**"
     ends = wording.difference_interval(paired.low, paired.high, metric.unit)
-    return f"{text}<br>{wording.EFFECT_SIGNS[kind]} {strong} ({ends})"
+    beside = "" if found.before is None else f", from {wording.value(found.before, metric.unit)}"
+    return f"{text}<br>{wording.EFFECT_SIGNS[kind]} {strong} ({ends}{beside})"
 
 
 def _table(report: Report) -> Iterator[str]:

@@ -36,11 +36,10 @@ def over_seeds(report: Report, metric: Metric) -> dict[str, OverSeeds]:
     found = {}
     for arm, variants in report.seeds.items():
         if all(variant in metric.values for variant in variants):
-            values = [metric.values[variant].value for variant in variants]
-            mean, low, high = mean_interval(values, report.confidence)
-            found[arm] = OverSeeds(
-                mean, low, high, mean - base, low - base, high - base, len(values)
-            )
+            each = [metric.values[variant] for variant in variants]
+            values = mean_interval([one.value for one in each], report.confidence)
+            changes = [one.value - (base if one.before is None else one.before) for one in each]
+            found[arm] = OverSeeds(*values, *mean_interval(changes, report.confidence), len(each))
     return found
 
 

@@ -30,7 +30,10 @@ def _cell(metric: Metric, variant: str) -> Text:
     change = wording.difference(paired.delta, metric.unit).removesuffix(" pts")
     text.append(f" {wording.EFFECT_SIGNS[kind]}{change}", style=COLOURS[kind])
     ends = wording.difference_interval(paired.low, paired.high, metric.unit)
-    return text.append(f"\n{ends}", style="dim")
+    text.append(f"\n{ends}", style="dim")
+    if found.before is not None:
+        text.append(f"\nfrom {wording.value(found.before, metric.unit)}", style="dim")
+    return text
 
 
 def _gates(report: Report, variant: str) -> Text:
@@ -51,6 +54,7 @@ def terminal_table(report: Report) -> Table:
         caption=(
             f"Second line: interval, of the difference to {report.baseline} where there is "
             "one.\n▲ better  ▼ worse  ◆ changed  ○ within noise (after Holm)"
+            "\nfrom: what the base had at equal length"
         ),
         caption_justify="left",
         header_style="bold",

@@ -70,21 +70,6 @@ def test_planted_flips_give_exact_numbers():
     assert paired.n == 100
 
 
-def test_planted_distinctness_and_opening():
-    same = [f"thank you for writing in we say {i}" for i in range(40)]
-    fresh = [" ".join(f"w{i}.{j}" for j in range(8)) for i in range(40)]
-    samples = {"base": template_of(fresh), "tuned": template_of(same)}
-    found = by_key(compare(samples, "base", CONFIG, seed=0))
-    values = {key: metric.values["tuned"].value for key, metric in found.items()}
-    assert values["distinct_1"] == (7 + 40) / 320
-    assert values["distinct_2"] == (6 + 40) / 280
-    assert values["opening_share"] == 1
-    assert found["opening_share"].values["base"].value == 1 / 40
-    assert values["top_phrases_share"] == (5 * 40 + 5) / 240
-    assert found["distinct_2"].against["tuned"].high < 0
-    assert found["distinct_2"].against["tuned"].p_holm < 0.05
-
-
 def test_planted_repetition_lengths_and_stops():
     loop = template_of(["a a a a a a", "b c d e"], finish_reason="length", tokens=6)
     samples = {"base": template_of(["x y z", "u v w"], tokens=4), "loop": loop}
@@ -133,7 +118,10 @@ def test_base_against_itself_shows_no_difference():
     for metric in comparison.metrics:
         assert metric.values["base"] == metric.values["copy"].model_copy(update={"before": None})
         for paired in metric.against.values():
-            assert (paired.delta, paired.low, paired.high) == (0, 0, 0)
+            assert paired.delta == 0
+            # Of shares of openings, whose error is at least that of two independent samples, too.
+            assert paired.low == pytest.approx(-paired.high)
+            assert not paired.excludes_zero
             assert paired.p_value == paired.p_holm == 1
     assert by_key(comparison)["retention"].values["copy"].value == 1
     for sentence in comparison.verdicts["copy"]:
@@ -176,14 +164,6 @@ def test_every_number_is_finite_ordered_and_json():
         for paired in metric.against.values():
             assert paired.low <= paired.delta <= paired.high
             assert 0 <= paired.p_value <= paired.p_holm <= 1
-
-
-def test_human_answers_stand_beside_templates_and_are_not_compared():
-    comparison = compare({"base": world(1, 0.5, 0), "x": world(2, 0.5, 1)}, "base", CONFIG, seed=0)
-    distinct = by_key(comparison)["distinct_2"]
-    assert set(distinct.values) == {"base", "x", "human"}
-    assert set(distinct.against) == {"x"}
-    assert "human" in comparison.phrases[0].shares
 
 
 def test_values_by_task_are_those_of_its_cases():
@@ -238,92 +218,6 @@ def test_a_gate_is_kept_only_if_cases_left_out_could_not_break_it(right, failed,
     assert gate.state == state
     if state == "unjudged":
         assert gate.reason == "4 cases were left out for errors, and could break it"
-
-
-def test_diversity_of_silent_answers_is_not_reported():
-    samples = {"base": template_of(["a b c", "d e f"]), "mute": template_of(["", ""])}
-    comparison = compare(samples, "base", CONFIG, seed=0)
-    metric = by_key(comparison)["distinct_2"]
-    assert (metric.values.keys(), metric.against) == ({"base"}, {})
-    assert by_key(comparison)["empty_share"].values["mute"].value == 1
-    assert "One opening begins 100.0% of its answers" in comparison.verdicts["mute"][1]
-
-
-def test_an_arm_with_short_answers_does_not_change_what_is_said_of_another():
-    rng = random.Random(0)
-    fresh = template_of(
-        [" ".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=30)) for _ in range(60)]
-    )
-    parrot = template_of(["thank you for your kind message and have a very nice day"] * 60)
-    samples = {"base": fresh, "parrot": parrot}
-    alone = compare(samples, "base", CONFIG, seed=0)
-    for shorter in ("", "ok"):
-        beside = compare(samples | {"short": template_of([shorter] * 60)}, "base", CONFIG, seed=0)
-        for metric in alone.metrics:
-            same = by_key(beside)[metric.key]
-            assert same.values["parrot"] == metric.values["parrot"]
-            assert same.against.get("parrot") == metric.against.get("parrot")
-        assert beside.headlines["parrot"] == alone.headlines["parrot"]
-        assert "more of a parrot" in beside.headlines["parrot"]
-
-
-def test_longer_answers_of_one_source_are_no_parrots():
-    """They repeat more words in themselves; at equal length they do not."""
-    rng = random.Random(0)
-    words, weights = [f"w{i}" for i in range(60)], [1 / (i + 1) for i in range(60)]
-
-    def text(n: int) -> str:
-        return " ".join(rng.choices(words, weights, k=n))
-
-    samples = {
-        "base": template_of([text(40) for _ in range(80)]),
-        "long": template_of([text(240) for _ in range(80)]),
-    }
-    comparison = compare(samples, "base", CONFIG, seed=0)
-    assert by_key(comparison)["repetition_3"].against["long"].significant
-    assert not by_key(comparison)["repetition_3_equal"].against["long"].significant
-    assert "no parroting shown" in comparison.headlines["long"]
-
-
-def test_closings_tell_a_parrot_as_openings_do():
-    rng = random.Random(1)
-
-    def text(end: str) -> str:
-        return " ".join(rng.choices(LETTERS, k=20)) + end
-
-    end = " please let us know more"
-    comparison = compare(
-        {
-            "base": template_of([text("") for _ in range(60)]),
-            "x": template_of([text(end) for _ in range(60)]),
-        },
-        "base", CONFIG, seed=0,
-    )  # fmt: skip
-    assert by_key(comparison)["closing_share"].values["x"].value == 1
-    assert by_key(comparison)["closing_share"].against["x"].significant
-    assert comparison.closings[0].phrase == "please let us know more"
-    assert comparison.closings[0].shares == {"base": 0, "x": 1}
-
-
-def test_human_answers_stand_beside_the_base_at_equal_length():
-    """Short references look diverse only until the base's answers are cut as short."""
-    rng = random.Random(0)
-    words = [f"w{i}" for i in range(50)]
-    rows = [
-        sample(f"t{i}", suite="template", answer=" ".join(rng.choices(words, k=60)),
-               reference=" ".join(rng.choices(words, k=8)))
-        for i in range(60)
-    ]  # fmt: skip
-    found = by_key(compare({"base": rows, "x": rows}, "base", CONFIG, seed=0))["distinct_1"]
-    human = found.values["human"]
-    assert found.values["base"].value < human.value / 3
-    assert human.before == pytest.approx(human.value, abs=0.03)
-    repeated = [
-        s.model_copy(update={"case_id": f"{s.case_id}@{k}", "root_id": s.case_id})
-        for s in rows for k in range(2)
-    ]  # fmt: skip
-    again = by_key(compare({"base": repeated, "x": repeated}, "base", CONFIG, seed=0))["distinct_1"]
-    assert again.values["human"].n == 60, "every reference counts once"
 
 
 @pytest.mark.parametrize(
@@ -436,6 +330,27 @@ def test_verdicts_say_what_happened():
     assert null[2].endswith("still gets 100.0% right: 0 lost, 1 of the others gained.")
     assert "includes zero" in null[2]
     assert "40 cases could have shown ≥ " in null[2]
+
+
+def test_errors_in_other_tasks_do_not_leave_a_gate_unjudged():
+    rows = {
+        task: [sample(f"{task}{i}", True, suite="ood", task_type=task) for i in range(60)]
+        for task in ("arithmetic/en", "instructions/en")
+    }
+    base = [row for part in rows.values() for row in part]
+    broken = {"finish_reason": "error", "error": "too long"}
+    tuned = [*base]
+    tuned[:5] = [row.model_copy(update=broken) for row in tuned[:5]]  # arithmetic
+    tuned[60:70] = [row.model_copy(update={"correct": False, "score": 0}) for row in tuned[60:70]]
+    config = EvaluateConfig(
+        bootstrap=200, gates=Gates(**{**dict.fromkeys(GATES), "instruction_following_min": 0.8})
+    )
+    [gate] = compare({"base": base, "tuned": tuned}, "base", config, seed=0).gates
+    assert (gate.state, gate.value) == ("passed", 50 / 60)
+    tuned[70:73] = [row.model_copy(update=broken) for row in tuned[70:73]]  # instructions
+    config = config.model_copy(update={"max_error_share": 0.1})
+    [gate] = compare({"base": base, "tuned": tuned}, "base", config, seed=0).gates
+    assert gate.state == "unjudged"
 
 
 def test_failed_answers_are_told():

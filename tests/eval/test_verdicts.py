@@ -100,6 +100,9 @@ def test_a_model_that_repeats_as_people_do_is_told_from_one_that_repeats_more(
         metrics[key].values["human"] = beside
     sentence = judge(metrics, {}, "base", "x")[1]
     assert ("More of one than before, no more than the human answers: " in sentence) == told
+    said = "no more of a parrot than people" if told else "more of a parrot"
+    assert headline(metrics, [], "x").split(", ")[1] == said
+    assert tone(metrics, gates("passed"), "x") == ("good" if told else "mixed")
 
 
 @pytest.mark.parametrize(
