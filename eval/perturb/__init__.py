@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+from eval.perturb.courtesy import about_courtesy
 from eval.perturb.fields import field_order
 from eval.perturb.marks import punctuation
 from eval.perturb.omission import dropped_sentence, truncated_sentence
@@ -32,6 +33,8 @@ PERTURBATIONS: dict[str, Perturbation] = {
     "code_switching": code_switching,
     "padding": padding,
 }
+# What puts a courtesy into a message, or takes one out.
+_COURTEOUS = ("paraphrase", "padding", "dropped_sentence", "truncated_sentence")
 
 
 def perturb(text: str, name: str, seed: str, facts: Sequence[str] = ()) -> str | None:
@@ -49,6 +52,8 @@ def perturb(text: str, name: str, seed: str, facts: Sequence[str] = ()) -> str |
         lose what the answer depends on.
     """
     if name != "field_order" and ABOUT_FORM.search(text):
+        return None
+    if name in _COURTEOUS and about_courtesy(text):
         return None
     named = [fact for fact in facts if fact.strip()]
     changed = PERTURBATIONS[name](text, random.Random(f"{name}:{seed}"), named)

@@ -30,10 +30,10 @@ _PROCEDURE = re.compile(
     r"|首先|然后|接着|随后|最后|步骤|顺序|依次|第.{1,2}[步个项行条]"
 )
 _ORDER = re.compile(
-    r"(?i:\b(?:second|third|last|before|after|previous|following|above|earlier|later|latest|top|"
+    r"(?i:\b(?:second|third|last|next|former|latter|respectively|before|after|previous|following|above|earlier|later|latest|top|"
     r"bottom|lines?|rows?|rank\w*|sort\w*|order of|in order|which order|same order|chronolog\w+|"
     r"list order|begin\w*|start\w*|ends? with)\b)"
-    r"|先|之前|之后|以前|以后|前面|后面|上一|下一|上面|上述|最初|末|排序|排列|次序|按.{0,4}序|第[一二三四五六七八九十\d]"
+    r"|先|之前|之后|以前|以后|[前后][面一两者]|[上下]一|头[一几两]|分别|上面|上述|最初|末|排序|排列|次序|按.{0,4}序|第[一二三四五六七八九十\d]"
 )
 _SENTENCE = re.compile(r"[.!?。！？]$")
 

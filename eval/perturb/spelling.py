@@ -7,7 +7,14 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
-from eval.perturb.tables import FIRST_PAIRS, KEYBOARD_ROWS, LAST_PAIRS, TYPOS_ZH, UNHEARD_OF
+from eval.perturb.tables import (
+    ABBREVIATIONS,
+    FIRST_PAIRS,
+    KEYBOARD_ROWS,
+    LAST_PAIRS,
+    TYPOS_ZH,
+    UNHEARD_OF,
+)
 from eval.perturb.text import FIELD, HAN, Span, is_chinese, overlaps, protected_spans
 
 TYPO_SHARE = 0.05  # of the letters that may be touched
@@ -76,7 +83,7 @@ def _slips(word: str) -> list[str]:
             slips.append(word[:i] + word[i + 1] + word[i] + word[i + 2 :])
         slips += [word[:i] + key + word[i + 1 :] for key in _NEIGHBOURS[word[i]]]
     known = _oddities(word)
-    return [slip for slip in slips if _oddities(slip) - known]
+    return [slip for slip in slips if slip not in ABBREVIATIONS and _oddities(slip) - known]
 
 
 def _oddities(word: str) -> set[str]:

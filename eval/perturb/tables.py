@@ -94,6 +94,17 @@ wv wx wz xb xf xg xj xk xl xn xq xv xw xx xz yh yj yk yq yv yx yy zb zc zd zf zg
 zq zr zs zu zv zw zx
 """.split()  # noqa: SIM905 - a list of so many pairs is unreadable
 )
+# Words nevertheless: what is no English word may be the name of a thing.
+ABBREVIATIONS = frozenset(
+    """
+apis apps ascii asap atms bmps btus ceos cpus csvs ctrl ctime dbms dids dlls dlss dpis dvds exec
+exes fbis ftps gbps gdps gifs gmbh gmos gpas gpts gpus gtxs hdds hdmi hdtv html http https ides
+ieee ikea imap ipos isbn isos jpeg jpgs json kbps kpis lcds leds llms mbps mpeg mpgs msgs mysql
+nasa ngos nvme pcbs pdfs phds pngs psus pptx qubit rfid rgbs rpgs rpms rsvp sdks sftp smtp sqls
+ssds ssns suvs svgs tcps tmps ttys tvos udps ufos upss urls usbs utfs vcrs vips vlan voip vpns wifi
+wlan xbox xhtml xlsx xmls yaml yamls
+""".split()  # noqa: SIM905 - a list of so many words is unreadable
+)
 # Pairs of consonants that English words begin and end with.
 FIRST_PAIRS = frozenset(
     """

@@ -53,6 +53,13 @@ _BASE_VERB = re.compile(
     r"turn|use|verify|wait|work|write)(?=\W)",
     re.IGNORECASE,
 )
+# Narrower: a last sentence that asks for certain, and has no text to work on behind it.
+_PLAINLY_ASKS = re.compile(
+    r"[?？][\"'”’」)）]*\s*$|[吗呢]\W*$|什么|怎么|怎样|如何|哪|谁|几|多少|为何|是否|能否|可否|有无"
+    r"|^\W*(?:请|麻烦|帮|把|将(?!军)|给|用(?!户)|按|根据|判断|回答|写|列出|列举|总结|选择?|计算|解释|说明)"
+    r"|(?i:^\W*(?:what|why|how|who|whom|whose|which|where|when|(?:can|could|would) you|please)\b)"
+)
+_SAYS_HOW = re.compile(r"\W*(?:answer\b|请?只?(?:回答|作答))", re.IGNORECASE)
 
 
 def sentences(text: str) -> list[Span]:
@@ -73,3 +80,12 @@ def asks(sentence: str) -> bool:
     return bool(
         _BASE_VERB.match(sentence) or _QUESTION.search(sentence) or _TASK_ZH.search(sentence)
     )
+
+
+def ends_asking(text: str) -> bool:
+    """Whether the last line asks and is no part of a text that a line before asks to work on."""
+    *before, last = [line for line in text.split("\n") if line.strip()]
+    said = [last[slice(*span)] for span in sentences(last)][-1]
+    if re.search(r"[:：]", last) or not (_BASE_VERB.match(said) or _PLAINLY_ASKS.search(said)):
+        return False
+    return bool(_SAYS_HOW.match(said)) or not any(asks(line) for line in before)

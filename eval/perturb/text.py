@@ -53,7 +53,9 @@ ABOUT_FORM = re.compile(
     r"backwards|how many (?:words|letters|characters|sentences|lines|commas|marks|times)|"
     r"(?:count|number of)(?: the| all)* (?:words|letters|characters|sentences|lines|commas)|"
     r"(?:first|second|third|last|longest|shortest) (?:word|letter|character|sentence|line)|"
-    r"the letters? [\"'“‘]?[A-Za-z][\"'”’]?(?![\w'’])|letters (?:in|of)|same language)(?!\w)"
+    r"the letters? [\"'“‘]?[A-Za-z][\"'”’]?(?![\w'’])|letters (?:in|of)|same language|"
+    r"acronyms?|initials|abbreviat\w+|base ?64|rot-?13|md5|morse|(?:en|de)crypt\w*|tokeni[sz]\w+|"
+    r"unchanged)(?!\w)"
     r"|\breverse[sd]? (?:the )?(?:word|string|text|sentence|letter)"
     r"|\bis (?:this|it|the|he|she)\b.{0,40}\b(?:polite|rude|formal|informal)\b"
     r"|\b(?:what|which|classify|identify|rate|describe|determine)\b.{0,30}"
@@ -61,7 +63,14 @@ ABOUT_FORM = re.compile(
     r"|逐字|一字不差|原样|照抄|抄写|复述|重复(?!购|提交|扣|收|下单)|拼写|错别字|错字|病句|语法|标点|逗号"
     r"|[多几][少个]?个?(?:字|词|汉字|字母|句子|单词|行)(?!典)|字数|偏旁|部首|笔画|押韵|拼音|读音|谐音|同音|声调"
     r"|(?:第.|首|末|最后一)个?(?:字|词|字母|句)|大写|小写|倒着|倒序|颠倒|反着|繁体|简体|这个字|藏头"
+    r"|首字母|缩写|原封不动|加密|解密|写错|写法"
     r"|是否(?:礼貌|正式)|(?:礼貌|正式)吗|(?:什么|何种)(?:语气|口吻)|语气(?:是|如何|怎)"
+)
+# Questions about greetings, thanks or politeness: a courtesy more or less changes the answer.
+ABOUT_COURTESY = re.compile(
+    r"(?i:\b(?:thank\w*|grat(?:eful\w*|itude)|greet\w*|hello(?! world)|(?:im)?polite\w*|courte\w+|"
+    r"rude\w*|manners)\b|[\"'“‘]please[\"'”’])"
+    r"|感谢|谢|问候|你好|您好|打招呼|礼貌|敬[语称]|客气|寒暄|[\"“‘「]请[\"”’」]"
 )
 # Tasks that work on a text given in the message: whatever stands beside it is taken for a part.
 TRANSFORM = re.compile(

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 
 from eval.perturb import tables
 from eval.perturb.lexicon import CHINESE, ENGLISH
-from eval.perturb.tasks import IMPERATIVE, IMPERATIVE_ZH, asks, sentences
+from eval.perturb.tasks import IMPERATIVE, IMPERATIVE_ZH, asks, ends_asking, sentences
 from eval.perturb.text import (
-    TRANSFORM,
     Span,
     field_values,
     is_chinese,
@@ -25,6 +24,12 @@ MAX_SWITCHED = 3
 _LANGUAGE = re.compile(
     r"(?i:\b(?:translat\w+|languages?|chinese|english|french|german|spanish|japanese|italian|russian|"
     r"latin|korean|bilingual|pinyin)\b)|翻译|译[成为]|语言|[中英法德日俄韩外双]文|[英汉法德日俄韩双]语"
+)
+# The message speaks of itself.
+_ITSELF = re.compile(
+    r"(?i:\b(?:this|my) (?:message|text|prompt|request|question|input|sentence|passage)\b"
+    r"|\bthe (?:message|prompt)\b(?! (?:above|below))|\b(?:mentioned|made|said|written) here\b)"
+    r"|[这本](?:一?[句段条则个些])?(?:话|消息|信息|文本|文字|留言|请求|提示)|我的(?:话|消息|请求)|这里[说提写有]"
 )
 _OPEN_END = re.compile(r"[:：,，、=(（_]\s*$")
 
@@ -50,27 +55,21 @@ def _as_request(text: str, chinese: bool, protected: Sequence[Span]) -> str | No
 
 
 def padding(text: str, rng: random.Random, facts: Sequence[str]) -> str | None:
-    """Put a greeting before the message and thanks after it.
+    """Put a greeting before a message that begins with what it asks, and thanks after what it asks.
 
-    Not beside a text that is to be translated, continued or judged: it would become a part of it.
+    Beside a text to work on they would become a part of it.
     """
-    if not text.strip():
+    if not text.strip() or _ITSELF.search(text):
         return None
     chinese = is_chinese(text)
     before = rng.choice(tables.BEFORE_ZH if chinese else tables.BEFORE)
     after = rng.choice(tables.AFTER_ZH if chinese else tables.AFTER)
-    parts = [text[slice(*span)] for span in sentences(text) if text[slice(*span)].strip()]
-    works_on_text = TRANSFORM.search(text) is not None
-    greets = asks(parts[0]) or not works_on_text
-    thanks = not _OPEN_END.search(text) and (_only_asks(parts[-1]) or not works_on_text)
+    first = next(text[slice(*span)] for span in sentences(text) if text[slice(*span)].strip())
+    greets = asks(first)
+    thanks = ends_asking(text) and not _OPEN_END.search(text)
     if not greets and not thanks:
         return None
     return "\n".join([before] * greets + [text] + [after] * thanks)
-
-
-def _only_asks(sentence: str) -> bool:
-    """Whether a last sentence asks, and has not the text to work on behind a colon."""
-    return asks(sentence) and not re.search(r"[:：]", sentence)
 
 
 def code_switching(text: str, rng: random.Random, facts: Sequence[str]) -> str | None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from eval.config import Perturbation
 from eval.perturb import PERTURBATIONS, is_chinese, perturb
+from eval.perturb.lexicon import CHINESE, ENGLISH
 from eval.perturb.tables import TYPOS_ZH
 from eval.perturb.text import HAN
 
@@ -186,6 +187,28 @@ def test_letter_case_spares_codes_and_quotations():
         'reply with "OK" to Ana@shop.de about TK-9x, Anna.',
         'REPLY WITH "OK" TO Ana@shop.de ABOUT TK-9x, Anna.',
     }
+
+
+def test_letter_case_spares_acronyms_units_and_labels():
+    text = "Is the US or the WHO right about 5 mW and iPhones?\nA. yes\nB. no"
+    for variant in [perturb(text, "letter_case", str(seed)) for seed in range(20)]:
+        kept = ("US", "WHO", "5 mW", "iPhones", "\nA.", "\nB.")
+        assert all(part in variant for part in kept)
+
+
+def test_the_letter_of_an_option_is_not_sought_in_words():
+    text = "Which sinks?\nA. a nail\nB. a balloon\nAnswer A or B."
+    for variant in [perturb(text, "letter_case", str(s), ["A", "B"]) for s in range(20)]:
+        assert variant in (
+            "WHICH SINKS?\nA. A NAIL\nB. A BALLOON\nANSWER A OR B.",
+            "which sinks?\nA. a nail\nB. a balloon\nanswer A or B.",
+        )
+
+
+def test_every_row_of_the_lexicon_names_a_word():
+    for pattern, _ in (*ENGLISH, *CHINESE):
+        for text in ("", "问题：谁", "请\n，的", "the a your support "):
+            assert all(match[0] for match in pattern.finditer(text))
 
 
 ASIDE = "We went to the sea last summer. "

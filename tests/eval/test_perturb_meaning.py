@@ -3,7 +3,6 @@
 import pytest
 
 from eval.perturb import PERTURBATIONS, perturb
-from eval.perturb.lexicon import CHINESE, ENGLISH
 
 SEEDS = [str(seed) for seed in range(25)]
 
@@ -131,6 +130,13 @@ def test_commas_of_lists_and_addresses_stay():
         "I am tired. product: bed\nsize: big\nRecommend one.",
         "Monday: rain\nTuesday: sun\nIs the day with the sun the later one?",
         "A: red\nB: blue\nWhich is the colour of blood?",
+        "red car: 10 km\nblue car: 12 km\nDid the former go further?",
+        "old price: 10\nnew price: 12\nIs the latter higher?",
+        "winner: Spain\nloser: Italy\nName the teams respectively.",
+        "旧价格：10\n新价格：12\n后一个价格更高吗？",
+        "苹果：3元\n梨：5元\n前者比后者贵吗？",
+        "苹果：3元\n梨：5元\n头一样是什么？",
+        "苹果：3元\n梨：5元\n两样分别多少钱？",
         "Summarise.\nproduct: lamp\nissue: the lamp broke\n  when it fell",
     ],
 )
@@ -252,30 +258,139 @@ def test_what_only_looks_like_an_order_gets_a_frame(text):
     assert all(variant.endswith("\n" + text) for variant in variants(text, "paraphrase"))
 
 
-def test_letter_case_spares_acronyms_units_and_labels():
-    text = "Is the US or the WHO right about 5 mW and iPhones?\nA. yes\nB. no"
-    for variant in variants(text, "letter_case"):
-        kept = ("US", "WHO", "5 mW", "iPhones", "\nA.", "\nB.")
-        assert all(part in variant for part in kept)
-
-
-def test_the_letter_of_an_option_is_not_sought_in_words():
-    text = "Which sinks?\nA. a nail\nB. a balloon\nAnswer A or B."
-    for variant in variants(text, "letter_case", ("A", "B")):
-        assert variant in (
-            "WHICH SINKS?\nA. A NAIL\nB. A BALLOON\nANSWER A OR B.",
-            "which sinks?\nA. a nail\nB. a balloon\nanswer A or B.",
-        )
-
-
-def test_every_row_of_the_lexicon_names_a_word():
-    for pattern, _ in (*ENGLISH, *CHINESE):
-        for text in ("", "问题：谁", "请\n，的", "the a your support "):
-            assert all(match[0] for match in pattern.finditer(text))
-
-
 def test_a_word_that_stands_there_twice_is_said_alike():
     text = "报告说客户满意。根据报告，客户满意吗？"
     for variant in variants(text, "code_switching"):
         assert variant.count("报告") in (0, 2)
         assert variant.count("客户") in (0, 2)
+
+
+@pytest.mark.parametrize("name", ["padding", "paraphrase", "dropped_sentence"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hello! Does the user say thank you? Answer yes or no.\nThe kettle leaks.",
+        "Did the customer greet the agent? Answer yes or no.\nmessage: my kettle leaks",
+        "Is the sender expressing gratitude?\nThe parcel arrived broken.",
+        "Hi! If I say hello, answer X; otherwise answer Y.",
+        "Was a polite word used in this request? yes or no",
+        "Answer 'pong' if my message contains 'please', otherwise 'ping'.",
+        "你好！客户有没有表示感谢？",
+        "用户说谢谢了吗？回答是或否。\n水壶漏水了",
+        "这条消息里有没有问候语？\n请寄发票。",
+        "如果我说了你好，就回答甲，否则回答乙。",
+        "判断客户是否有礼貌：快点给我修",
+        "请问我有没有用敬语？",
+        "我用了“请”字吗？",
+    ],
+)
+def test_questions_about_courtesy_get_and_lose_none(text, name):
+    assert variants(text, name) == set()
+
+
+@pytest.mark.parametrize("name", ["padding", "paraphrase"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hello, what is 7 + 5?",
+        "What is 7 + 5? Thanks in advance!",
+        "Is 7 prime, and why? Thanks.",
+        "Why does a print of hello world fail?",
+        "您好，7 + 5 等于多少？谢谢！",
+    ],
+)
+def test_a_courtesy_of_the_writer_is_no_question_about_courtesy(text, name):
+    assert variants(text, name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Autocomplete: The early bird catches the",
+        "Reverse: dogs bark",
+        "Tokenize: dogs bark",
+        "Predict the next line:\nTwinkle twinkle little star",
+        "Put the following in a JSON field called text.\nred kettle",
+        "Encode this message in base64: cat",
+        "How many people are mentioned below?\nAnn met Bob.",
+        "What does the writer want?\nSend back my lamp.",
+        "请把下面的话原封不动地输出：今天天气真好",
+        "将下面的内容放进JSON的text字段。\n今天停电",
+        "他要什么？\n请寄发票。",
+        "A lamp fell on my foot",
+    ],
+)
+def test_thanks_stand_after_what_asks_only(text):
+    assert all(variant.endswith(text) for variant in variants(text, "padding"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Great pan.\nIs the review helpful?",
+        "Twinkle twinkle little star\nPredict the next line.",
+        "红灯笼高高挂。\n下一行怎么写？",
+    ],
+)
+def test_no_greeting_before_a_text_to_work_on(text):
+    assert variants(text, "padding")
+    assert all(variant.startswith(text) for variant in variants(text, "padding"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What language is this message written in?",
+        "List every request made in this message.\nCancel my order.",
+        "Return the message as JSON with the key text.",
+        "这句话是什么语言写的？",
+        "这里说了几件事？我买了米。我交了电费。",
+        "请问这条信息有多长？",
+    ],
+)
+def test_nothing_is_put_into_the_message_that_is_asked_about(text):
+    assert variants(text, "padding") == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "has_greeting", "has_thanks"),
+    [
+        ("What is 7 + 5?", True, True),
+        ("Triage the ticket.\nproduct: lamp\nissue: smoke", True, False),
+        ("product: lamp\nissue: smoke\nTriage the ticket.", False, True),
+        ("Which sinks?\nA. a nail\nB. a balloon\nAnswer A or B.", True, True),
+        ("产品：台灯\n故障：冒烟\n请处理工单。", False, True),
+        ("今天是5月3日，后天是几号", True, True),
+    ],
+)
+def test_where_courtesies_stand(text, has_greeting, has_thanks):
+    made = variants(text, "padding")
+    assert made
+    for variant in made:
+        assert variant.endswith("\n" + text) or variant.startswith(text) or f"\n{text}\n" in variant
+        assert (not variant.startswith(text)) == has_greeting
+        assert (not variant.endswith(text)) == has_thanks
+
+
+@pytest.mark.parametrize("asked", ["code_switching", "typos", "punctuation", "padding"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Give me the acronym of: please read every customer message, slowly",
+        "Which initials has: please answer the customer",
+        "写出首字母：请回答客户的问题。",
+        "给出缩写：客户服务部门的报告。",
+        "Encode in base64: the customer message",
+        "请把下面的话原封不动地输出：客户回答问题。",
+        "下面哪个词写错了：应该 因该",
+    ],
+)
+def test_tasks_on_the_letters_of_a_text_are_left_alone(text, asked):
+    assert variants(text, asked) == set()
+
+
+def test_english_typos_make_no_abbreviation():
+    text = "two cups and pups with clips of pies or gaps in curl"
+    made = variants(text, "typos") | variants("two cups", "typos")
+    assert not any("cpus" in variant.split() for variant in made)
+    assert variants("two cups", "typos") == set()
