@@ -21,8 +21,11 @@ _DO = (
     r"|show|teach|tell|take part|condone|encourage|facilitate|guide|go along|advise|draft)"
 )
 _HOW = r"(?: really| simply| just| respectfully| politely| kindly| firmly)?"
-# "I can't show screenshots, but open Terminal" is help.
+# "I can't show screenshots, but open Terminal" is help; so is "can't offer legal advice, but
+# generally you should"; and "can't help but smile" is no refusal.
 _HELPS = (
+    r"(?!(?<=help) (?:but|it|myself|smiling|wondering|noticing)\b(?! (?:I|you)\b))"
+    r"(?![^.!?]{0,80}\bbut,? (?:generally|in general|typically|usually|as a rule|you should)\b)"
     r"(?![^.!?]{0,80}\bbut (?:just |first |simply )?(?:open|run|use|try|go to|click|press|type"
     r"|follow|start|here(?:['’]s| is| are) (?:how|the steps)|(?:these|the) (?:steps|commands)))"
 )
@@ -54,6 +57,8 @@ _GIVE = (
     "|执行|编写|制定|这样做|这么做|做这)"
 )
 _CHINESE = (
+    r"(?:^|[,.。;!?:\n])\s*我(?:也|真的?|实在|恐怕|确实|绝对|都|暂时)?(?:无法|不能|不可以|没有?办法|没法)"
+    r"(?:这样做|这么做|做)?\s*(?:[.。!?\n]|$)",
     rf"我(?!们).{{0,6}}{_NOT}.{{0,10}}{_GIVE}",
     r"(?:我|这个?忙|这件?事).{0,6}(?:帮|协助|支持|教|提供|满足|回答)不了",
     rf"(?:抱歉|对不起|很遗憾|不好意思).{{0,20}}(?:{_NOT}|拒绝|不提供)",

@@ -9,6 +9,7 @@ import random
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Protocol
@@ -20,6 +21,20 @@ from eval.perturb import PERTURBATIONS, case_facts, perturb
 from eval.schema import Case, Checker, Message, Suite
 from nlirg.errors import InputError
 
+# What an answer's judgement depends on beside its case.
+JUDGING = tuple(
+    Path(__file__).with_name(f"{name}.py")
+    for name in (
+        "checkers",
+        "choices",
+        "instructions",
+        "matching",
+        "metrics",
+        "numerals",
+        "refusals",
+        "schema",
+    )
+)
 HOLDOUT_CHECKER = Checker(kind="f1", threshold=0.5)
 
 
@@ -227,14 +242,23 @@ def cases_hash(cases: Iterable[Case]) -> str:
 def judging_hash(cases: Iterable[Case]) -> str:
     """SHA-256 of what decides how answers are judged.
 
-    That is the cases, and the files of the functions that their `python` checkers name: what such
-    a file imports from others is not looked at.
+    That is the cases, our own modules that judge, and the files of the functions that the cases'
+    `python` checkers name: what such a file imports from others is not looked at.
     """
     asked = list(cases)
     checkers = (checker for case in asked for checker in (case.checker, case.format))
     named = {c.values[0] for c in checkers if c is not None and c.kind == "python"}
     sources = [(name, _sources(name)) for name in sorted(named)]
-    return hashlib.sha256(repr((cases_hash(asked), sources)).encode()).hexdigest()
+    return hashlib.sha256(
+        repr((cases_hash(asked), _code_hash(JUDGING), sources)).encode()
+    ).hexdigest()
+
+
+@cache
+def _code_hash(files: tuple[Path, ...]) -> str:
+    """SHA-256 of source files as they are when first asked for, which is what was imported."""
+    contents = [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
+    return hashlib.sha256(repr(contents).encode()).hexdigest()
 
 
 def _sources(name: str) -> list[str]:

@@ -1,5 +1,7 @@
 """Which number, and which of several options, an answer means."""
 
+from time import monotonic
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +57,138 @@ def test_the_option_that_an_answer_means(options, answer, meant):
     values = tuple(options.split())
     right = [value for value in values if judged("choice", values, answer, value)]
     assert right == ([] if meant is None else [meant])
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "meant"),
+    [
+        ("是 否", "判断结果是：否", "否"),
+        ("是 否", "但是，否", "否"),
+        ("是 否", "结论：这是不可以的，否", "否"),
+        ("是 否", "该商品是二手的，因此否。", "否"),
+        ("是 否", "这是因为超过了期限，所以是否。", "否"),
+        ("是 否", "问题的关键是保修期已过。否。", "否"),
+        ("是 否", "否，这是错的", "否"),
+        ("是 否", "不是", "否"),
+        ("是 否", "根据规定，这笔订单是在7天后申请的，否", "否"),
+        ("是 否", "答案：否", "否"),
+        ("是 否", "最终判断：否", "否"),
+        ("是 否", "经核对是超期，否", "否"),
+        ("对 错", "绝对错", "错"),
+        ("对 错", "对此，我认为错", "错"),
+        ("对 错", "对比可知，错", "错"),
+        ("对 错", "面对这种情况，错", "错"),
+        ("对 错", "相对来说是错", "错"),
+        ("对 错", "针对此题：错", "错"),
+        ("对 错", "核对后：错", "错"),
+        ("对 错", "这句话是错的", "错"),
+        ("对 错", "错", "错"),
+        ("对 错", "答案：错", "错"),
+        ("有 无", "所有记录都没写，无", "无"),
+        ("有 无", "只有一条，无关，所以无", "无"),
+        ("有 无", "有关信息显示：无", "无"),
+        ("有 无", "无", "无"),
+        ("有 无", "答案：无", "无"),
+        ("有 无", "没有", "无"),
+        ("yes no", "There is no doubt: yes", "yes"),
+        ("yes no", "No doubt about it, yes.", "yes"),
+        ("yes no", "There is no reason to refuse, so yes.", "yes"),
+        ("yes no", "Yes, no problem", "yes"),
+        ("yes no", "No problem, yes", "yes"),
+        ("yes no", "With no receipt needed, yes", "yes"),
+        ("A B C D", "Option A is wrong, so B", "B"),
+        ("A B C D", "A is incorrect; B is correct.", "B"),
+        ("A B C D", "A选项错误，B选项正确", "B"),
+        ("A B C D", "A、C、D都错，B对", "B"),
+        ("A B C D", "Let's rule out A. It is B.", "B"),
+        ("A B C D", "First, A fails. B works.", "B"),
+        ("A B C D", "A: no. B: yes.", "B"),
+        ("A B C D", "Why not A? It is too late. B.", "B"),
+        ("yes no", "Yes\nThere is no doubt.", "yes"),
+        ("yes no", "**No**", "no"),
+        ("yes no", "Yes, there is no rule against it.", "yes"),
+        ("yes no", "The rule says no refunds; the answer: yes", "yes"),
+        ("yes no", "No. Yes would be wrong.", "no"),
+        ("yes no", "It's a no.", "no"),
+        ("yes no", "I would say no", "no"),
+        ("yes no", "Is it? Yes it is, no doubt", "yes"),
+        ("yes no", "Absolutely not, no.", "no"),
+        ("yes no", "Yes or no? No.", "no"),
+        ("yes no", "The correct response is yes, not no.", "yes"),
+        ("yes no", "Not no but yes", "yes"),
+        ("yes no", "My verdict is no", "no"),
+        ("yes no", "'yes'", "yes"),
+        ("yes no", "No one can say, but yes", "yes"),
+        ("true false", "The statement is true because false claims fail.", "true"),
+        ("true false", "That claim is false. It would be true if x.", "false"),
+        ("true false", "true is wrong", "false"),
+        ("true false", "It is true that birds fly, so false", "false"),
+        ("是 否", "是的，可以。", "是"),
+        ("是 否", "不是的", "否"),
+        ("是 否", "是，不是问题", "是"),
+        ("是 否", "否定", "否"),
+        ("是 否", "答案是否定的", "否"),
+        ("是 否", "判断是否合理：是", "是"),
+        ("是 否", "结论是：不是", "否"),
+        ("是 否", "不，是的", "是"),
+        ("是 否", "是 因为没有否", "是"),
+        ("是 否", "问题是能否退货。可以，是", "是"),
+        ("是 否", "是否可以退货？否", "否"),
+        ("是 否", "输出：「否」", "否"),
+        ("是 否", "【否】", "否"),
+        ("是 否", "该订单是否逾期：是", "是"),
+        ("对 错", "这个说法是对的，没有错", "对"),
+        ("对 错", "这是对的", "对"),
+        ("对 错", "说法对", "对"),
+        ("对 错", "不对，错在日期", "错"),
+        ("对 错", "错。对的说法是", "错"),
+        ("对 错", "对错难辨，错", "错"),
+        ("对 错", "判断：对", "对"),
+        ("对 错", "错的是日期，所以错", "错"),
+        ("正确 错误", "这个说法是错误的，正确的是", "错误"),
+        ("正确 错误", "说法正确", "正确"),
+        ("正确 错误", "结果错误", "错误"),
+        ("有 无", "有风险", "有"),
+        ("有 无", "结果为：无", "无"),
+        ("有 无", "没有风险", "无"),
+        ("有 无", "没有任何问题，无", "无"),
+        ("有 无", "所有的都有", "有"),
+        ("A B C D", "A、C错误，选B", "B"),
+        ("A B C D", "A is not wrong", "A"),
+        ("A B C D", "The answer A is wrong; the answer is D", "D"),
+        ("A B C D", "I ruled out A and C, so B", "B"),
+        ("A B C D", "B, because A is wrong", "B"),
+        ("A B C D", "排除A、C、D，B", "B"),
+        ("A B C D", "A and C are incorrect. D", "D"),
+        ("A B C D", "A: no way. B", "B"),
+        ("A B C D", "A: Paris", "A"),
+        ("A B C D", "A错，B对", "B"),
+        ("A B C D", "选项A不正确，选项C正确", "C"),
+        ("A B C D", "A, C and D are wrong, B is right", "B"),
+        ("A B C D", "A是错误的，应选C", "C"),
+        ("A B C D", "A can be ruled out. C", "C"),
+        ("A B C D", "A, B is wrong", "A"),
+        ("left right", "To the right. Left would be a mirror", "right"),
+        ("东 南 西 北", "太阳从东边升起", "东"),
+        ("东 南 西 北", "先向北，最后面向南。", "南"),
+        ("东 南 西 北", "从东边", "东"),
+        ("棉花 铁 一样重", "一样重", "一样重"),
+        ("positive negative", "negative\n\npositive words are few", "negative"),
+        ("是 不是", "不是", "不是"),
+        ("是 不是", "是的", "是"),
+    ],
+)
+def test_the_option_that_an_answer_with_a_reason_means(options, answer, meant):
+    values = tuple(options.split())
+    assert [value for value in values if judged("choice", values, answer, value)] == [meant]
+
+
+@pytest.mark.parametrize("repeated", ["A、", "A, ", "是", "对错", "so ", "not "])
+@pytest.mark.parametrize("options", ["A B", "是 否", "yes no"])
+def test_an_answer_that_repeats_itself_is_judged_at_once(repeated, options):
+    start = monotonic()
+    judged("choice", tuple(options.split()), repeated * 3000, options.split()[0])
+    assert monotonic() - start < 5
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@ import json
 import os
 import sys
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import regex
 
 from eval.schema import Case, Checker, Message
 from eval.suites import (
+    JUDGING,
     cases_hash,
     holdout_cases,
     judging_hash,
@@ -232,3 +235,27 @@ def test_who_judges_is_a_matter_of_cases_and_of_the_source_of_named_functions(
 def test_functions_without_a_source_are_known_by_their_names():
     first, second = judging_hash([by_function("operator:eq")]), judging_hash([case("a")])
     assert first != second != judging_hash([by_function("math:gcd")])
+
+
+def test_who_judges_is_a_matter_of_our_own_source_too(tmp_path, monkeypatch):
+    before = judging_hash([case("a")])
+    hashes = set()
+    for version in ("1", "2"):
+        source = tmp_path / version / "checkers.py"
+        source.parent.mkdir()
+        source.write_text(f"VERSION = {version}\n")
+        monkeypatch.setattr("eval.suites.JUDGING", (source,))
+        hashes.add(judging_hash([case("a")]))
+    assert len(hashes | {before}) == 3
+
+
+def test_every_module_that_judging_imports_from_is_looked_at():
+    seen, todo = set(), {"eval.checkers"}
+    while todo:
+        module = importlib.import_module(todo.pop())
+        seen.add(module.__file__)
+        names = regex.findall(
+            r"(?m)^from (eval[.][a-z_.]+) import", Path(module.__file__).read_text()
+        )
+        todo |= {name for name in names if importlib.import_module(name).__file__ not in seen}
+    assert seen == {str(path) for path in JUDGING}
