@@ -28,7 +28,7 @@ _STARTERS = (
 # No stop of a sentence: after a title; after an abbreviation or hour that goes on in small letters
 # (or with a day); after an initial, unless a word follows that begins sentences ("plan B. It").
 _ABBREVIATION = (
-    r"(?<!\b(?:Mr|Mrs|Ms|Dr|St|vs|e\.g|i\.e))"
+    r"(?<!\b(?:Mr|Mrs|Ms|Dr|Prof|Rev|Gen|St|vs|e\.g|i\.e))"
     r"(?!(?<=(?<!\p{L})(?:[ap]\.m|etc|approx|Inc|Ltd|Co|Jr|Sr|No|cf|al))\.\s+"
     r"(?:\p{Ll}|\d|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day))"
     rf"(?!(?<=\b\p{{Lu}})\.(?!\s+{_STARTERS}\b))"

@@ -33,14 +33,19 @@ _NUMBER = regex.compile(
   | (?P<sign>(?<![A-Za-z0-9)])[-+−–])?
     (?P<body>
         [0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])(?:\.[0-9]+)?
+      | (?<![0-9][ ]|[0-9.,])(?:[1-9][0-9]?(?:[ ][0-9]{{3}}){{2,}}
+        | [1-9][0-9]{{0,2}}(?:[ ][0-9]{{3}})*[ ]000)
+        (?![0-9]|[ ][0-9]|,[0-9])(?:\.[0-9]+)?                                 # 1 000 000
       | (?:[0-9]+(?:\.[0-9]+)?|(?<![A-Za-z0-9])\.[0-9]+)(?:e[-+]?[0-9]+)?
     )
     (?: (?:[ ](?P<above>[0-9]+))?[/⁄](?P<below>[0-9]+)(?![0-9/]|[.,][0-9])     # 3/4, 1 3/4
       | (?P<ten>\s?(?:[x×*·]|\\times|\\cdot)\s?10)?
-        \^\{{?\(?(?P<power>[-+−–]?[0-9]+)\)?\}}?                               # 2^10, 3 × 10^6
+        (?:\^|(?<!\*\*[0-9.,]*)\*\*(?=[-+−–]?[0-9])|[ ]\*\*[ ])
+        \{{?\(?(?P<power>[-+−–]?[0-9]+)\)?\}}?                                 # 2^10, 3 × 10^6
     )?
     (?:\s?(?P<scale>
         [十百千]?[万亿]+|(?<=[万亿][0-9])[千百]
+      | 百(?![分度帕])                                                           # 百帕: a unit
       | 千(?![克米瓦卡焦帕赫伏安欧升牛字比周斤])                               # 千克: a unit
       | (?:thousand|million|billion|trillion)\b
     ))?
@@ -53,8 +58,8 @@ def numbers(text: str) -> list[Fraction | None]:
     """The numbers in a text in order; None for one too large to be meant.
 
     Signs, thousands separators, decimals, exponents, powers, simple and mixed fractions and the
-    scales 千, 万, 亿, thousand, million … are understood. Digits of a name or unit (CO2, m²) and
-    dates with slashes are no numbers; Chinese numerals (十二) are not read.
+    scales 百, 千, 万, 亿, thousand, million … are understood. Digits of a name or unit (CO2, m²)
+    and dates with slashes are no numbers; Chinese numerals (十二) are not read.
     """
     found: list[Fraction | None] = []
     end, scale = -1, 1
@@ -97,7 +102,7 @@ def _scale(name: str | None) -> int:
 
 
 def _value(match: regex.Match[str]) -> Fraction | None:
-    body = match["body"].replace(",", "").lower()
+    body = match["body"].replace(",", "").replace(" ", "").lower()
     digits, _, exponent = body.partition("e")
     if len(digits) > LONGEST or len(exponent) > 4 or abs(int(exponent or 0)) > LONGEST:
         return None

@@ -16,6 +16,7 @@ COUNTED = [
     ("words", "我爱 Python 编程。", 5),
     ("words", "one,two", 2),
     ("characters", "a b\nc。", 4),
+    ("sentences", "Prof. Lee left.", 1),
     ("sentences", "Dr. Smith paid 3.5 dollars. Why? No idea!", 3),
     ("sentences", "他来了。“你好！”他说……走了", 2),
     ("sentences", "他说：“好！”就走了。", 1),

@@ -107,7 +107,7 @@ def test_answers_of_other_settings_are_refused(make_run, fleet, stop_after) -> N
 
 
 def test_too_long_prompts_are_errors_and_the_rest_is_answered(make_run) -> None:
-    recipe, run = make_run(max_prompt_tokens=24, perturbations=["padding"], max_error_share=1)
+    recipe, run = make_run(max_prompt_tokens=24, perturbations=["paraphrase"], max_error_share=1)
     stage.evaluate(recipe, run)
     folder = run.evaluation("base").path
     assert all(s.finish_reason == "stop" for s in read_samples(samples_path(folder, "domain")))
@@ -300,7 +300,7 @@ NO_GATES = dict.fromkeys(
         ({"max_cases": 1}, r"suite 'domain' has 1 independent.*evaluate\.max_cases"),
         ({"template_cases": 1}, r"suite 'template' has 1 .*evaluate\.template_cases"),
         (
-            {"max_prompt_tokens": 24, "perturbations": ["padding"], "max_error_share": 1},
+            {"max_prompt_tokens": 24, "perturbations": ["paraphrase"], "max_error_share": 1},
             r"suite 'robustness' has 0 .*evaluate\.perturbations",
         ),
     ],
