@@ -136,7 +136,10 @@ def _by_case(samples: Sequence[Sample], variant: str, suite: str) -> dict[str, S
         if sample.case_id in rows:
             raise InputError(f"{where}: answered twice; evaluate the variant again")
         if not 0 <= sample.score <= 1:
-            raise InputError(f"{where}: score {sample.score} is not in [0, 1]")
+            raise InputError(
+                f"{where}: score {sample.score} is not in [0, 1]; delete eval/{variant} of the run "
+                "and evaluate again"
+            )
         rows[sample.case_id] = sample
     return rows
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from eval.probe import LATEST, load_probe
 from eval.schema import Case
-from eval.suites import load_cases
+from eval.suites import limit, load_cases
 from nlirg.errors import InputError
 
 PROBE = "probe"
@@ -17,24 +17,35 @@ def is_probe(source: str) -> bool:
     return source == PROBE or source.startswith(f"{PROBE}:")
 
 
-def ood_cases(sources: Sequence[str]) -> list[Case]:
+def ood_cases(sources: Sequence[str], n: int | None = None, seed: int = 0) -> list[Case]:
     """The out-of-domain cases of all sources, in order.
+
+    Args:
+        sources: paths, and probe sets.
+        n: how many at most, None for all. Sources have equal shares, as far as they have cases: a
+            small file of one's own does not vanish beside a large one.
+        seed: of the choice.
 
     Raises:
         InputError: if a source cannot be used, or two hold a case of the same id.
     """
     origin: dict[str, str] = {}
-    cases = []
-    for source in sources:
-        for case in _read(source):
+    read = [_read(source) for source in sources]
+    for source, cases in zip(sources, read, strict=True):
+        for case in cases:
             if case.id in origin:
                 raise InputError(
                     f"evaluate.ood: case {case.id!r} is in {origin[case.id]} and in {source}; "
                     "ids must be unique"
                 )
             origin[case.id] = source
-            cases.append(case)
-    return cases
+    shares, left = [len(cases) for cases in read], n
+    for waiting, which in enumerate(sorted(range(len(read)), key=shares.__getitem__)):
+        if left is not None:
+            shares[which] = min(shares[which], left // (len(read) - waiting))
+            left -= shares[which]
+    chosen = zip(read, shares, strict=True)
+    return [case for cases, share in chosen for case in limit(cases, share, seed)]
 
 
 def _read(source: str) -> list[Case]:

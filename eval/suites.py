@@ -123,7 +123,8 @@ def _validated(row: Mapping[str, Any], where: str) -> Case:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{where}: {key}: {first['msg']}") from None
+        said = first["msg"].replace("valid tuple", "valid list")  # what JSON has
+        raise InputError(f"{where}: {key}: {said}") from None
 
 
 def holdout_cases(rows: Iterable[CorpusRow]) -> list[Case]:

@@ -129,7 +129,7 @@ def check_cases(recipe: Recipe) -> None:
         general_passages(config.general)
     if config.lm_eval:
         check_tasks(config.lm_eval)
-    ood = limit(ood_cases(config.ood), config.max_cases, recipe.seed)
+    ood = ood_cases(config.ood, config.max_cases, recipe.seed)
     require_cases(config.gates, ood)
     if config.domain is None:
         held_out = min(recipe.holdout, config.max_cases or recipe.holdout)
@@ -200,7 +200,7 @@ def evaluation_cases(recipe: Recipe, run: RunDirectory) -> list[Case]:
         domain = load_cases(config.domain, "domain")
     else:
         domain = holdout_cases(_held_out(run.holdout))
-    return _with_domain(recipe, domain) + limit(ood_cases(config.ood), config.max_cases, seed)
+    return _with_domain(recipe, domain) + ood_cases(config.ood, config.max_cases, seed)
 
 
 def _with_domain(recipe: Recipe, cases: Sequence[Case]) -> list[Case]:

@@ -42,7 +42,8 @@ def _difference(old: Any, new: Any, key: str = "") -> str | None:
 def open_run(recipe: Recipe) -> RunDirectory:
     """Create the run directory, or reopen it for the same recipe.
 
-    Until rows are selected or encoded, `select` and `order` may change.
+    Until rows are selected or encoded, `select` and `order` may change, and until something is
+    answered, how to evaluate.
 
     Raises:
         InputError: if the name is taken by a run with other settings, or the storage cannot be
@@ -56,10 +57,15 @@ def open_run(recipe: Recipe) -> RunDirectory:
             if not (run.selected.marker.is_file() or run.encoded.marker.is_file()):
                 # What to select is decided when the scores have been seen.
                 old = old.model_copy(update={"select": recipe.select, "order": recipe.order})
+            evaluated = run.path / "eval"
+            if not evaluated.exists():
+                old = old.model_copy(update={"evaluate": recipe.evaluate})
             if found := _difference(meaning(old), meaning(recipe)):
+                only = found.startswith("evaluate.")
+                remedy = f"{evaluated} to evaluate what is trained anew" if only else str(run.path)
                 raise InputError(
                     f"run name {recipe.name!r} is taken in {run.path.parent} by other settings: "
-                    f"{found}; choose another name (name=...) or delete {run.path}"
+                    f"{found}; choose another name (name=...) or delete {remedy}"
                 )
         else:
             write_json(run.path / "env.json", environment())

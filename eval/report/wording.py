@@ -128,20 +128,26 @@ def significance(metric: Metric, paired: Paired) -> str:
         return f"significant, {p}"
     if paired.p_holm < paired.alpha:
         return f"unclear: {p}, but the interval includes zero"
-    return f"within noise, {p}; {detectable(metric, paired)}"
+    return f"within noise, {p}; {detectable(metric, paired).removeprefix('are ')}"
 
 
 def detectable(metric: Metric, paired: Paired) -> str:
     """What the sample could have shown: `could have shown ≥ 3.1 pts`."""
     if paired.minimum_detectable == 0:
         return "showed no change at all"
-    if metric.unit == "share" and paired.minimum_detectable > 1:
+    if metric.unit == "share" and paired.minimum_detectable > _room(metric):
         return "are too few to show any difference"
     smallest = difference(paired.minimum_detectable, metric.unit).lstrip("+±")
     if not any(digit in smallest for digit in "123456789"):
         scale, unit = (100, " pts") if metric.unit == "share" else (1, "")
         smallest = f"{scale * paired.minimum_detectable:.1g}{unit}"
     return f"could have shown ≥ {smallest}"
+
+
+def _room(metric: Metric) -> float:
+    """How far a share can move from the baseline's, which is the first column."""
+    base = next(iter(metric.values.values())).value
+    return max(base, 1 - base)
 
 
 class GateText(NamedTuple):

@@ -140,6 +140,9 @@ def test_broken_gates_come_first_and_those_that_do_not_apply_last():
 def test_what_a_sample_could_have_shown_is_told_where_it_could_show_nothing():
     few = paired(0.01, 0.4).model_copy(update={"minimum_detectable": 1.7})
     assert wording.detectable(metric("higher"), few) == "are too few to show any difference"
+    wide = few.model_copy(update={"minimum_detectable": 0.6})  # from 50 % nothing moves so far
+    assert wording.detectable(metric("higher"), wide) == "are too few to show any difference"
+    assert wording.significance(metric("higher"), wide).endswith("; too few to show any difference")
     tiny = few.model_copy(update={"minimum_detectable": 0.0002})
     assert wording.detectable(metric("higher"), tiny) == "could have shown ≥ 0.02 pts"
     alike = few.model_copy(update={"minimum_detectable": 0})

@@ -30,6 +30,16 @@ def test_sources_are_read_in_order(tmp_path):
     assert ood_cases([]) == []
 
 
+@pytest.mark.parametrize(("n", "mine"), [(None, 5), (400, 5), (20, 5), (6, 3), (1, 0)])
+def test_a_small_file_does_not_vanish_beside_the_probe(tmp_path, n, mine):
+    path = written(tmp_path / "mine.jsonl", "a", "b", "c", "d", "e")
+    for sources in (["probe", path], [path, "probe"]):
+        cases = ood_cases(sources, n, seed=1)
+        assert len(cases) == min(n or 365, 365)
+        assert sum(case.id in "abcde" for case in cases) == mine
+        assert cases == ood_cases(sources, n, seed=1)
+
+
 def test_an_id_in_two_sources_names_both(tmp_path):
     first, second = written(tmp_path / "x.jsonl", "a"), written(tmp_path / "y.jsonl", "b", "a")
     with pytest.raises(InputError, match=r"'a' is in .*x\.jsonl and in .*y\.jsonl"):

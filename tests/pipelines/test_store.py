@@ -60,3 +60,18 @@ def test_a_damaged_recipe_of_a_run_is_named(tmp_path: Path, content: str) -> Non
     (run.path / "recipe.yaml").write_text(content, encoding="latin-1")
     with pytest.raises(InputError, match=r"a/recipe\.yaml: damaged; delete this file"):
         store.open_run(recipe(tmp_path))
+
+
+def test_how_to_evaluate_may_be_decided_until_something_is_answered(tmp_path: Path) -> None:
+    """A refused typo does not take the name, and evaluating otherwise does not cost the training."""
+    run = store.open_run(recipe(tmp_path, evaluate={"ood": "prob"}))
+    store.open_run(recipe(tmp_path, evaluate={"ood": "probe"}))
+    (run.path / "eval" / "base").mkdir(parents=True)
+    other = recipe(tmp_path, evaluate={"ood": "probe", "max_new_tokens": 8})
+    with pytest.raises(InputError, match=r"evaluate\.max_new_tokens is .* delete .*a/eval to eval"):
+        store.open_run(other)
+    (run.path / "eval" / "base").rmdir()
+    (run.path / "eval").rmdir()
+    store.open_run(other)
+    with pytest.raises(InputError, match=r"seed is 0 there and 1 now; .* or delete \S+/a$"):
+        store.open_run(recipe(tmp_path, seed=1, evaluate={"ood": "probe", "max_new_tokens": 8}))
