@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
 
 from eval.probe import LATEST, load_probe
 from eval.schema import Case
@@ -50,5 +52,8 @@ def ood_cases(sources: Sequence[str], n: int | None = None, seed: int = 0) -> li
 
 def _read(source: str) -> list[Case]:
     if not is_probe(source):
+        path = Path(source)
+        if not path.exists() and get_close_matches(path.name, [PROBE]):
+            raise InputError(f"evaluate.ood: there is no file {source}; did you mean {PROBE}?")
         return load_cases(source, "ood")
     return load_probe(source.removeprefix(PROBE).removeprefix(":") or LATEST)

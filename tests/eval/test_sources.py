@@ -40,6 +40,13 @@ def test_a_small_file_does_not_vanish_beside_the_probe(tmp_path, n, mine):
         assert cases == ood_cases(sources, n, seed=1)
 
 
+def test_a_mistyped_probe_is_told_from_a_missing_file(tmp_path):
+    with pytest.raises(InputError, match=r"no file .*/prob; did you mean probe\?"):
+        ood_cases([str(tmp_path / "prob")])
+    with pytest.raises(InputError, match=r"mine\.jsonl: cannot read the cases"):
+        ood_cases([str(tmp_path / "mine.jsonl")])
+
+
 def test_an_id_in_two_sources_names_both(tmp_path):
     first, second = written(tmp_path / "x.jsonl", "a"), written(tmp_path / "y.jsonl", "b", "a")
     with pytest.raises(InputError, match=r"'a' is in .*x\.jsonl and in .*y\.jsonl"):

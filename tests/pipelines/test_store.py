@@ -63,7 +63,7 @@ def test_a_damaged_recipe_of_a_run_is_named(tmp_path: Path, content: str) -> Non
 
 
 def test_how_to_evaluate_may_be_decided_until_something_is_answered(tmp_path: Path) -> None:
-    """A refused typo does not take the name, and evaluating otherwise does not cost the training."""
+    """A refused typo does not take the name; evaluating otherwise does not cost the training."""
     run = store.open_run(recipe(tmp_path, evaluate={"ood": "prob"}))
     store.open_run(recipe(tmp_path, evaluate={"ood": "probe"}))
     (run.path / "eval" / "base").mkdir(parents=True)
