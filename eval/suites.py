@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from eval.checkers import validate_checker
 from eval.perturb import PERTURBATIONS, case_facts, perturb
 from eval.schema import Case, Checker, Message, Suite
-from nlirg.errors import InputError
+from nlirg.errors import HALF_SURROGATE, InputError
 
 # What an answer's judgement depends on beside its case.
 JUDGING = tuple(
@@ -72,9 +72,7 @@ def load_cases(path: str | Path, suite: Suite) -> list[Case]:
         try:
             case = _parse_case(line, suite, where)
         except UnicodeEncodeError:
-            raise InputError(
-                f"{where}: text holds half a surrogate pair, which is no character"
-            ) from None
+            raise InputError(f"{where}: {HALF_SURROGATE}") from None
         except RecursionError:
             raise InputError(
                 f"{where}: nested too deep, or a schema that refers to itself without end"

@@ -12,8 +12,8 @@ from eval.schema import GateResult, GateState, Metric, Tone
 
 Metrics = Mapping[str, Metric]
 
-# What tells a parrot, the one whose numbers are quoted first. Lengths and ends of answers are not
-# among them: short answers can be as varied as long ones.
+# What tells a parrot, the one whose numbers are quoted first. How long answers are, and whether
+# they end by themselves, is not among them: short answers can be as varied as long ones.
 SAMENESS = (
     "distinct_2",
     "repetition_3_equal",

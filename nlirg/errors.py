@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# JSON can say it, and no tokenizer, file or hash can take it.
+HALF_SURROGATE = "text holds half a surrogate pair, which is no character"
+
 
 class InputError(Exception):
     """Something the user gave cannot be used; the message is one line and says what to do.

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from nlirg.errors import BadRowError
+from nlirg.errors import HALF_SURROGATE, BadRowError
 
 ROLES = ("system", "user", "assistant", "tool")
 # ShareGPT's names; what a `function_call` says, the assistant says.
@@ -137,7 +137,7 @@ def _check_text(record: Record | Document) -> None:
     try:
         json.dumps(asdict(record), ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise BadRowError("text holds half a surrogate pair, which is no character") from None
+        raise BadRowError(HALF_SURROGATE) from None
 
 
 def _messages(row: Mapping[str, Any]) -> Messages:

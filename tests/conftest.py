@@ -9,7 +9,9 @@ import torch
 import torch.distributed as dist
 from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerFast
+
+from tests.tiny_model import save_qwen3
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 # What else runs on the machine decides how long an example takes. CI has a profile of its own.
@@ -72,23 +74,6 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def tiny_model_dir(tiny_tokenizer, tmp_path_factory) -> Path:
     """A random two-layer Qwen3 with `tiny_tokenizer`, saved as a user's model would be."""
+    # Predictions far from uniform, so that mistakes show.
     path = tmp_path_factory.mktemp("tiny_model")
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=len(tiny_tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        initializer_range=0.3,  # predictions far from uniform, so that mistakes show
-        bos_token_id=None,
-        eos_token_id=tiny_tokenizer.eos_token_id,
-        pad_token_id=tiny_tokenizer.pad_token_id,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(path)
-    tiny_tokenizer.save_pretrained(path)
-    return path
+    return save_qwen3(path, tiny_tokenizer, head_dim=8, initializer_range=0.3)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlirg.errors import InputError
+from nlirg.errors import HALF_SURROGATE, InputError
 
 SHIPPED = Path(__file__).parent / "v1.jsonl"
 
@@ -92,7 +92,5 @@ def _passage(line: str, where: str, number: int) -> Passage:
     try:
         "".join([passage.id, passage.text, passage.task_type]).encode()
     except UnicodeEncodeError:
-        raise InputError(
-            f"{where}: text holds half a surrogate pair, which is no character"
-        ) from None
+        raise InputError(f"{where}: {HALF_SURROGATE}") from None
     return passage

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from eval.schema import Sample
+from eval.schema import Paired, Sample
 
 
 def sample(case: str, correct: bool = True, **changes: Any) -> Sample:
@@ -40,3 +40,16 @@ def template_of(answers: Sequence[str], **changes: Any) -> list[Sample]:
         sample(f"t{i}", suite="template", answer=answer, **changes)
         for i, answer in enumerate(answers)
     ]
+
+
+def paired(delta: float, p: float, half: float = 0.1, detectable: float = 0.042) -> Paired:
+    """A difference with an interval of `half` to both sides; `p` before and after adjustment."""
+    return Paired(
+        delta=delta,
+        low=delta - half,
+        high=delta + half,
+        n=100,
+        p_value=p,
+        p_holm=p,
+        minimum_detectable=detectable,
+    )

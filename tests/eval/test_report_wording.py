@@ -5,20 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.report import wording
-from eval.schema import Estimate, GateResult, Metric, Paired
+from eval.schema import Estimate, GateResult, Metric
+from tests.eval.made_samples import paired
 from tests.eval.report_fixture import make_report
-
-
-def paired(delta: float, p_holm: float) -> Paired:
-    return Paired(
-        delta=delta,
-        low=delta - 0.1,
-        high=delta + 0.1,
-        n=100,
-        p_value=p_holm,
-        p_holm=p_holm,
-        minimum_detectable=0.042,
-    )
 
 
 def metric(better: str) -> Metric:

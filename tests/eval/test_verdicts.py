@@ -2,8 +2,9 @@
 
 import pytest
 
-from eval.schema import Estimate, GateResult, Metric, Paired
+from eval.schema import Estimate, GateResult, Metric
 from eval.verdicts import SAMENESS, headline, judge, tone
+from tests.eval.made_samples import paired
 
 BETTER = {"distinct_1": "higher", "distinct_2": "higher"}
 BETTER = {key: BETTER.get(key, "lower") for key in SAMENESS}
@@ -14,15 +15,6 @@ def metric(key: str, change: float, family: str = "template") -> Metric:
     found = Estimate(value=0.5, low=0.4, high=0.6, n=100)
     now = Estimate(value=0.5 + change, low=0.4, high=0.6, n=100)
     p = 0.001 if change else 1.0
-    paired = Paired(
-        delta=change,
-        low=change - 0.05,
-        high=change + 0.05,
-        n=100,
-        p_value=p,
-        p_holm=p,
-        minimum_detectable=0.1,
-    )
     return Metric(
         key=key,
         label=key.replace("_", "-").capitalize(),
@@ -31,7 +23,7 @@ def metric(key: str, change: float, family: str = "template") -> Metric:
         better=BETTER.get(key, "higher"),
         help="",
         values={"base": found, "x": now},
-        against={"x": paired},
+        against={"x": paired(change, p, half=0.05, detectable=0.1)},
     )
 
 
