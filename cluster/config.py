@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from nlirg.config import Section
+from nlirg.section import Section
 
 
 class ClusterConfig(Section):

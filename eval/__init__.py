@@ -1,0 +1,1 @@
+"""Suites, metrics, statistics, verdicts and reports of the evaluation."""

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from nlirg.config import Section
+from nlirg.section import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
 EngineName = Literal["vllm", "transformers"]
@@ -84,7 +84,7 @@ JUDGING = {
 }
 
 
-# With fewer answers of each model not even all against none tells them apart (`eval.flips`).
+# With fewer answers of each model not even all against none differs (`eval.metrics.flips`).
 LEAST_SAMPLES = 3
 
 
@@ -106,8 +106,8 @@ def _one_source(value: Any) -> Any:
 class EvaluateConfig(Section):
     """What to generate and how to judge it.
 
-    `domain` is a JSONL file of cases (see `eval.schema.Case`). `ood` is one or several of such
-    files and of the shipped probe sets (`probe`, `probe:v1`; see `eval.sources`), or null.
+    `domain` is a JSONL file of cases (see `eval.schema.case.Case`). `ood` is one or several of such
+    files and of the shipped probe sets (`probe`, `probe:v1`; see `eval.cases.sources`), or null.
     Robustness cases are made from the domain cases by the perturbations named, and by up to
     `model_paraphrases` rewordings a case that the base model writes. Where more than
     `max_error_share` of a suite's answers are errors, nothing is judged.

@@ -1,0 +1,1 @@
+"""The algorithm and the trainer; no Ray, no vLLM."""

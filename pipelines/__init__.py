@@ -1,0 +1,1 @@
+"""The stages on Ray, the recipe and the command line."""

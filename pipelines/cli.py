@@ -64,7 +64,7 @@ def doctor(
     """Look at a sample of the corpus and the plan before training; exit 2 if a check failed."""
     from rich.console import Console
 
-    from pipelines.doctor import examine, table
+    from pipelines.preflight.doctor import examine, table
 
     checks = examine(load_recipe(recipe, overrides or ()).located())
     if as_json:
@@ -78,7 +78,7 @@ def doctor(
 @app.command()
 def score(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
     """Score the corpus under the base model."""
-    from pipelines.score import score as stage
+    from pipelines.score.stage import score as stage
 
     _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
 
@@ -86,7 +86,7 @@ def score(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = Fal
 @app.command()
 def select(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
     """Drop scored rows by rules, put the others in order, write them as a corpus."""
-    from pipelines.select import select as stage
+    from pipelines.select.stage import select as stage
 
     _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
 
@@ -94,7 +94,7 @@ def select(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = Fa
 @app.command()
 def encode(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
     """Turn the scored corpus into token ids and labels."""
-    from pipelines.encode import encode as stage
+    from pipelines.encode.stage import encode as stage
 
     _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
 
@@ -102,7 +102,7 @@ def encode(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = Fa
 @app.command()
 def train(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
     """Train every arm of the recipe."""
-    from pipelines.train import train as stage
+    from pipelines.train.stage import train as stage
 
     _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
 
@@ -110,9 +110,9 @@ def train(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = Fal
 @app.command()
 def evaluate(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
     """Evaluate base and arms, write the report; exit 1 if a gate failed, 2 if one is unjudged."""
-    from pipelines.evaluate import check_cases
-    from pipelines.evaluate import evaluate as stage
-    from pipelines.report import report
+    from pipelines.evaluate.stage import check_cases
+    from pipelines.evaluate.stage import evaluate as stage
+    from pipelines.report.stage import report
 
     def work(settings: Recipe, run: RunDirectory) -> None:
         check_cases(settings)
@@ -131,7 +131,7 @@ def run(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False
 @app.command()
 def tune(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
     """Sweep training settings with Ray Tune; write a table and best.yaml."""
-    from pipelines.tune import tune as stage
+    from pipelines.tune.stage import tune as stage
 
     _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
 
@@ -210,8 +210,8 @@ def _conclude(result: Any, run: RunDirectory) -> None:
     """
     from rich.console import Console
 
-    from eval.gates import unjudged
     from eval.report import gate_lines, terminal_table
+    from eval.verdict.gates import unjudged
 
     Console().print(terminal_table(result))
     for line in gate_lines(result):

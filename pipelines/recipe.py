@@ -12,18 +12,12 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from cluster.config import ClusterConfig
 from cluster.rundir import NAME
+from eval.cases.sources import is_probe
 from eval.config import EvaluateConfig
-from eval.sources import is_probe
-from nlirg.config import (
-    DataConfig,
-    EncodeConfig,
-    Order,
-    ScoreConfig,
-    Section,
-    SelectConfig,
-    TrainConfig,
-)
+from nlirg.config.corpus import DataConfig, EncodeConfig, Order, ScoreConfig, SelectConfig
+from nlirg.config.training import TrainConfig
 from nlirg.errors import InputError
+from nlirg.section import Section
 
 
 class TuneConfig(Section):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from cluster.rundir import RunDirectory
-from eval.schema import Report
-from pipelines.encode import encode
-from pipelines.evaluate import check_cases, check_prompts, evaluate, evaluation_cases
+from eval.schema.report import Report
+from pipelines.encode.stage import encode
+from pipelines.evaluate.stage import check_cases, check_prompts, evaluate, evaluation_cases
 from pipelines.recipe import Recipe
-from pipelines.report import report
-from pipelines.score import score
-from pipelines.select import select
-from pipelines.train import train
+from pipelines.report.stage import report
+from pipelines.score.stage import score
+from pipelines.select.stage import select
+from pipelines.train.stage import train
 
 
 def run_all(recipe: Recipe, run: RunDirectory) -> Report:

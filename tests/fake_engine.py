@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from eval.actors import Chunk, Group
-from eval.generate import Completion, Request
+from eval.generation.actors import Chunk, Group
+from eval.generation.generate import Completion, Request
 
 Answer = Callable[[Request, str | None], str]
 
@@ -27,7 +27,7 @@ class FakeEngine:
 
 
 class FakeFleet:
-    """Stands where a test has `eval.actors.Fleet`: one fake engine in this process.
+    """Stands where a test has `eval.generation.actors.Fleet`: one fake engine in this process.
 
     Attributes:
         answer: what the engine says.

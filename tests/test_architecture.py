@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,18 @@ MAY_IMPORT = {
     "cluster": {"cluster", "nlirg"},
     "pipelines": set(FOLDERS),
 }
+# The folders below a package, each importing only those before it.
+LAYERS = {
+    "nlirg": "weighting config corpus models forward training scoring monitoring preflight",
+    "eval": "schema statistics checkers generation cases metrics judge harness verdict report",
+}
 # Heavy libraries and the only modules that may import them, at the top or inside a function.
 HEAVY = {
-    "deepspeed": {"nlirg/deepspeed_engine.py"},
-    "vllm": {"eval/vllm_engine.py"},
+    "deepspeed": {"nlirg/training/deepspeed_engine.py"},
+    "vllm": {"eval/generation/vllm_engine.py"},
 }
 RAY_OUTSIDE_PIPELINES = {
-    "eval/actors.py",
+    "eval/generation/actors.py",
     "cluster/session.py",
     "cluster/plan.py",
     "cluster/submit.py",
@@ -54,6 +60,45 @@ def test_imports_go_one_way(name: str) -> None:
         assert "ray" not in names or name in RAY_OUTSIDE_PIPELINES
 
 
+def modules_imported(path: Path) -> set[str]:
+    """Project modules that a module imports, at the top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                is_module = ROOT.joinpath(*full.split(".")).with_suffix(".py").exists()
+                found.add(full if is_module else node.module)
+    return {name for name in found if name.split(".")[0] in FOLDERS}
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    graph = {}
+    for path in SOURCES:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        graph[name] = modules_imported(path) - {name}
+    list(TopologicalSorter(graph).static_order())  # CycleError names the circle
+
+
+def test_folders_import_one_way() -> None:
+    for path in SOURCES:
+        package, *below = path.relative_to(ROOT).parts
+        layers = LAYERS.get(package, "").split()
+        if len(below) < 2 or below[0] not in layers:
+            continue
+        allowed = layers[: layers.index(below[0]) + 1]
+        for name in modules_imported(path):
+            top, *rest = name.split(".")
+            if top == package and rest and rest[0] in layers:
+                assert rest[0] in allowed, f"{path.relative_to(ROOT)} imports {name}"
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in SOURCES}))
+def test_a_folder_holds_one_subject(folder: Path) -> None:
+    files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+    assert len(files) <= 14, "which of them is really two subjects?"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_heavy_libraries_are_not_imported_at_the_top(name: str) -> None:
     heavy = imported(ROOT / name, top_level_only=True) & {"ray", "vllm", "deepspeed"}
@@ -63,14 +108,14 @@ def test_heavy_libraries_are_not_imported_at_the_top(name: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "nlirg.weights",
-        "nlirg.loss",
-        "nlirg.windows",
-        "nlirg.scores",
-        "nlirg.loop",
-        "eval.metrics",
-        "eval.stats",
-        "eval.compare",
+        "nlirg.weighting.functions",
+        "nlirg.forward.loss",
+        "nlirg.forward.windows",
+        "nlirg.scoring.scores",
+        "nlirg.training.trainer",
+        "eval.metrics.diversity",
+        "eval.statistics.inference",
+        "eval.verdict.compare",
         "eval.report",
         "pipelines.recipe",
         "pipelines.cli",

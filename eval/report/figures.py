@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from eval.report import wording
-from eval.report.plots import Bar, Format, Point, Ranged, bars, scatter
-from eval.schema import Estimate, Metric, PhraseShare, Report, Suite
+from eval import wording
+from eval.report.charts.plots import Bar, Format, Point, Ranged, bars, scatter
+from eval.schema.case import Suite
+from eval.schema.report import Estimate, Metric, PhraseShare, Report
 
 ZONE_STYLES = {zone: f"z-{zone}" for zone in ("low", "mid", "high", "discarded")}
 BAND_STYLES = {"high": "z-low", "good": "z-mid", "fair": "z-high", "suspect": "z-discarded"}

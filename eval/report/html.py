@@ -8,9 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from eval.report import figures, seeds, training, wording
+from eval import wording
+from eval.report import figures, seeds, training
 from eval.report.page import HOME, embedded_json, render_page
-from eval.schema import FlipResample, Report, SideBySide, Suite
+from eval.schema.case import Suite
+from eval.schema.report import Report, SideBySide
+from eval.schema.sample import FlipResample
 
 Again = Mapping[tuple[str, Suite, str], FlipResample]  # by variant, suite and case
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 
-from eval.report import wording
+from eval import wording
 from eval.report.seeds import OverSeeds, seed_table
 from eval.report.training import alarms
-from eval.schema import Estimate, GateState, Metric, Report, SideBySide, Tone
+from eval.schema.report import Estimate, GateState, Metric, Report, SideBySide, Tone
 
 LONGEST = 60_000  # bytes; a comment on GitHub ends at 65,536 characters
 FOOTER = 2_000  # bytes of it that are kept for title and last line

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from eval.report import wording
-from eval.schema import Metric, Report
+from eval import wording
+from eval.schema.report import Metric, Report
 
 
 class OverSeeds(NamedTuple):

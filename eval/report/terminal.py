@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from eval.report import wording
-from eval.schema import Metric, Report
+from eval import wording
+from eval.schema.report import Metric, Report
 
 COLOURS: dict[wording.Effect, str] = {
     "better": "green",

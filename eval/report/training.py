@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.report.curves import Line, Mark, areas, curves, heat
+from eval.report.charts.curves import Line, Mark, areas, curves, heat
 from eval.report.figures import ZONE_STYLES, Figure, styles
-from eval.schema import Report, TrainingAlarm, TrainingCurve
+from eval.schema.report import Report, TrainingAlarm, TrainingCurve
 
 MAX_POINTS = 120  # per curve: more cannot be told apart at the size they are drawn
 MAX_TASKS = 6  # curves in one chart, and colours

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from eval.report.html import render_html
 from eval.report.markdown import render_markdown
-from eval.schema import Report
+from eval.schema.report import Report
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from eval.schema import Case
+from eval.schema.case import Case
 from pipelines.demo.data import CASES_PER_SKILL, SEED
 from pipelines.demo.world import skill_cases
 

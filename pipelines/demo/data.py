@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from eval.schema import Case
+from eval.schema.case import Case
 from pipelines.demo.world import corpus, domain_case, skill_cases, tickets_split
 
 SEED = 2024

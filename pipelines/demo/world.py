@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-from eval.schema import Case, Checker, Message
+from eval.schema.case import Case, Checker, Message
 from pipelines.demo.prose import PROSE
 from pipelines.demo.skills import SKILLS
 from pipelines.demo.turns import Maker, Turn, draw

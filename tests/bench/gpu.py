@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from nlirg.batching import EncodedCorpus
-from nlirg.config import LoraConfig
-from nlirg.engine import TorchEngine
-from nlirg.flops import mfu, peak_flops, training_flops_per_token
-from nlirg.loop import Trainer
+from nlirg.config.training import LoraConfig
+from nlirg.forward.batching import EncodedCorpus
+from nlirg.monitoring.flops import mfu, peak_flops, training_flops_per_token
+from nlirg.training.engine import TorchEngine
+from nlirg.training.trainer import Trainer
 from tests.bench.measure import Comparison
 from tests.bench.ours import silent
 from tests.bench.shapes import CorpusShape, ModelShape, settings

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from nlirg.config import LoraConfig, NlirgWeighting
-from nlirg.loss import Head, TokenTargets, token_loss
+from nlirg.config.training import LoraConfig
+from nlirg.forward.loss import Head, TokenTargets, token_loss
+from nlirg.weighting.settings import NlirgWeighting
 from tests.bench.measure import Comparison
 from tests.bench.naive import NaiveLoop
 from tests.bench.ours import TrainerSteps, windows_per_round

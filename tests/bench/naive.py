@@ -14,12 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nlirg.batching import EncodedCorpus
-from nlirg.config import NlirgWeighting, TrainConfig
-from nlirg.engine import adamw
-from nlirg.schedule import Plan
-from nlirg.weights import nlirg_weights
-from nlirg.windows import IGNORE, SlotWindow
+from nlirg.config.training import TrainConfig
+from nlirg.forward.batching import EncodedCorpus
+from nlirg.forward.windows import SlotWindow
+from nlirg.labels import IGNORE
+from nlirg.training.engine import adamw
+from nlirg.training.schedule import Plan
+from nlirg.weighting.functions import nlirg_weights
+from nlirg.weighting.settings import NlirgWeighting
 from tests.bench.measure import Work, user_seconds
 
 

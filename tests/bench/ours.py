@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nlirg.batching import EncodedCorpus
-from nlirg.config import TrainConfig
-from nlirg.engine import TorchEngine
-from nlirg.loop import Callbacks, Progress, Record, Trainer
-from nlirg.schedule import Plan
+from nlirg.config.training import TrainConfig
+from nlirg.forward.batching import EncodedCorpus
+from nlirg.training.engine import TorchEngine
+from nlirg.training.schedule import Plan
+from nlirg.training.trainer import Callbacks, Progress, Record, Trainer
 from tests.bench.measure import Work, user_seconds
 
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from nlirg import objective
-from nlirg.batching import EncodedCorpus
-from nlirg.config import TrainConfig
-from nlirg.loop import Progress, Trainer
+from nlirg.config.training import TrainConfig
+from nlirg.forward.batching import EncodedCorpus
+from nlirg.training import objective
+from nlirg.training.trainer import Progress, Trainer
 from tests.bench.measure import Comparison, Variant, Work, measure
 from tests.bench.ours import TrainerSteps, silent
 from tests.bench.shapes import ModelShape, random_corpus, settings, torch_engine

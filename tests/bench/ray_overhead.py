@@ -31,9 +31,9 @@ def train_steps(arguments: dict[str, Any]) -> tuple[float, float]:
     """
     import torch
 
-    from nlirg.deepspeed_engine import DeepSpeedEngine
-    from nlirg.engine import ModelSource
-    from nlirg.loop import Trainer
+    from nlirg.training.deepspeed_engine import DeepSpeedEngine
+    from nlirg.training.engine import ModelSource
+    from nlirg.training.trainer import Trainer
 
     torch.set_num_threads(1)
     config = settings(

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from nlirg.batching import EncodedCorpus
-from nlirg.config import LoraConfig, TrainConfig
-from nlirg.engine import TorchEngine
-from nlirg.lora import add_lora
-from nlirg.windows import IGNORE
+from nlirg.config.training import LoraConfig, TrainConfig
+from nlirg.forward.batching import EncodedCorpus
+from nlirg.labels import IGNORE
+from nlirg.models.lora import add_lora
+from nlirg.training.engine import TorchEngine
 
 RESERVED = 3  # ids below are special tokens
 

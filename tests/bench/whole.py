@@ -12,11 +12,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from nlirg.batching import EncodedCorpus
-from nlirg.config import TrainConfig
-from nlirg.engine import adamw
-from nlirg.schedule import sample_order
-from nlirg.windows import IGNORE
+from nlirg.config.training import TrainConfig
+from nlirg.forward.batching import EncodedCorpus
+from nlirg.labels import IGNORE
+from nlirg.training.engine import adamw
+from nlirg.training.schedule import sample_order
 from tests.bench.measure import Comparison, Costs, Variant, Work, measure, user_seconds
 from tests.bench.naive import padded
 from tests.bench.ours import TrainerSteps

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from nlirg.batching import EncodedCorpus
-from nlirg.config import LoraConfig, TrainConfig
-from nlirg.loop import Trainer
+from nlirg.config.training import LoraConfig, TrainConfig
+from nlirg.forward.batching import EncodedCorpus
+from nlirg.training.trainer import Trainer
 from tests.bench.measure import Comparison, Costs, Variant, measure
 from tests.bench.naive import NaiveLoop
 from tests.bench.ours import TrainerSteps, silent, windows_per_round

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from nlirg.batching import EncodedCorpus
+from nlirg.forward.batching import EncodedCorpus
 from tests.bench.measure import Comparison, Costs
 from tests.bench.shapes import CorpusShape, ModelShape, word_tokenizer
 

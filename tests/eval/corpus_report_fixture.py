@@ -1,6 +1,6 @@
 """A made-up scored corpus for the tests of its page."""
 
-from eval.corpus_report.model import (
+from eval.report.corpus.model import (
     CorpusReport,
     Flag,
     ListedRow,
@@ -10,8 +10,8 @@ from eval.corpus_report.model import (
     Turn,
     TypeScores,
 )
-from eval.corpus_report.tally import Histogram
-from nlirg.hygiene import DuplicateCount, Hygiene, Lengths, Phrase, TypeHygiene
+from eval.report.corpus.tally import Histogram
+from nlirg.corpus.profile import DuplicateCount, Hygiene, Lengths, Phrase, TypeHygiene
 from tests.eval.report_fixture import BIDI, CHINESE, HOSTILE
 
 SAME = "Thank you for contacting us. We will answer soon."

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from eval.schema import Paired, Sample
+from eval.schema.report import Paired
+from eval.schema.sample import Sample
 
 
 def sample(case: str, correct: bool = True, **changes: Any) -> Sample:

@@ -6,12 +6,10 @@ import math
 import random
 from collections.abc import Sequence
 
-from eval.schema import (
+from eval.schema.report import (
     Answer,
     CorpusSummary,
     Estimate,
-    FlipResample,
-    FlipSummary,
     GateResult,
     Metric,
     Paired,
@@ -25,6 +23,7 @@ from eval.schema import (
     ValidationCurve,
     WeightMap,
 )
+from eval.schema.sample import FlipResample, FlipSummary
 
 VARIANTS = ["base", "uniform", "nlirg"]
 TASKS = ["triage", "reply", "record"]

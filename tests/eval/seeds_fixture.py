@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eval.schema import Estimate, Report
+from eval.schema.report import Estimate, Report
 from tests.eval.report_fixture import make_curve, make_report
 
 

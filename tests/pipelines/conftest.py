@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from cluster.plan import Pool
 from cluster.rundir import RunDirectory
-from pipelines import generation
+from pipelines.evaluate import generation
 from pipelines.recipe import validate
 from tests.fake_engine import FakeFleet
 

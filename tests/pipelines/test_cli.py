@@ -99,7 +99,7 @@ def test_an_unforeseen_error_is_told_in_one_line_and_never_looks_like_a_failed_g
     def broken(*_: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("pipelines.score.score", broken)
+    monkeypatch.setattr("pipelines.score.stage.score", broken)
     assert call(monkeypatch, "score", recipe) == 2
     assert "ZeroDivisionError: division by zero" in capsys.readouterr().err
 
@@ -110,7 +110,7 @@ def test_ctrl_c_says_how_to_continue(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.score.score", interrupted)
+    monkeypatch.setattr("pipelines.score.stage.score", interrupted)
     assert call(monkeypatch, "score", recipe) == 130
     assert "run the same command again" in capsys.readouterr().err
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nlirg.tracking import last_record
+from nlirg.monitoring.metrics_log import last_record
 
 WAIT_S = 180
 

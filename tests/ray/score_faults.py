@@ -9,8 +9,8 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from pipelines import score as stage
 from pipelines.recipe import load_recipe
+from pipelines.score import stage as stage
 from pipelines.store import open_run
 from tests.bench.corpus.scale import CheapScorer
 

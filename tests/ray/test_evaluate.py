@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from cluster.rundir import RunDirectory
-from eval.actors import Chunk, Fleet, Group
-from eval.adapters import check_adapter
-from eval.generate import Completion, EngineSpec, Request
-from eval.samples import read_samples, samples_path
-from eval.transformers_engine import TransformersEngine
-from eval.vllm_engine import CHUNK_REQUESTS
+from eval.generation.actors import Chunk, Fleet, Group
+from eval.generation.adapters import check_adapter
+from eval.generation.generate import Completion, EngineSpec, Request
+from eval.generation.samples import read_samples, samples_path
+from eval.generation.transformers_engine import TransformersEngine
+from eval.generation.vllm_engine import CHUNK_REQUESTS
 from nlirg.errors import InputError
-from pipelines.answers import Answers
-from pipelines.evaluate import evaluate
+from pipelines.evaluate.answers import Answers
+from pipelines.evaluate.stage import evaluate
 from tests.ray.trained import QUESTIONS, save_adapter, trained_run
 
 pytestmark = pytest.mark.ray

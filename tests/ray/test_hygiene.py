@@ -12,9 +12,9 @@ import pytest
 
 from cluster.config import ClusterConfig
 from cluster.rundir import Stage
+from nlirg.corpus.profile import Hygiene
 from nlirg.errors import InputError
-from nlirg.hygiene import Hygiene
-from pipelines.hygiene import _told, compared_text, compared_turns, find_duplicates
+from pipelines.score.duplicates import _told, compared_text, compared_turns, find_duplicates
 
 pytestmark = pytest.mark.ray
 
@@ -129,7 +129,9 @@ def test_what_a_crash_left_behind_is_gone(found) -> None:
 
 def test_files_and_their_order_do_not_matter(found, rows, tmp_path: Path, monkeypatch) -> None:
     stage, hygiene = found
-    monkeypatch.setattr("pipelines.hygiene.ROWS_PER_TASK", 100)  # bands shared by several tasks
+    monkeypatch.setattr(
+        "pipelines.score.duplicates.ROWS_PER_TASK", 100
+    )  # bands shared by several tasks
     other = write(tmp_path / "scores", rows, files=7)
     assert find_duplicates(other, ClusterConfig()) == hygiene
     for name in ("prompt", "answer", "row"):

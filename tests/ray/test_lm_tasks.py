@@ -8,9 +8,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from eval.estimates import Setting
-from pipelines.evaluate import find_variants
-from pipelines.lm_tasks import lm_eval_measures, run_lm_eval
+from eval.statistics.estimates import Setting
+from pipelines.evaluate.lm_tasks import lm_eval_measures, run_lm_eval
+from pipelines.evaluate.stage import find_variants
 from tests.ray.trained import trained_run
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm]

@@ -9,12 +9,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from cluster.rundir import RunDirectory
-from eval.general import general_passages
-from eval.model_pair import ModelPair
-from eval.perplexity import general_texts
+from eval.cases.general import general_passages
+from eval.metrics.model_pair import ModelPair
+from eval.metrics.perplexity import general_texts
 from nlirg.errors import InputError
-from pipelines.answers import Variant
-from pipelines.perplexity import measure_perplexity, perplexity_measures
+from pipelines.evaluate.answers import Variant
+from pipelines.evaluate.perplexity import measure_perplexity, perplexity_measures
 from pipelines.recipe import validate
 
 pytestmark = pytest.mark.ray

@@ -17,7 +17,7 @@ def exported(address: str) -> list[str]:
 def test_gauges_are_exported_with_run_and_arm(ray_cluster):
     import ray
 
-    from pipelines.ray_metrics import RayMetrics
+    from pipelines.train.ray_metrics import RayMetrics
 
     metrics = RayMetrics("support", "nlirg")
     metrics.write({"step": 10, "loss": 2.5, "grad_norm": None, "loss_by_task": {"reply": 1.0}})

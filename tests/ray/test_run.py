@@ -10,15 +10,15 @@ import torch
 import yaml
 
 from cluster.rundir import RunDirectory
-from eval.samples import read_samples, samples_path
-from eval.schema import Report
+from eval.generation.samples import read_samples, samples_path
+from eval.schema.report import Report
 from nlirg.errors import InputError
-from nlirg.models import load_model, load_tokenizer
+from nlirg.models.loading import load_model, load_tokenizer
 from pipelines.recipe import Recipe, load_recipe
-from pipelines.report import report
+from pipelines.report.stage import report
 from pipelines.run import run_all
 from pipelines.store import open_run
-from pipelines.tune import trials, tune
+from pipelines.tune.stage import trials, tune
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(1200)]
 

@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from nlirg.chat import encode_chat
+from nlirg.corpus.chat import encode_chat
 from nlirg.errors import InputError
 from pipelines.ray_data import parquet_files
 from pipelines.recipe import Recipe, load_recipe
-from pipelines.score import score
-from pipelines.score_rows import SPAN
+from pipelines.score.rows import SPAN
+from pipelines.score.stage import score
 from pipelines.store import open_run
 
 pytestmark = pytest.mark.ray

@@ -14,10 +14,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from nlirg.errors import InputError
-from nlirg.models import load_model
-from pipelines.encode import GroupRows, encode, group_starts, pack_group
+from nlirg.models.loading import load_model
+from pipelines.encode.stage import GroupRows, encode, group_starts, pack_group
 from pipelines.recipe import load_recipe
-from pipelines.score import score
+from pipelines.score.stage import score
 from pipelines.store import open_run
 
 pytestmark = pytest.mark.ray
@@ -177,7 +177,7 @@ def test_holdout_rows_are_not_trained_and_are_kept_for_the_evaluation(scored) ->
 
 
 def test_training_reads_the_rows_in_the_order_of_the_corpus(scored, tmp_path: Path) -> None:
-    from pipelines.train_worker import read_encoded
+    from pipelines.train.worker import read_encoded
 
     _, run, _, _ = scored
     by_id = {row["id"]: row["input_ids"] for row in rows_of(run.encoded.path)}

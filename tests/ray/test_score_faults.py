@@ -16,8 +16,8 @@ import yaml
 
 from cluster.rundir import RunDirectory
 from nlirg.errors import InputError
-from pipelines import score as stage
 from pipelines.ray_data import parquet_files
+from pipelines.score import stage as stage
 from tests.ray import score_faults
 from tests.ray.faults import WAIT_S, Saboteur, alive
 from tests.ray.score_faults import WINDOW_ROWS, calls, score_slowly, times_scored

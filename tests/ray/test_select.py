@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow.dataset as pads
 import pytest
 
-from pipelines.encode import encode
-from pipelines.select import select
-from pipelines.train_worker import read_encoded
+from pipelines.encode.stage import encode
+from pipelines.select.stage import select
+from pipelines.train.worker import read_encoded
 from tests.pipelines.made_scores import ROWS, N, corpus, dropped, ids, run_with_scores
 
 pytestmark = pytest.mark.ray
@@ -45,7 +45,7 @@ def test_a_capped_mixture_is_the_same_from_any_files(ray_cluster: None, tmp_path
 def test_documents_are_packed_with_their_neighbours_in_the_order(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.encode.GROUP_DOCUMENTS", 8)
+    monkeypatch.setattr("pipelines.encode.stage.GROUP_DOCUMENTS", 8)
     cpt = {"task": "cpt", "pack_length": 12}
     recipe, run = run_with_scores(
         tmp_path, order="easy_to_hard", encode=cpt, select={"bands": ["high", "good", "fair"]}

@@ -15,16 +15,16 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from cluster.rundir import RunDirectory
-from nlirg.engine import TorchEngine, set_seed
 from nlirg.errors import InputError
-from nlirg.loop import Callbacks, Trainer
-from nlirg.lora import add_lora
-from nlirg.models import load_model, load_tokenizer
-from nlirg.tracking import read_metrics
-from nlirg.windows import IGNORE
+from nlirg.labels import IGNORE
+from nlirg.models.loading import load_model, load_tokenizer
+from nlirg.models.lora import add_lora
+from nlirg.monitoring.metrics_log import read_metrics
+from nlirg.training.engine import TorchEngine, set_seed
+from nlirg.training.trainer import Callbacks, Trainer
 from pipelines.recipe import validate
-from pipelines.train import train, train_arm
-from pipelines.train_worker import read_encoded
+from pipelines.train.stage import train, train_arm
+from pipelines.train.worker import read_encoded
 
 pytestmark = pytest.mark.ray
 

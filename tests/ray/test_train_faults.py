@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from nlirg.errors import InputError
-from pipelines.train import train_arm
+from pipelines.train.stage import train_arm
 from tests.ray import faults
 from tests.ray.test_train import assert_close, encoded_run, recipe, reference
 

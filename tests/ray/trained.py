@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import Qwen3ForCausalLM
 
 from cluster.rundir import RunDirectory
-from eval.adapters import TARGET_MODULES
+from eval.generation.adapters import TARGET_MODULES
 from pipelines.recipe import Recipe, validate
 
 QUESTIONS = 24

@@ -23,12 +23,12 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import stats
 
-from nlirg.config import EncodeConfig
-from nlirg.models import load_tokenizer
-from nlirg.records import parse_row
-from nlirg.rows import encoded_row
-from nlirg.scorer import Scorer, without_context
-from nlirg.scores import TokenScores, instruction_difficulty, sample_scores
+from nlirg.config.corpus import EncodeConfig
+from nlirg.corpus.records import parse_row
+from nlirg.corpus.rows import encoded_row
+from nlirg.models.loading import load_tokenizer
+from nlirg.scoring.scorer import Scorer, without_context
+from nlirg.scoring.scores import TokenScores, instruction_difficulty, sample_scores
 from tests.bench.corpus.injections import INJECTIONS, Row, World, alpaca, skills, tickets
 from tests.bench.corpus.ranking import (
     BASELINES,
@@ -54,7 +54,7 @@ RATED = (CHOSEN, "+mean_loss", "+surprise", "+divergence", *BASELINES)
 
 
 class TokenScorer(Protocol):
-    """What scores token ids [T] and labels [T]; `nlirg.scorer.Scorer` is one."""
+    """What scores token ids [T] and labels [T]; `nlirg.scoring.scorer.Scorer` is one."""
 
     def score(self, samples: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[TokenScores]:
         """Score every trained token of every sample."""

@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy.sparse import csr_array, triu
 
-from nlirg import duplicates
-from pipelines.hygiene import (
+from nlirg.corpus import duplicates
+from pipelines.score.duplicates import (
     ROWS_PER_BATCH,
     ROWS_PER_TASK,
     Fingerprint,

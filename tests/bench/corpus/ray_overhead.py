@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipelines.score_ledger import Ledger
-from pipelines.score_rows import WINDOW_ROWS, ReadShard, ScoreRows, WriteRows, model_scorer
+from pipelines.score.ledger import Ledger
+from pipelines.score.rows import WINDOW_ROWS, ReadShard, ScoreRows, WriteRows, model_scorer
 from tests.bench.corpus.scale import MODEL, recipe_for, score_alone, write_corpus
 from tests.bench.corpus.watch import Watch, watched
 from tests.bench.measure import Comparison
@@ -23,7 +23,7 @@ def score_plainly(folder: Path, model: Path) -> None:
     """Read, score and write in this process."""
     import torch
 
-    from nlirg.rows import shards_of
+    from nlirg.corpus.rows import shards_of
 
     torch.set_num_threads(1)
     recipe = recipe_for(folder, model)

@@ -17,12 +17,12 @@ from unittest.mock import patch
 
 import numpy as np
 
-from nlirg.config import ScoreConfig
-from nlirg.scores import TokenScores
-from nlirg.windows import IGNORE
-from pipelines import score as stage
+from nlirg.config.corpus import ScoreConfig
+from nlirg.labels import IGNORE
+from nlirg.scoring.scores import TokenScores
 from pipelines.ray_data import parquet_files
 from pipelines.recipe import Recipe
+from pipelines.score import stage as stage
 from pipelines.store import open_run
 from tests.bench.corpus.watch import KINDS, watched
 from tests.bench.measure import Comparison
@@ -39,7 +39,7 @@ class CheapScorer:
     def score(
         self, samples: Sequence[tuple[np.ndarray, np.ndarray]], names: Sequence[str] | None = None
     ) -> list[TokenScores]:
-        """As `nlirg.scorer.Scorer.score`."""
+        """As `nlirg.scoring.scorer.Scorer.score`."""
         found = []
         for _, labels in samples:
             ids = labels[1:][labels[1:] != IGNORE]
@@ -49,7 +49,7 @@ class CheapScorer:
 
 
 def cheap_scorer(model: str, config: ScoreConfig) -> CheapScorer:
-    """What `pipelines.score.score` makes in every actor."""
+    """What `pipelines.score.stage.score` makes in every actor."""
     return CheapScorer()
 
 

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nlirg.batching import EncodedCorpus, TokenBatch, token_batch
-from nlirg.flops import training_flops_per_token
-from nlirg.scorer import Scorer, length_batches, scored_row
-from nlirg.scores import sample_scores
-from nlirg.windows import IGNORE
+from nlirg.forward.batching import EncodedCorpus, TokenBatch, token_batch
+from nlirg.labels import IGNORE
+from nlirg.monitoring.flops import training_flops_per_token
+from nlirg.scoring.scorer import Scorer, length_batches, scored_row
+from nlirg.scoring.scores import sample_scores
 from tests.bench.gpu import SHAPES
 from tests.bench.measure import Comparison, Costs, Work, measure, user_seconds
 from tests.bench.shapes import CorpusShape, ModelShape

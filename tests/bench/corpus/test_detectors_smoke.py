@@ -7,9 +7,9 @@ from random import Random
 import numpy as np
 import pytest
 
-from nlirg.models import load_tokenizer
-from nlirg.scores import TokenScores
-from nlirg.windows import IGNORE
+from nlirg.labels import IGNORE
+from nlirg.models.loading import load_tokenizer
+from nlirg.scoring.scores import TokenScores
 from tests.bench.corpus import detectors
 from tests.bench.corpus.injections import INJECTIONS, alpaca, skills, tickets
 from tests.bench.corpus.ranking import (

@@ -3,7 +3,7 @@
 import random
 from itertools import combinations
 
-from nlirg.duplicates import SHINGLE
+from nlirg.corpus.duplicates import SHINGLE
 from tests.bench.corpus.duplicates import HAN, accuracy, cost, jaccard_pairs
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from eval.vllm_engine import engine_environment
+from eval.generation.vllm_engine import engine_environment
 
 os.environ.update(engine_environment("cpu"))  # read when torch and vLLM are imported
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from eval.generate import Completion, EngineSpec, Request
+from eval.generation.generate import Completion, EngineSpec, Request
 from tests.bench.measure import user_seconds
 
 Call = tuple[str | None, tuple[Request, ...]]  # an adapter (None: the base) and what it is asked
@@ -62,8 +62,8 @@ def _work(job: Job) -> Done:
 
 
 def _engine(job: Job) -> Any:
-    from eval import vllm_engine
-    from eval.engines import build_engine
+    from eval.generation import vllm_engine
+    from eval.generation.engines import build_engine
 
     if job.batched:
         return Batched(job.spec)
@@ -77,7 +77,7 @@ class Batched:
     """Greedy `generate` of transformers on left-padded batches, prompts of like length together."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        from eval.transformers_engine import TransformersEngine
+        from eval.generation.transformers_engine import TransformersEngine
 
         self._engine = TransformersEngine(spec)
         self._stop_ids = list(spec.stop_ids)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from eval.cases.suites import robustness_cases
 from eval.config import EvaluateConfig
-from eval.generate import Request
-from eval.schema import Case, Message
-from eval.suites import robustness_cases
+from eval.generation.generate import Request
+from eval.schema.case import Case, Message
 from tests.bench.eval.jobs import Done, Job, run_job
 from tests.bench.eval.world import demo_cases, demo_requests, demo_spec
 from tests.bench.measure import Comparison

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eval.generate import Completion, EngineSpec, Request
+from eval.generation.generate import Completion, EngineSpec, Request
 from tests.bench.eval.jobs import Job, run_job
 from tests.bench.eval.world import demo_cases, demo_requests, demo_spec
 from tests.bench.measure import Comparison, user_seconds
@@ -28,7 +28,7 @@ class Metered:
     """An engine that notes in a file what its process has used so far, after every call."""
 
     def __init__(self, spec: EngineSpec, note: Path) -> None:
-        from eval.engines import build_engine
+        from eval.generation.engines import build_engine
 
         self._engine, self._note = build_engine(spec), note
         self._cpu, self._wall = user_seconds(), time.perf_counter()
@@ -43,7 +43,7 @@ class Metered:
 
 def in_actor(spec: EngineSpec, chunks: Sequence[tuple[Request, ...]], note: Path) -> Cost:
     """Answer in one actor of a connected cluster; the driver's CPU time counts too."""
-    from eval.actors import Chunk, Fleet, Group
+    from eval.generation.actors import Chunk, Fleet, Group
 
     def build(spec: EngineSpec) -> Any:
         return Metered(spec, note)
@@ -69,7 +69,7 @@ def compare_ray(rounds: int, repeats: int = 4) -> list[Comparison]:
     """Cost in an actor over that in a plain process, in turns."""
     from cluster.config import ClusterConfig
     from cluster.session import connect, disconnect
-    from eval.engines import chunk_requests
+    from eval.generation.engines import chunk_requests
 
     spec = demo_spec()
     asked = demo_requests(demo_cases()) * repeats

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eval.config import EvaluateConfig
-from eval.schema import Report, Sample, Suite
+from eval.schema.case import Suite
+from eval.schema.report import Report
+from eval.schema.sample import Sample
 from tests.bench.measure import Comparison
 
 SAMPLES = 10_000
@@ -60,8 +62,8 @@ def made_samples(variant: str, count: int) -> list[Sample]:
 
 def build_report(samples: int) -> Cost:
     """Judge and draw base and one tuned variant, with `samples` answers together."""
-    from eval.compare import compare
     from eval.report import write_report
+    from eval.verdict.compare import compare
 
     variants = ["base", "tuned"]
     by_variant = {name: made_samples(name, samples // len(variants)) for name in variants}

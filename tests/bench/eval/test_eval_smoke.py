@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from eval.transformers_engine import TransformersEngine
+from eval.generation.transformers_engine import TransformersEngine
 from tests.bench.eval import fleets, prefixes
 from tests.bench.eval.fleets import BATCHED, EACH, MULTI, SINGLE, Done, compare_fleets, equal_share
 from tests.bench.eval.jobs import Batched

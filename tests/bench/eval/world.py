@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.adapters import TARGET_MODULES, check_adapter
+from eval.cases.suites import load_cases
 from eval.config import EvaluateConfig
-from eval.generate import EngineSpec, Prompt, Request, make_request, render, stop_ids
-from eval.schema import Case
-from eval.suites import load_cases
+from eval.generation.adapters import TARGET_MODULES, check_adapter
+from eval.generation.generate import EngineSpec, Prompt, Request, make_request, render
+from eval.schema.case import Case
+from nlirg.models.end_tokens import stop_ids
 
 DEMO = Path(__file__).parents[3] / "pipelines" / "demo"
 BASE = DEMO / "base_model"
@@ -27,7 +28,7 @@ def demo_cases() -> list[Case]:
 
 def demo_requests(cases: Sequence[Case]) -> tuple[Request, ...]:
     """What the evaluation asks of the demo's base model, greedily."""
-    from nlirg.models import load_tokenizer
+    from nlirg.models.loading import load_tokenizer
 
     prompts: list[Prompt] = render(load_tokenizer(str(BASE)), cases, {})
     return tuple(make_request(prompt, CONFIG, CONTEXT, seed=0) for prompt in prompts)
@@ -35,7 +36,7 @@ def demo_requests(cases: Sequence[Case]) -> tuple[Request, ...]:
 
 def demo_spec(*adapters: Path) -> EngineSpec:
     """An engine of the demo's base model with adapters, named after their folders."""
-    from nlirg.models import load_tokenizer
+    from nlirg.models.loading import load_tokenizer
 
     return EngineSpec(
         model=str(BASE),

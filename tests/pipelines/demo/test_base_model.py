@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from eval.schema import Case
+from eval.schema.case import Case
 from pipelines.demo.abilities import greedy_answers, measure_abilities
 from pipelines.demo.base_model import (
     DIRECTORY,

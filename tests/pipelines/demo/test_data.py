@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from eval.schema import Case
+from eval.schema.case import Case
 from pipelines.demo.data import CASES_PER_SKILL, DIRECTORY, TRAIN_TICKETS, files
 from pipelines.demo.skills import SKILLS
 from pipelines.demo.world import skill_cases

@@ -1,0 +1,1 @@
+"""The questions: files, probe set, general text, perturbations."""

@@ -1,0 +1,153 @@
+"""Rewordings that the base model writes itself: what it is asked, and which of them are kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eval.cases.perturbations import case_facts, is_chinese, slots_survive
+from eval.cases.perturbations.text import field_values
+from eval.generation.generate import Completion, Key, Prompt, Request, render, request_seed
+from eval.schema.case import Case, Message
+from eval.text import normalize
+
+PERTURBATION = "model_paraphrase"
+TRIES = 2  # asked for each one wanted: small models often lose a fact
+LENGTH_RATIO = (0.5, 2.0)  # of the original's characters
+TOKENS_RATIO = 2  # a rewording that needs more of the original's tokens is too long anyway
+TEMPERATURE = 0.8
+
+_ORDER = """Rewrite the text between the lines in other words. It must ask for exactly the same \
+thing. Keep every name, number, code and quotation as it is. Do not answer it. Write only the new \
+text.
+-----
+{text}
+-----"""
+_ORDER_ZH = """请换一种说法改写两条横线之间的文字，要求的内容必须完全相同。\
+所有名称、数字、编号和引用原样保留。不要回答它，只写出改写后的文字。
+-----
+{text}
+-----"""
+
+
+@dataclass(frozen=True)
+class Paraphrases:
+    """The kept rewordings as cases, how many were asked for, and why the others were dropped."""
+
+    cases: list[Case]
+    asked: int
+    dropped: dict[str, int]
+
+
+def paraphrase_prompts(
+    tokenizer: Any, domain: Iterable[Case], n: int, options: dict[str, Any]
+) -> list[Prompt]:
+    """Ask for `TRIES * n` rewordings of every case's last message; the ids tell them apart."""
+    orders = [
+        case.model_copy(
+            update={
+                "id": _variant_id(case, number),
+                "messages": (Message(role="user", content=_order(case.messages[-1].content)),),
+                "suite": "robustness",
+            }
+        )
+        for case in domain
+        for number in range(TRIES * n)
+    ]
+    return render(tokenizer, orders, options)
+
+
+def _variant_id(case: Case, number: int) -> str:
+    return f"{case.id}~{PERTURBATION}{number}"
+
+
+def _order(text: str) -> str:
+    return (_ORDER_ZH if is_chinese(text) else _ORDER).format(text=text)
+
+
+def paraphrase_requests(prompts: Iterable[Prompt], context: int, seed: int) -> list[Request]:
+    """Sampled requests, each with a seed of its own; prompts without room for an answer are none.
+
+    Args:
+        prompts: from `paraphrase_prompts`.
+        context: tokens the model can hold, prompt and answer together.
+        seed: of the recipe.
+    """
+    requests = []
+    for prompt in prompts:
+        room = min(TOKENS_RATIO * len(prompt.ids), context - len(prompt.ids))
+        if prompt.ids and room > 0:
+            own_seed = request_seed(prompt, seed)
+            requests.append(Request(prompt.key, prompt.ids, room, TEMPERATURE, own_seed))
+    return requests
+
+
+def keep_paraphrases(
+    domain: Sequence[Case], n: int, completions: Mapping[Key, Completion]
+) -> Paraphrases:
+    """Choose up to n rewordings of every case.
+
+    The others are counted by reason: "not asked", "not finished", "empty", "unchanged",
+    "repeated", "too short", "too long", what `slots_survive` says of a slot that is lost, or
+    "not needed" once there are n.
+    """
+    cases: list[Case] = []
+    dropped: Counter[str] = Counter()
+    for case in domain:
+        said: list[str] = []
+        for number in range(TRIES * n):
+            variant_id = _variant_id(case, number)
+            completion = completions.get(("robustness", variant_id))
+            text = _clean(completion.text) if completion else ""
+            reason = _unusable(completion) or _fault(case, text, said)
+            if reason or len(said) == n:
+                dropped[reason or "not needed"] += 1
+                continue
+            said.append(text)
+            cases.append(_variant(case, variant_id, text))
+    return Paraphrases(cases, TRIES * n * len(domain), dict(dropped))
+
+
+def _unusable(completion: Completion | None) -> str:
+    if completion is None:
+        return "not asked"
+    return "" if completion.finish_reason == "stop" else "not finished"
+
+
+def _fault(case: Case, text: str, said: Sequence[str]) -> str:
+    """Why a text cannot stand for a case's last message; "" if it can."""
+    original = case.messages[-1].content
+    if not text:
+        return "empty"
+    if _plain(text) == _plain(original):
+        return "unchanged"
+    if _plain(text) in map(_plain, said):
+        return "repeated"
+    shortest, longest = LENGTH_RATIO
+    if not shortest <= len(text) / len(original) <= longest:
+        return "too short" if len(text) < len(original) else "too long"
+    values = [original[slice(*span)].strip() for span in field_values(original)]
+    return slots_survive(original, text, [*case_facts(case), *values]).reason
+
+
+def _clean(text: str) -> str:
+    """Without the lines that the order put around the text."""
+    return text.strip().removeprefix("-----").removesuffix("-----").strip()
+
+
+def _plain(text: str) -> str:
+    return " ".join(normalize(text).split())
+
+
+def _variant(case: Case, variant_id: str, text: str) -> Case:
+    last = case.messages[-1].model_copy(update={"content": text})
+    changed = {
+        "id": variant_id,
+        "root_id": case.root_id or case.id,
+        "messages": (*case.messages[:-1], last),
+        "suite": "robustness",
+        "perturbation": PERTURBATION,
+    }
+    return case.model_copy(update=changed)

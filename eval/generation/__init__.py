@@ -1,0 +1,1 @@
+"""Prompts, engines that answer them, and the answers on disk."""

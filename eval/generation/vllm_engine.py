@@ -1,0 +1,174 @@
+"""Generation with vLLM, in the process that creates the engine.
+
+The only module that imports vllm, and only inside functions: vLLM reads its environment variables
+when it is imported, so the process must have been started with `engine_environment`.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import AutoConfig
+
+from eval.generation.adapters import TARGET_MODULES, Adapter
+from eval.generation.generate import Completion, Device, EngineSpec, Request
+from nlirg.errors import InputError
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vllm.config.lora allows
+CPU_CACHE_BYTES = 64 << 20
+CPU_SEQUENCES = 128
+CPU_BATCH_TOKENS = 1024
+CHUNK_REQUESTS: dict[Device, int] = {"cpu": CPU_SEQUENCES, "gpu": 1024}
+
+
+def engine_environment(device: Device) -> dict[str, str]:
+    """Environment variables of a process that will hold an engine."""
+    common = {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if device == "gpu":
+        return common
+    # One thread: several busy threads on few cores wait for each other most of the time.
+    # Without compilation an engine is ready in seconds.
+    return common | {
+        "OMP_NUM_THREADS": "1",
+        "TORCHDYNAMO_DISABLE": "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    }
+
+
+def engine_options(spec: EngineSpec) -> dict[str, Any]:
+    """Arguments of `vllm.LLM`; what differs between CPU and GPU differs here."""
+    options: dict[str, Any] = {
+        "model": spec.model,
+        "tokenizer": spec.tokenizer,
+        "max_model_len": spec.context,
+        "load_format": "safetensors",
+        "trust_remote_code": False,
+        # A model's own generation_config.json may stop or penalize otherwise than its base's.
+        "generation_config": "vllm",
+        "seed": 0,
+    }
+    if spec.device == "gpu":
+        # LoRA kernels refuse float32.
+        options |= {
+            "dtype": "bfloat16",
+            "gpu_memory_utilization": 0.9,
+            "tensor_parallel_size": spec.tensor_parallel_size,
+        }
+    else:
+        options |= {
+            "dtype": "float32",
+            "enforce_eager": True,
+            "kv_cache_memory_bytes": cpu_cache_bytes(spec),
+            "max_num_seqs": CPU_SEQUENCES,
+            # A prompt prefilled in parts cannot be sampled with a seed on CPU.
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(CPU_BATCH_TOKENS, spec.context),
+        }
+    if spec.adapters:
+        # The modules must be named: otherwise log-probabilities of prompts crash on CPU.
+        options |= {
+            "enable_lora": True,
+            "max_loras": 1,
+            "max_cpu_loras": len(spec.adapters),
+            "max_lora_rank": lora_rank_limit(spec.adapters),
+            "lora_target_modules": list(TARGET_MODULES),
+        }
+    return options
+
+
+def lora_rank_limit(adapters: Sequence[Adapter]) -> int:
+    """The smallest rank vLLM allows that holds every adapter; larger ones only cost memory.
+
+    Raises:
+        InputError: naming the adapter whose rank is too large.
+    """
+    largest = max(adapters, key=lambda adapter: adapter.rank)
+    for limit in LORA_RANKS:
+        if largest.rank <= limit:
+            return limit
+    raise InputError(f"{largest.path}: rank {largest.rank} is above the limit {LORA_RANKS[-1]}")
+
+
+def cpu_cache_bytes(spec: EngineSpec) -> int:
+    """Key/value cache on CPU: at least room for two sequences of full length."""
+    config = AutoConfig.from_pretrained(spec.model, local_files_only=True).get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    numbers = 2 * config.num_hidden_layers * heads * width
+    return max(CPU_CACHE_BYTES, 2 * spec.context * numbers * 4)
+
+
+class VllmEngine:
+    """A `Generator` on one vLLM engine.
+
+    After any exception the engine must be thrown away with its process: a failed request may
+    leave it hanging, and a NaN stays in its cache.
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
+        # Importing vllm creates millions of objects that live for ever; collecting them over and
+        # over takes longer than the import.
+        gc.disable()
+        from vllm import LLM
+        from vllm.lora.request import LoRARequest
+
+        self._llm = LLM(**engine_options(spec))
+        gc.freeze()
+        gc.enable()
+        self._tokenizer: Any = self._llm.get_tokenizer()
+        self._stop_ids = list(spec.stop_ids)
+        self._adapters: dict[str | None, LoRARequest | None] = {None: None}
+        for number, adapter in enumerate(spec.adapters, start=1):
+            request = LoRARequest(adapter.name, number, adapter.path)
+            # Refusals are raised here; inside generate() they would hang the engine.
+            self._llm.llm_engine.add_lora(request)
+            self._adapters[adapter.name] = request
+
+    def generate(self, requests: Sequence[Request], adapter: str | None) -> list[Completion]:
+        """Answer the requests in one call, so that base and adapter never share a batch.
+
+        Raises:
+            FloatingPointError: if a log-probability is NaN.
+        """
+        from vllm import SamplingParams, TokensPrompt
+
+        settings = [
+            SamplingParams(
+                max_tokens=request.max_tokens,
+                temperature=request.temperature,
+                seed=request.seed,
+                stop_token_ids=self._stop_ids,
+                logprobs=0,  # of the chosen token: the only sign of NaN
+                detokenize=False,  # vLLM's text depends on the end of the prompt
+            )
+            for request in requests
+        ]
+        outputs = self._llm.generate(
+            [TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in requests],
+            settings,
+            lora_request=self._adapters[adapter],
+            use_tqdm=False,
+        )
+        return [self._completion(output.outputs[0]) for output in outputs]
+
+    def _completion(self, output: Any) -> Completion:
+        """Read one `vllm.CompletionOutput`.
+
+        Raises:
+            FloatingPointError: if its log-probability is missing or NaN.
+            RuntimeError: if the engine ended the answer for a reason of its own.
+        """
+        if output.cumulative_logprob is None or math.isnan(output.cumulative_logprob):
+            raise FloatingPointError("the engine answered with a NaN log-probability")
+        if output.finish_reason not in ("stop", "length"):
+            raise RuntimeError(f"the engine ended an answer with {output.finish_reason!r}")
+        text = self._tokenizer.decode(output.token_ids, skip_special_tokens=True)
+        return Completion(text, tuple(output.token_ids), output.finish_reason)

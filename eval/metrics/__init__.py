@@ -1,0 +1,1 @@
+"""What is measured on answers and losses, each metric with its meaning."""

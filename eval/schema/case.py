@@ -1,0 +1,113 @@
+"""What is asked: cases, and how their answers are judged."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Suite = Literal["domain", "robustness", "template", "ood"]
+
+
+SUITES: tuple[Suite, ...] = ("domain", "robustness", "template", "ood")
+
+
+class Strict(BaseModel):
+    """Base of the file formats: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Message(Strict):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Instruction(Strict):
+    """One constraint on an answer's form; `eval.checkers.instructions.kept` says what each kind is.
+
+    `min` and `max` bound the kinds that count; equal bounds ask for an exact number. `values` are
+    the words, phrases or names the other kinds speak of.
+    """
+
+    kind: Literal[
+        "words",
+        "characters",
+        "sentences",
+        "paragraphs",
+        "lines",
+        "bullets",
+        "numbered",
+        "placeholders",
+        "highlights",
+        "capital_words",
+        "occurrences",
+        "parts",
+        "include",
+        "include_any",
+        "exclude",
+        "starts_with",
+        "ends_with",
+        "repeats",
+        "title",
+        "quoted",
+        "uppercase",
+        "lowercase",
+        "no_commas",
+        "json",
+        "language",
+    ]
+    values: tuple[str, ...] = ()
+    min: Annotated[int, Field(ge=0)] | None = None
+    max: Annotated[int, Field(ge=0)] | None = None
+
+
+class Checker(Strict):
+    """How an answer is judged; `eval.checkers.checkers.check` gives the meaning of every kind.
+
+    `values` are the accepted answers (`exact`, `numeric`, `regex`), the options of which the
+    reference is the right one (`choice`), the strings that must all appear (`slots`, `contains`),
+    the required keys (`json`), the callable (`python`), what a helpful answer mentions
+    (`refusal`), or empty to judge against the case's reference.
+    `threshold` is the score from which an answer counts as correct.
+    """
+
+    kind: Literal[
+        "exact",
+        "choice",
+        "numeric",
+        "contains",
+        "slots",
+        "regex",
+        "json",
+        "json_schema",
+        "f1",
+        "rouge_l",
+        "chrf",
+        "python",
+        "instructions",
+        "refusal",
+    ]
+    values: tuple[str, ...] = ()
+    threshold: Annotated[float, Field(ge=0, le=1)] = 1.0
+    json_schema: dict[str, Any] | None = None  # of `json_schema`
+    instructions: tuple[Instruction, ...] = ()  # of `instructions`
+
+
+class Case(Strict):
+    """One evaluation question. `messages` ends on the user's turn.
+
+    `checker` judges the content; `format`, where given, whether the answer has the form asked for.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    reference: str = ""
+    checker: Checker
+    format: Checker | None = None
+    task_type: str = ""
+    suite: Suite = "domain"
+    perturbation: str = ""  # "" = the original wording
+    root_id: str = ""  # the case this one is a variant of; clusters the statistics

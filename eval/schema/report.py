@@ -1,0 +1,215 @@
+"""The comparison that a report shows; `report/results.json` holds it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from eval.schema.case import Strict, Suite
+from eval.schema.sample import FlipResample, FlipSummary
+
+
+class Estimate(Strict):
+    """A mean with its interval over `n` cases."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    # The baseline's value where answers were cut to equal length with it; None if it is its own.
+    before: float | None = None
+
+
+class Paired(Strict):
+    """The difference variant - baseline on the same cases."""
+
+    delta: float
+    low: float
+    high: float
+    n: int
+    p_value: float
+    p_holm: float  # adjusted over all metrics of the variant
+    # The smallest difference that this sample would have shown in 80 of 100 repeats, after Holm.
+    minimum_detectable: float
+    confidence: float = 0.95  # coverage of low..high
+
+    @property
+    def alpha(self) -> float:
+        """Chance of any false alarm over all metrics: 1 - confidence."""
+        return round(1 - self.confidence, 12)  # 1 - 0.95 is not 0.05
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def significant(self) -> bool:
+        """Whether the adjusted test rejects at `alpha` and the interval excludes zero."""
+        return self.p_holm < self.alpha and self.excludes_zero
+
+
+class Metric(Strict):
+    """One row of the report's table."""
+
+    key: str  # e.g. "domain_accuracy"
+    label: str  # e.g. "Domain accuracy"
+    family: Suite
+    unit: Literal["share", "number", "tokens"]
+    better: Literal["higher", "lower", "neither"]
+    help: str  # one sentence for a reader who does not know the metric
+    values: dict[str, Estimate]  # by variant; may hold "human" for the reference answers
+    against: dict[str, Paired] = Field(default_factory=dict)  # by variant, baseline = base
+
+
+class TaskMetric(Strict):
+    """One metric's value for one task type."""
+
+    key: str
+    task_type: str
+    values: dict[str, Estimate]
+
+
+class PerturbationMetric(Strict):
+    """One metric's value under one kind of rewording.
+
+    `robustness_accuracy` is the share of right answers, `robustness_change` that share minus the
+    share of the same questions in their original wording.
+    """
+
+    key: Literal["robustness_accuracy", "robustness_change"]
+    perturbation: str
+    values: dict[str, Estimate]
+
+
+GateState = Literal["passed", "failed", "unjudged", "not_applicable"]
+
+
+class GateResult(Strict):
+    """One bound and whether one variant kept it.
+
+    `unjudged` (something it needs is missing) counts against the run; `not_applicable` (no case
+    asks for what it bounds) does not. Both have no value, and a reason that says why.
+    """
+
+    variant: str
+    gate: str  # the field of `eval.config.Gates`
+    metric: str
+    bound: float
+    value: float | None
+    state: GateState
+    reason: str = ""
+
+
+class Answer(Strict):
+    """One variant's answer in a side-by-side sample."""
+
+    text: str
+    correct: bool
+    finish_reason: str
+
+
+class SideBySide(Strict):
+    """One case with every variant's answer."""
+
+    case_id: str
+    suite: Suite
+    task_type: str
+    perturbation: str
+    prompt: str
+    reference: str
+    answers: dict[str, Answer]
+
+
+class PhraseShare(Strict):
+    """A phrase and the share of answers that contain it (or start or end with it), by variant."""
+
+    phrase: str
+    shares: dict[str, float]
+
+
+class TrainingAlarm(Strict):
+    """Something that training noticed to be wrong; a line of `train/<arm>/alarms.jsonl`."""
+
+    kind: str
+    step: int
+    message: str  # what is wrong and what to do
+
+
+class WeightMap(Strict):
+    """On which losses the weights lay as training went on; some tens of columns."""
+
+    steps: list[float]  # of each column: the mean of the steps in it
+    bin_width: float  # nats; bins start at 0 and the last has no upper bound
+    shares: list[list[float]]  # per column, the share of all weight in each loss bin
+
+
+class ValidationCurve(Strict):
+    """Mean token loss of held-out rows, nats; lists have one entry per validation."""
+
+    steps: list[int]
+    loss: list[float]  # NaN where it was not finite
+    base_loss: float | None  # of the same rows under the base model, where scoring knows it
+
+
+class TrainingCurve(Strict):
+    """What one arm's training logged; lists have one entry per logged step."""
+
+    steps: list[int]
+    loss: list[float]  # unweighted mean token loss, nats
+    weighted_loss: list[float]
+    zones: dict[str, list[float]]  # shares of trained tokens: low, mid, high, discarded
+    loss_by_task: dict[str, list[float]] = Field(default_factory=dict)  # NaN where not seen
+    weights: WeightMap | None = None
+    validation: ValidationCurve | None = None
+    alarms: list[TrainingAlarm] = Field(default_factory=list)
+    trained_tokens: int
+    optimizer_steps: int
+    settings: dict[str, str]  # weighting, learning rate, ... as shown to the reader
+
+
+class CorpusSummary(Strict):
+    """What scoring found in the corpus."""
+
+    rows: int
+    quarantined: dict[str, int]  # reason -> rows
+    bands: dict[str, int]  # similarity band -> rows
+    zones: dict[str, float]  # shares of answer tokens under the base model
+    mean_loss: float
+
+
+# What a verdict comes to. `bad`: a gate is broken or cannot be judged; `mixed`: the gates are kept,
+# but the model got worse in one of learned, parrot and forgot; `good`: gates are kept and nothing
+# got worse; `open`: no gate applies.
+Tone = Literal["good", "mixed", "bad", "open"]
+
+
+class Report(Strict):
+    """The whole before/after report; `report/results.json`."""
+
+    format: Literal[1] = 1
+    title: str
+    created: str  # ISO 8601, UTC
+    variants: list[str]  # baseline first
+    baseline: str
+    seeds: dict[str, list[str]] = Field(default_factory=dict)  # arm -> its variants, one a seed
+    confidence: float = 0.95  # of every interval; differences are tested at 1 - confidence
+    metrics: list[Metric]
+    by_task: list[TaskMetric]
+    by_perturbation: list[PerturbationMetric] = Field(default_factory=list)
+    gates: list[GateResult]
+    headlines: dict[str, str] = Field(default_factory=dict)  # variant -> its verdict in one line
+    tones: dict[str, Tone] = Field(default_factory=dict)  # variant -> what its verdict comes to
+    verdicts: dict[str, list[str]]  # variant -> sentences: learned? parrot? forgot?
+    openings: list[PhraseShare]
+    closings: list[PhraseShare] = Field(default_factory=list)
+    phrases: list[PhraseShare]
+    samples: list[SideBySide]
+    cases: dict[Suite, int] = Field(default_factory=dict)  # compared, whether shown or not
+    flips: list[FlipResample] = Field(default_factory=list)
+    flip_summaries: list[FlipSummary] = Field(default_factory=list)
+    training: dict[str, TrainingCurve]  # arm -> curve
+    corpus: CorpusSummary | None
+    recipe: str  # resolved YAML
+    environment: dict[str, str]

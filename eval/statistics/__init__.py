@@ -1,0 +1,1 @@
+"""Paired samples to estimates, intervals and tests."""

@@ -1,0 +1,195 @@
+"""From columns of numbers to estimates and paired differences with their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.config import EvaluateConfig
+from eval.schema.report import Estimate, Paired
+from eval.statistics import inference
+from eval.statistics.inference import Flags, Ints, Jackknife
+
+Statistic = Callable[[Flags], float]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every estimate of a comparison has in common."""
+
+    baseline: str
+    config: EvaluateConfig
+    seed: int
+
+    @property
+    def confidence(self) -> float:
+        """Coverage of the intervals."""
+        return self.config.confidence
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A tuned variant's difference from the baseline, before other metrics are considered.
+
+    Attributes:
+        delta: variant - baseline.
+        low: lower end of its interval.
+        high: upper end of its interval.
+        n: cases.
+        p_value: of no difference.
+        detectable: the smallest difference that a test shows with 80 % power, by its alpha.
+    """
+
+    delta: float
+    low: float
+    high: float
+    n: int
+    p_value: float
+    detectable: Callable[[float], float]
+
+    def paired(self, p_holm: float, confidence: float, tests: int) -> Paired:
+        """The difference among `tests` of the same variant.
+
+        What could have been shown is told for the hardest step of Holm's procedure, alpha / tests.
+        """
+        return Paired(
+            delta=self.delta,
+            low=self.low,
+            high=self.high,
+            n=self.n,
+            p_value=self.p_value,
+            p_holm=p_holm,
+            minimum_detectable=self.detectable((1 - confidence) / tests),
+            confidence=confidence,
+        )
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """A metric's values by variant, and each tuned variant's difference from the baseline."""
+
+    values: dict[str, Estimate]
+    against: dict[str, Difference]
+
+
+def share(right: Flags, clusters: Ints, confidence: float) -> Estimate:
+    """A share with Wilson's interval; clusters count once, which is on the safe side."""
+    value = float(right.mean())
+    low, high = inference.wilson(value, len(np.unique(clusters)), confidence)
+    return Estimate(value=value, low=low, high=high, n=len(right))
+
+
+def of_columns(
+    columns: Mapping[str, NDArray[Any]], clusters: Ints, setting: Setting, extra: str = ""
+) -> Estimates:
+    """Means by variant.
+
+    Args:
+        columns: variant -> one value a case; booleans are shares (Wilson, McNemar), numbers are
+            means (cluster bootstrap, cluster-robust t test).
+        clusters: shape `[cases]`.
+        setting: baseline, repeats, confidence, seed.
+        extra: a column that is shown but not compared (the human answers).
+    """
+    values = np.stack([column.astype(np.float64) for column in columns.values()], axis=1)
+    means = inference.bootstrap_means(values, clusters, setting.config.bootstrap, setting.seed)
+    at = {name: i for i, name in enumerate(columns)}
+    estimates = {}
+    for name, column in columns.items():
+        if column.dtype == np.bool_:
+            estimates[name] = share(column, clusters, setting.confidence)
+        else:
+            low, high = inference.percentile_interval(means[:, at[name]], setting.confidence)
+            value = float(column.mean())
+            estimates[name] = Estimate(value=value, low=low, high=high, n=len(column))
+    base = setting.baseline
+    against = {
+        name: _difference(
+            columns[base], columns[name], means[:, at[name]] - means[:, at[base]], clusters, setting
+        )
+        for name in columns
+        if name not in (base, extra)
+    }
+    return Estimates(estimates, against)
+
+
+def _difference(
+    base: NDArray[Any],
+    variant: NDArray[Any],
+    replicates: inference.Floats,
+    clusters: Ints,
+    setting: Setting,
+) -> Difference:
+    change = variant.astype(np.float64) - base.astype(np.float64)
+    low, high = inference.percentile_interval(replicates, setting.confidence)
+    p_value, detectable = _test(change, clusters, shares=base.dtype == np.bool_)
+    return Difference(float(change.mean()), low, high, len(change), p_value, detectable)
+
+
+def _test(
+    change: inference.Floats, clusters: Ints, shares: bool
+) -> tuple[float, Callable[[float], float]]:
+    """The p-value of a mean change, and what its test could have shown."""
+    count = int(clusters.max()) + 1
+    if shares and count == len(change):  # independent pairs: the exact test is at hand
+        gains, losses = int((change > 0).sum()), int((change < 0).sum())
+        churn = (gains + losses) / count
+        return inference.mcnemar(gains, losses), partial(inference.mcnemar_detectable, churn, count)
+    error = inference.mean_error(change, clusters)
+
+    def detectable(alpha: float) -> float:
+        found = inference.minimum_detectable(error, count, alpha)
+        return max(found, inference.mcnemar_detectable(0.0, count, alpha)) if shares else found
+
+    return inference.t_test(float(change.mean()), error, count), detectable
+
+
+def of_statistics(
+    statistics: Mapping[str, Statistic],
+    clusters: Ints,
+    setting: Setting,
+    upper: float,
+    extra: str = "",
+    *,
+    binomial: bool = False,
+) -> Estimates:
+    """Values of statistics of whole sets of answers, by the jackknife.
+
+    Args:
+        statistics: variant -> the statistic of the answers in a mask of shape `[cases]`.
+        clusters: shape `[cases]`.
+        setting: baseline, confidence, seed.
+        upper: the largest possible value (the smallest is 0): intervals end there.
+        extra: a variant that is shown but not compared (the human answers).
+        binomial: whether they are shares of the answers, with no less error than such have.
+    """
+    groups = inference.jackknife_groups(clusters, setting.seed)
+    jackknives = {name: Jackknife.of(each, groups) for name, each in statistics.items()}
+    if binomial:
+        count = int(clusters.max()) + 1
+        jackknives = {
+            name: replace(each, least_error=math.sqrt(each.value * (1 - each.value) / count))
+            for name, each in jackknives.items()
+        }
+    estimates = {}
+    for name, jackknife in jackknives.items():
+        low, high = np.clip(jackknife.interval(setting.confidence), 0, upper)
+        estimates[name] = Estimate(value=jackknife.value, low=low, high=high, n=len(clusters))
+    base = jackknives[setting.baseline]
+    against = {}
+    for name in statistics:
+        if name in (setting.baseline, extra):
+            continue
+        change = jackknives[name] - base
+        low, high = np.clip(change.interval(setting.confidence), -upper, upper)
+        detectable = partial(inference.minimum_detectable, change.error, len(change.left_out))
+        against[name] = Difference(
+            change.value, low, high, len(clusters), change.p_value, detectable
+        )
+    return Estimates(estimates, against)

@@ -1,0 +1,179 @@
+"""The comparison of tuned variants with their base model, as the report shows it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval.config import EvaluateConfig
+from eval.generation import samples as sample_files
+from eval.metrics.catalogue import build_metrics, build_task_metrics
+from eval.metrics.definition import Measure
+from eval.metrics.diversity import top_closings, top_openings, top_phrases
+from eval.metrics.robustness import perturbation_metrics
+from eval.schema.case import Suite
+from eval.schema.report import (
+    Answer,
+    GateResult,
+    Metric,
+    PerturbationMetric,
+    PhraseShare,
+    SideBySide,
+    TaskMetric,
+    Tone,
+)
+from eval.schema.sample import Sample
+from eval.statistics.estimates import Setting
+from eval.statistics.pairing import HUMAN, Tables, pair_samples
+from eval.text import Units
+from eval.verdict.gates import judge_gates
+from eval.verdict.verdicts import headline, judge, tone
+from nlirg.errors import InputError
+
+SHOWN_ANSWERS = 7_500  # of a suite, all variants together: some 5 MB of the page
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` finds; the fields are those of `eval.schema.report.Report`."""
+
+    metrics: list[Metric]
+    by_task: list[TaskMetric]
+    by_perturbation: list[PerturbationMetric]
+    gates: list[GateResult]
+    headlines: dict[str, str]
+    tones: dict[str, Tone]
+    verdicts: dict[str, list[str]]
+    openings: list[PhraseShare]
+    closings: list[PhraseShare]
+    phrases: list[PhraseShare]
+    samples: list[SideBySide]
+    cases: dict[Suite, int]
+
+
+def read_samples(folder: Path, counts: Mapping[Suite, int]) -> list[Sample]:
+    """Read the `samples_<suite>.jsonl` of one variant's folder.
+
+    Args:
+        folder: of a complete evaluation.
+        counts: how many samples each suite had when it was complete.
+
+    Raises:
+        InputError: if a file is missing or damaged, or samples are.
+    """
+    found = []
+    for suite, count in counts.items():
+        path = sample_files.samples_path(folder, suite)
+        samples = sample_files.read_samples(path)
+        if len(samples) != count:
+            raise InputError(
+                f"{path}: {len(samples)} samples, but {count} were written; delete {folder} and "
+                "evaluate again"
+            )
+        found += samples
+    return found
+
+
+def compare(
+    samples: Mapping[str, Sequence[Sample]],
+    baseline: str,
+    config: EvaluateConfig,
+    seed: int,
+    others: Sequence[Measure] = (),
+) -> Comparison:
+    """Judge every variant against the baseline on the prompts that all of them answered.
+
+    Args:
+        samples: variant -> its samples of all suites.
+        baseline: the variant the others are compared with.
+        config: gates, number of bootstrap resamples, confidence.
+        seed: of resampling; equal arguments give equal results.
+        others: measures of something else than the samples.
+
+    Raises:
+        InputError: if the samples cannot be paired (see `eval.statistics.pairing.pair_samples`), or
+            a metric is not finite.
+    """
+    tables = pair_samples(samples, baseline, config.max_error_share)
+    setting = Setting(baseline, config, seed)
+    metrics = build_metrics(tables, setting, others)
+    _require_finite(metrics)
+    by_key = {metric.key: metric for metric in metrics}
+    tuned = [name for name in samples if name != baseline]
+    gates = {name: judge_gates(by_key, tables, config.gates, baseline, name) for name in tuned}
+    texts = _sampled_texts(tables)
+    return Comparison(
+        metrics=metrics,
+        by_task=build_task_metrics(tables, setting),
+        by_perturbation=perturbation_metrics(tables, setting),
+        gates=list(itertools.chain.from_iterable(gates.values())),
+        headlines={name: headline(by_key, gates[name], name) for name in tuned},
+        tones={name: tone(by_key, gates[name], name) for name in tuned},
+        verdicts={variant: judge(by_key, tables, baseline, variant) for variant in tuned},
+        openings=top_openings(texts),
+        closings=top_closings(texts),
+        phrases=top_phrases(texts),
+        samples=side_by_side(tables),
+        cases={suite: len(table.cases) for suite, table in tables.items()},
+    )
+
+
+def _sampled_texts(tables: Tables) -> dict[str, list[Units]]:
+    """Every variant's sampled answers, and the human ones where there are any."""
+    if "template" not in tables:
+        return {}
+    table = tables["template"]
+    beside = table.beside_references
+    return table.units | ({} if beside is None else {HUMAN: beside.units[HUMAN]})
+
+
+def _require_finite(metrics: Sequence[Metric]) -> None:
+    for metric in metrics:
+        for variant, found in itertools.chain(metric.values.items(), metric.against.items()):
+            for name, number in found.model_dump(exclude_none=True).items():
+                if not math.isfinite(number):
+                    raise InputError(
+                        f"cannot judge: {metric.key} of variant {variant!r}: {name} is {number}"
+                    )
+
+
+def side_by_side(tables: Tables) -> list[SideBySide]:
+    """The cases of every suite, as many as can be shown.
+
+    First those judged differently, then those whose answers differ, then the rest.
+    """
+    chosen: list[SideBySide] = []
+    for suite, table in tables.items():
+        rows = [
+            {name: answers[i] for name, answers in table.answers.items()}
+            for i in range(len(table.cases))
+        ]
+        rows.sort(key=_sameness)  # stable: within a kind the order of the cases stays
+        chosen += [_side_by_side(row, suite) for row in rows[: SHOWN_ANSWERS // len(table.answers)]]
+    return chosen
+
+
+def _sameness(row: Mapping[str, Sample]) -> int:
+    """0 if a variant's answer is right and another's wrong, 1 if only the texts differ, else 2."""
+    if len({sample.correct for sample in row.values()}) > 1:
+        return 0
+    return 1 if len({sample.answer for sample in row.values()}) > 1 else 2
+
+
+def _side_by_side(row: Mapping[str, Sample], suite: Suite) -> SideBySide:
+    first = next(iter(row.values()))
+    return SideBySide(
+        case_id=first.case_id,
+        suite=suite,
+        task_type=first.task_type,
+        perturbation=first.perturbation,
+        prompt=first.prompt,
+        reference=first.reference,
+        answers={
+            name: Answer(text=s.answer, correct=s.correct, finish_reason=s.finish_reason)
+            for name, s in row.items()
+        },
+    )

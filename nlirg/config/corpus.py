@@ -1,0 +1,87 @@
+"""Settings of the corpus: `data`, `score`, `select`, `order` and `encode` in the recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from nlirg.section import Count, Section
+
+
+class DataConfig(Section):
+    """One source of rows; a recipe may give its `path` alone.
+
+    `path` is a file, a directory, a glob, an `s3://` or `gs://` URI, a folder that
+    `datasets.save_to_disk` wrote, or `hf://owner/name`, a dataset of the Hugging Face hub (its
+    `config`, `split` and `revision`). `columns` maps our key to the source's:
+    `{instruction: question, output: reply}`. Text files are in `encoding`.
+    """
+
+    path: str
+    columns: dict[str, str] = Field(default_factory=dict)
+    encoding: str = "utf-8"
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+
+
+class ScoreConfig(Section):
+    """Corpus scoring by one forward pass of the base model over the encoded samples.
+
+    `batch_tokens` bounds the padded tokens of one forward. `max_bad_rows` is how many rows may be
+    set aside for being unusable (a share below 1, else a number) before that is an error; rows
+    that are only too long do not count. `ifd` adds instruction-following difficulty, which takes a
+    second forward without the prompt; `reference_model` adds the excess loss over that model;
+    `token_entropy` keeps the entropy of every trained token beside its loss.
+    """
+
+    precision: Literal["fp32", "bf16"] = "bf16"
+    batch_tokens: Count = 16384
+    max_bad_rows: Annotated[float, Field(ge=0)] = 0.1
+    ifd: bool = False
+    reference_model: str | None = None
+    token_entropy: bool = False
+
+    def meaning(self) -> dict[str, Any]:
+        """The settings that decide the scores."""
+        return self.model_dump(mode="json", exclude={"batch_tokens", "max_bad_rows"})
+
+
+Order = Literal["similarity_rank", "filtered_rank", "easy_to_hard", "mixed", "length", "random"]
+
+
+class SelectConfig(Section):
+    """Which scored rows to keep.
+
+    `bands` are the bands of similarity to keep, `ranges` maps a score column to the lowest and
+    highest value to keep (null: no bound). `dedup` drops rows whose prompt, answer or both (`row`)
+    an earlier row has; with `near` also rows that nearly have. `per_task_type` bounds the rows of
+    every task type, or of those named; `per_answer` the rows that share one answer.
+    """
+
+    bands: (
+        Annotated[tuple[Literal["high", "good", "fair", "suspect"], ...], Field(min_length=1)]
+        | None
+    ) = None
+    ranges: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
+    dedup: Literal["row", "prompt", "answer"] | None = None
+    near: bool = False
+    per_task_type: Count | dict[str, Count] | None = None
+    per_answer: Count | None = None
+
+
+class EncodeConfig(Section):
+    """Rows to token ids and labels.
+
+    `task: sft` renders conversations with the chat template and trains the assistant's turns
+    (`loss_on`: all of them, or the last). `task: cpt` trains every token of plain text, packed
+    into rows of `pack_length` tokens.
+    """
+
+    task: Literal["sft", "cpt"] = "sft"
+    max_length: Annotated[int, Field(ge=8)] = 2048
+    overlong: Literal["truncate", "skip"] = "truncate"
+    loss_on: Literal["all", "last"] = "all"
+    template_options: dict[str, Any] = Field(default_factory=dict)
+    pack_length: Annotated[int, Field(ge=8)] = 2048

@@ -1,0 +1,154 @@
+"""Rows of a corpus on their way to tokens: one home for what every stage does with a row.
+
+    for shard in shards_of(recipe.data, task):
+        source = recipe.data[shard.data]
+        for raw in read_shard(shard, source):
+            record = parse(raw, source, task)
+            row = encoded_row(tokenizer, record, recipe.encode)
+
+Scoring, the preflight and selection all go this way, so that they judge a row alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from nlirg.config.corpus import DataConfig, EncodeConfig
+from nlirg.corpus.chat import encode_chat
+from nlirg.corpus.packing import document_labels, encode_document, piece_lengths
+from nlirg.corpus.reader import RawRow, read_shard
+from nlirg.corpus.records import (
+    EXTRAS,
+    FORMATS,
+    OPTIONAL,
+    Document,
+    Record,
+    as_json,
+    parse_document,
+    parse_row,
+)
+from nlirg.corpus.sources import Shard, Task, list_shards
+from nlirg.errors import BadRowError, InputError
+
+LOOKED_AT = 1000  # rows of a file without a schema that are asked which columns it has
+
+
+def shards_of(data: Sequence[DataConfig], task: Task) -> list[Shard]:
+    """Cut a recipe's sources into shards, in order; `Shard.data` says which source each is of.
+
+    Raises:
+        InputError: if a source cannot be read, or its `columns` map to a key that no format has,
+            or from a column that it has not (without a schema: not in a file's first rows).
+    """
+    for source in data:
+        if unknown := sorted(source.columns.keys() - {*FORMATS, *EXTRAS}):
+            keys = ", ".join((*FORMATS, *EXTRAS))
+            raise InputError(f"data {source.path}: columns: no key is {unknown[0]!r}, only {keys}")
+    shards = list_shards(data, task)
+    for index, source in enumerate(data):
+        if source.columns:
+            _check_columns(source, [shard for shard in shards if shard.data == index])
+    return shards
+
+
+def _check_columns(source: DataConfig, shards: Sequence[Shard]) -> None:
+    firsts = {shard.path: shard for shard in reversed(shards)}
+    seen: dict[str, None] = {}
+    missing = set(source.columns.values())
+    for path in sorted(firsts):
+        for raw in islice(read_shard(firsts[path], source), LOOKED_AT):
+            if isinstance(raw.value, dict):
+                seen.update(dict.fromkeys(raw.value))
+                missing -= raw.value.keys()
+            if not missing:
+                return
+    if seen:
+        name = min(missing)
+        key = next(key for key, column in source.columns.items() if column == name)
+        raise InputError(
+            f"data {source.path}: no column {name!r}, which columns names for {key}; it has "
+            + ", ".join(seen)
+        )
+
+
+def parse(raw: RawRow, source: DataConfig, task: Task) -> Record | Document:
+    """Turn a row into a conversation, or for `cpt` into a document.
+
+    Args:
+        raw: as `nlirg.corpus.reader.read_shard` gives it.
+        source: of the row; its `columns` say what the row's keys mean.
+        task: of the recipe's `encode`.
+
+    Raises:
+        BadRowError: if the row could not be read or cannot be trained on.
+    """
+    if raw.error:
+        raise BadRowError(raw.error)
+    value = _renamed(raw.value, source.columns) if source.columns else raw.value
+    parser = parse_document if task == "cpt" else parse_row
+    return parser(value, raw.source, raw.line)
+
+
+def _renamed(value: Any, columns: Mapping[str, str]) -> Any:
+    """The row under our keys; where `columns` says what its format is, its own does not count."""
+    if not isinstance(value, dict):
+        return value
+    for key, column in columns.items():
+        if column not in value and key not in OPTIONAL:
+            raise BadRowError(f"row has no {column!r}, which columns names for {key}")
+    decided = any(key in FORMATS for key in columns)
+    dropped = {*columns.values(), *(FORMATS if decided else ())}
+    kept = {key: item for key, item in value.items() if key not in dropped}
+    return kept | {key: value[column] for key, column in columns.items() if column in value}
+
+
+def original(raw: RawRow) -> str:
+    """The row as it stood in its source, as one line of JSON (`nlirg.corpus.records.as_json`)."""
+    return json.dumps(raw.value, ensure_ascii=False, default=as_json)
+
+
+def encoded_row(tokenizer: Any, record: Record | Document, config: EncodeConfig) -> dict[str, Any]:
+    """Token ids and labels of one record, with what its scores should show of it.
+
+    Returns:
+        id, task_type, what the row says (`messages` and `tools` as JSON, or `text`), truncated,
+        and int32 arrays: input_ids [T], labels [T], segments (lengths summing to T; each is
+        scored and trained on its own).
+
+    Raises:
+        BadRowError: if the record cannot be encoded (`nlirg.corpus.chat.OverlongError`: only for
+            its length).
+    """
+    if isinstance(record, Document):
+        ids, truncated = encode_document(tokenizer, record.text), False
+        segments = piece_lengths(len(ids), config.pack_length)
+        labels = document_labels(ids, segments)
+        said = {"text": record.text}
+    else:
+        ids, labels, truncated = encode_chat(
+            tokenizer,
+            record.messages,
+            config.max_length,
+            config.overlong,
+            config.template_options,
+            tools=record.tools,
+            loss_on=config.loss_on,
+        )
+        segments = [len(ids)]
+        said = {
+            key: json.dumps(value, ensure_ascii=False)
+            for key, value in (("messages", record.messages), ("tools", record.tools))
+        }
+    arrays = {"input_ids": ids, "labels": labels, "segments": segments}
+    return {
+        "id": record.id,
+        "task_type": record.task_type,
+        **said,
+        "truncated": truncated,
+        **{key: np.asarray(value, dtype=np.int32) for key, value in arrays.items()},
+    }

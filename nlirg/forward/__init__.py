@@ -1,0 +1,1 @@
+"""From encoded samples to token losses: windows, batches, output head, loss, cached prefix."""

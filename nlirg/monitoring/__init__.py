@@ -1,0 +1,1 @@
+"""Metrics on disk and in trackers, alarms, FLOPs, the heat map of weights."""

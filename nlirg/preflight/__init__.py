@@ -1,0 +1,1 @@
+"""Checks of corpus, model and plan before anything is trained."""

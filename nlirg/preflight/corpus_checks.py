@@ -1,0 +1,372 @@
+"""Preflight checks of a corpus sample: what would go wrong in training, told before it starts.
+
+Every check is a pure function from measurements to a `Check`. The bounds below are judgement, made
+to point a person at a number worth looking at; none is a measured limit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from nlirg.labels import IGNORE
+from nlirg.weighting.functions import nlirg_weights
+from nlirg.weighting.settings import NlirgWeighting
+from nlirg.weighting.zones import ZONES, zone_shares
+
+TRUNCATED_WARN = 0.05  # share of samples that the length limit cuts or leaves out
+END_MISSING_WARN = 0.1  # share of samples that do not end on an end token
+LOST_TEXT_FAIL = 0.5  # share of samples that do not survive the round trip
+SAME_ANSWER_WARN = 0.05  # share of the commonest answer
+SAME_ANSWER_ROWS = 3  # fewer equal answers than this are chance
+CONSTANT_ROWS = 20  # samples from which a single answer to everything is a fault
+CHARACTERS_PER_TOKEN_WARN = 0.6  # below it text is spelt in bytes: a script unknown to the model
+UNKNOWN_WARN = 0.001  # share of unknown tokens
+HARD_SHARE = 0.5  # high and discarded tokens: above it the template or the language is not known
+EASY_SHARE = 0.9  # low tokens: above it there is little to learn
+LITTLE_WEIGHT = 0.1  # mean weight below which NLIRG trains next to nothing
+END_WEIGHT = 0.05  # an end token below this weight is not learned ...
+END_SHARE = 0.5  # ... and more than this share of them must not be
+
+MAKE_ROOM = "raise encode.max_length, or shorten the prompts"
+TEACH_END = (
+    "NLIRG would not teach the model to stop: use a base model that knows this template's end "
+    "token, train uniform first, or raise hard_x0 and loss_deadline"
+)
+NUMBER = re.compile(r"\d+")
+
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the preflight's answer.
+
+    Attributes:
+        name: what was looked at.
+        status: `fail` stops a run or makes it worthless, `warn` needs a person's eye.
+        measured: what was found, in numbers.
+        advice: what to do; "" where there is nothing to do.
+    """
+
+    name: str
+    status: Status
+    measured: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row that cannot be used."""
+
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A usable row of the sample.
+
+    Attributes:
+        place: file and line.
+        answer: text of the last answer; "" of a plain document.
+        characters: length of the text before the limit.
+        full_length: tokens before the limit.
+        input_ids: int64 [T] as it would be trained; empty if the limit leaves the row out.
+        labels: int64 [T], `IGNORE` where a token is not trained.
+        lost: what the round trip through the tokenizer changed; "" if nothing.
+    """
+
+    place: str
+    answer: str
+    characters: int
+    full_length: int
+    input_ids: np.ndarray
+    labels: np.ndarray
+    lost: str
+
+    @property
+    def trained(self) -> np.ndarray:
+        """The trained tokens, int64 [n]."""
+        return trained_tokens(self.labels)
+
+
+def trained_tokens(labels: np.ndarray) -> np.ndarray:
+    """The trained tokens of labels [T]; the first token of a sample is predicted by nothing."""
+    following = labels[1:]
+    return following[following != IGNORE]
+
+
+def check_rows(probes: Sequence[Probe], faults: Sequence[Fault], read: str) -> Check:
+    """How many rows can be used, and the commonest reasons why others cannot.
+
+    Args:
+        probes: usable rows.
+        faults: the others.
+        read: how large the corpus is, in words.
+    """
+    measured = f"{len(probes)} of {len(probes) + len(faults)} sampled rows usable; {read}"
+    if not faults:
+        return Check("rows", "ok", measured)
+    # "prompt has 612 tokens" and "prompt has 700 tokens" are one reason.
+    reasons = Counter(NUMBER.sub("#", fault.reason) for fault in faults).most_common(3)
+    examples = {NUMBER.sub("#", fault.reason): fault.place for fault in reversed(faults)}
+    told = "; ".join(f"{count} x {reason} (e.g. {examples[reason]})" for reason, count in reasons)
+    rest = len(set(examples)) - len(reasons)
+    told += f"; {rest} more reasons" if rest else ""
+    return Check(
+        "rows",
+        "warn" if probes else "fail",
+        f"{measured}: {told}",
+        "correct these rows; in a run they are set aside in quarantine.jsonl",
+    )
+
+
+def check_lengths(probes: Sequence[Probe], limit: int) -> Check:
+    """Share of tokens that are trained, and how long untrained and trained parts are."""
+    kept = [probe for probe in probes if len(probe.input_ids)]
+    tokens = sum(len(probe.input_ids) for probe in kept)
+    trained = [len(probe.trained) for probe in kept]
+    if not sum(trained):
+        return Check("lengths", "fail", f"no token to train within {limit} tokens", MAKE_ROOM)
+    untrained = [len(probe.input_ids) - n for probe, n in zip(kept, trained, strict=True)]
+    return Check(
+        "lengths",
+        "ok",
+        f"{_percent(sum(trained) / tokens)} of tokens trained; per sample (median, p95, max) "
+        f"untrained {_spread(untrained)}, trained {_spread(trained)}; limit {limit}",
+    )
+
+
+def check_truncation(probes: Sequence[Probe], limit: int) -> Check:
+    """Share of samples that the length limit cuts or leaves out."""
+    left_out = sum(not len(probe.input_ids) for probe in probes)
+    cut = sum(probe.full_length > limit for probe in probes) - left_out
+    share = (cut + left_out) / max(len(probes), 1)
+    lost = 1 - sum(min(p.full_length, limit) for p in probes if len(p.input_ids)) / max(
+        sum(probe.full_length for probe in probes), 1
+    )
+    if not share:
+        return Check("truncation", "ok", f"no sample has over {limit} tokens")
+    measured = (
+        f"{_percent(share)} of samples over {limit} tokens: {cut} cut, {left_out} left out; "
+        f"{_percent(lost)} of all tokens lost"
+    )
+    if share <= TRUNCATED_WARN:
+        return Check("truncation", "ok", measured)
+    longest = max(probe.full_length for probe in probes)
+    advice = f"raise encode.max_length (the longest sample has {longest} tokens)"
+    return Check("truncation", "warn", measured, advice)
+
+
+def check_end_of_turn(
+    probes: Sequence[Probe],
+    limit: int,
+    end_ids: Collection[int],
+    stop_ids: Collection[int],
+    names: Mapping[int, str],
+) -> Check:
+    """Whether samples teach the model to stop: their last trained token ends a turn.
+
+    Args:
+        probes: usable rows.
+        limit: tokens a sample may have; a longer one is cut and cannot end.
+        end_ids: tokens that end an answer: the template's end-of-turn, and those of `stop_ids`.
+        stop_ids: tokens at which the model's own settings stop a generation.
+        names: text of token ids.
+    """
+    kept = [probe for probe in probes if len(probe.trained)]
+    last = Counter(int(probe.trained[-1]) for probe in kept)
+    ends = {token: count for token, count in last.items() if token in end_ids}
+    known = ", ".join(names[token] for token in ends or sorted(end_ids))
+    measured = f"{_percent(sum(ends.values()) / max(len(kept), 1))} of samples end on {known}"
+    if not ends:
+        advice = "the model would not learn to stop: raise encode.max_length, or correct the "
+        return Check("end of turn", "fail", measured, f"{advice}chat template")
+    unheeded = [names[token] for token in ends if token not in stop_ids]
+    if unheeded:
+        measured += f"; the model's settings do not stop at {', '.join(unheeded)}"
+        advice = "add it to eos_token_id in the base model's generation_config.json"
+        return Check("end of turn", "warn", measured, advice)
+    missing = len(kept) - sum(ends.values())
+    if missing <= END_MISSING_WARN * len(kept):
+        return Check("end of turn", "ok", measured)
+    cut = sum(probe.full_length > limit for probe in kept)
+    advice = "cut answers do not teach the model to stop: raise encode.max_length"
+    if missing > cut:
+        advice = "the chat template does not end every answer alike: look at it"
+    return Check("end of turn", "warn", measured, advice)
+
+
+def check_round_trip(probes: Sequence[Probe]) -> Check:
+    """Whether text survives tokenizing, and generation sees the prompts of training."""
+    lost = [probe for probe in probes if probe.lost]
+    share = len(lost) / max(len(probes), 1)
+    if not lost:
+        measured = f"{len(probes)} samples unchanged by encoding and decoding"
+        return Check("round trip", "ok", measured)
+    return Check(
+        "round trip",
+        "fail" if share > LOST_TEXT_FAIL else "warn",
+        f"{len(lost)} of {len(probes)} samples changed; {lost[0].place}: {lost[0].lost}",
+        "look at this row: tokenizer and chat template do not belong together, or drop characters",
+    )
+
+
+def check_vocabulary(probes: Sequence[Probe], unknown_id: int | None) -> Check:
+    """Whether the tokenizer knows the corpus's script: characters per token, unknown tokens."""
+    tokens = max(sum(probe.full_length for probe in probes), 1)
+    characters = sum(probe.characters for probe in probes) / tokens
+    kept = sum(len(probe.input_ids) for probe in probes)
+    unknown = sum(int((probe.input_ids == unknown_id).sum()) for probe in probes) / max(kept, 1)
+    measured = f"{characters:.2f} characters per token, {_percent(unknown)} unknown tokens"
+    if characters >= CHARACTERS_PER_TOKEN_WARN and unknown <= UNKNOWN_WARN:
+        return Check("vocabulary", "ok", measured)
+    advice = "the tokenizer was not made for this language: use a base model that knows it"
+    return Check("vocabulary", "warn", measured, advice)
+
+
+def check_duplicates(probes: Sequence[Probe], what: str) -> Check:
+    """Share of the commonest answer: a model learns to say what most rows say.
+
+    Args:
+        probes: usable rows.
+        what: how to call more than one answer.
+    """
+    answers = Counter(probe.answer.strip() for probe in probes)
+    (answer, count), *_ = answers.most_common(1)
+    measured = f"{len(answers)} different {what} in {len(probes)} samples"
+    if count > 1:
+        share = _percent(count / len(probes))
+        measured += f"; the commonest, {_shortened(answer)!r}, stands in {share}"
+    if len(answers) == 1 and len(probes) >= CONSTANT_ROWS:
+        advice = f"all {what} are equal: there is nothing to learn but to repeat one"
+        return Check("duplicates", "fail", measured, advice)
+    if count < SAME_ANSWER_ROWS or count / len(probes) <= SAME_ANSWER_WARN:
+        return Check("duplicates", "ok", measured)
+    advice = "right if the task is to choose among few labels; otherwise remove repeated rows"
+    return Check("duplicates", "warn", measured, advice)
+
+
+def check_zones(loss: np.ndarray, samples: int, config: NlirgWeighting) -> Check:
+    """Where the trained tokens' losses lie under the base model.
+
+    Args:
+        loss: float [n] losses in nats.
+        samples: how many samples they come from.
+        config: NLIRG's breakpoints.
+    """
+    shares, weight = zone_shares(loss), _weights(loss, config).mean()
+    told = ", ".join(f"{zone} {_percent(shares[zone])}" for zone in ZONES)
+    return Check(
+        "base model's loss",
+        "ok",
+        f"{told}; mean {loss.mean():.2f} nats, mean NLIRG weight {weight:.2g} "
+        f"({len(loss):,} tokens of {samples} samples)",
+    )
+
+
+def check_suitability(loss: np.ndarray, config: NlirgWeighting, users: Sequence[str]) -> Check:
+    """Whether NLIRG suits the corpus, judged by the base model's losses.
+
+    Args:
+        loss: float [n] losses of trained tokens, nats.
+        config: NLIRG's breakpoints.
+        users: arms of the recipe that train with NLIRG.
+    """
+    shares, weight = zone_shares(loss), float(_weights(loss, config).mean())
+    hard = shares["high"] + shares["discarded"]
+    unused = "" if users else " (no arm of this recipe uses it)"
+    against = f"NLIRG does not suit this corpus{unused}: "
+    if hard > HARD_SHARE:
+        reason = f"{_percent(hard)} of tokens are high or discarded, and it damps these: it would "
+        reason += "learn slowly or not at all"
+        advice = "does the model know the template and the language? If so, start with uniform"
+    elif shares["low"] > EASY_SHARE:
+        reason = f"{_percent(shares['low'])} of tokens are low: the model knows them already, and "
+        reason += "would train slowly on the rest"
+        advice = "there is little to learn here; choose harder rows, or raise the learning rate"
+    elif weight < LITTLE_WEIGHT:
+        reason = f"its breakpoints give these losses a mean weight of {weight:.3f}"
+        advice = "return to the default breakpoints, or fit them to the losses above"
+    else:
+        reason = f"{_percent(shares['mid'])} of tokens lie in its working range, "
+        reason += f"{_percent(hard)} above it"
+        return Check("NLIRG", "ok", f"NLIRG suits this corpus{unused}: {reason}")
+    return Check("NLIRG", "warn", against + reason, advice)
+
+
+def check_end_loss(
+    loss: np.ndarray,
+    tokens: np.ndarray,
+    end_ids: Collection[int],
+    config: NlirgWeighting,
+    users: Sequence[str],
+) -> Check:
+    """Whether NLIRG would teach the model to stop: the weight of the end tokens themselves.
+
+    Args:
+        loss: float [n] losses of trained tokens, nats.
+        tokens: int [n] those tokens.
+        end_ids: tokens that end an answer.
+        config: NLIRG's breakpoints.
+        users: arms of the recipe that train with NLIRG.
+    """
+    ends = loss[np.isin(tokens, list(end_ids))]
+    if not len(ends):
+        return Check("end token's loss", "warn", "no end token among the scored tokens", MAKE_ROOM)
+    weights = _weights(ends, config)
+    ignored = float((weights < END_WEIGHT).mean())
+    measured = (
+        f"median {np.median(ends):.2f} nats, mean NLIRG weight {weights.mean():.2g}; "
+        f"{_percent(ignored)} of {len(ends)} end tokens weigh < {END_WEIGHT}"
+    )
+    if ignored <= END_SHARE:
+        return Check("end token's loss", "ok", measured)
+    if not users:
+        return Check("end token's loss", "ok", f"{measured} (no arm uses NLIRG)")
+    return Check("end token's loss", "warn", measured, TEACH_END)
+
+
+def first_change(text: str, other: str) -> str:
+    """Say where a text was changed, with what surrounds the place; "" if it was not."""
+    if text == other:
+        return ""
+    pairs = enumerate(zip(text, other, strict=False))
+    place = next((at for at, (a, b) in pairs if a != b), min(len(text), len(other)))
+    around = slice(max(place - 10, 0), place + 15)
+    return f"changed at character {place + 1}: {text[around]!r} became {other[around]!r}"
+
+
+def squeezed(text: str) -> str:
+    """A text without white space, which templates are free to change."""
+    return "".join(text.split())
+
+
+def _weights(loss: np.ndarray, config: NlirgWeighting) -> np.ndarray:
+    return nlirg_weights(torch.as_tensor(loss), config).numpy()
+
+
+def _percent(share: float) -> str:
+    """A share as a percentage that never rounds something to nothing, or a part to all."""
+    if 0 < share < 0.001:
+        return "<0.1%"
+    if 0.999 < share < 1:
+        return ">99.9%"
+    return f"{100 * share:.1f}%".replace(".0%", "%")
+
+
+def _spread(values: Sequence[int]) -> str:
+    """Median, 95th percentile and maximum."""
+    middle, high = np.percentile(values, [50, 95])
+    return f"{middle:.0f}, {high:.0f}, {max(values)}"
+
+
+def _shortened(text: str, length: int = 40) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

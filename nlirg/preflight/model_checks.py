@@ -1,0 +1,256 @@
+"""Preflight checks of the base model and the plan, without loading weights.
+
+The input embedding is the one tensor that is read; shapes come from the headers of safetensors
+files, and layers from the model built without weights. As in `nlirg.preflight.corpus_checks`,
+bounds are judgement.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from nlirg.config.training import TrainConfig
+from nlirg.errors import InputError
+from nlirg.forward.windows import Schedule, WindowRule
+from nlirg.models import lora
+from nlirg.preflight.corpus_checks import Check
+
+SMALL_NORM = 0.1  # of the median norm: an embedding that was never pulled away from zero
+NEAR_MEAN = 0.1  # of the median distance to the mean row: one that `resize_token_embeddings` made
+EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
+SCHEDULED_ROWS = 20_000  # a schedule of more is extrapolated from one of these
+CHUNK_ROWS = 16_384  # of an embedding in float32 at once
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def weight_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of all weights of a model, by name, from the headers of its safetensors files.
+
+    Raises:
+        InputError: if a file is damaged.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = list(file.keys())
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"model {path}: damaged weights: {error}") from None
+    return shapes
+
+
+def read_embedding(directory: Path, shapes: Shapes) -> torch.Tensor | None:
+    """The input embedding [V, d] as it is stored; None if no weight has a known name of one."""
+    name = next((name for name in shapes if _layer(name) in EMBEDDINGS), "")
+    for path in sorted(directory.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            if name in set(file.keys()):
+                return file.get_tensor(name)
+    return None
+
+
+def untrained_rows(embedding: torch.Tensor, rows: Sequence[int]) -> dict[int, str]:
+    """Which rows of an embedding look as if no training had reached them, and why.
+
+    A row does if its norm is far below the median, if it lies at the mean of all rows (where
+    `resize_token_embeddings` puts new ones), or if another row equals it exactly.
+
+    Args:
+        embedding: [V, d], any float type; rows that pad the vocabulary left out.
+        rows: the rows to judge.
+    """
+    parts = embedding.split(CHUNK_ROWS)
+    mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / len(embedding)
+    mean = mean.float()
+    norms = torch.cat([part.float().norm(dim=-1) for part in parts])
+    distances = torch.cat([(part.float() - mean).norm(dim=-1) for part in parts])
+    reasons = {}
+    for row in rows:
+        alike = (norms == norms[row]).nonzero().squeeze(-1)
+        if norms[row] < SMALL_NORM * norms.median():
+            reasons[row] = f"norm {float(norms[row] / norms.median()):.2g} of the median"
+        elif distances[row] < NEAR_MEAN * distances.median():
+            reasons[row] = "equals the mean of all rows"
+        elif (embedding[alike] == embedding[row]).all(-1).sum() > 1:
+            reasons[row] = "equals another token's row"
+    return reasons
+
+
+def check_special_tokens(
+    embedding: torch.Tensor | None, names: Mapping[int, str], frozen: Sequence[str]
+) -> Check:
+    """Whether the special tokens that the samples contain have trained embeddings.
+
+    Args:
+        embedding: [V, d] input embedding; None if it was not found.
+        names: the special tokens in the samples, by id.
+        frozen: arms that leave the embedding as it is.
+    """
+    title = "special tokens"
+    used = ", ".join(names.values()) or "none"
+    if embedding is None:
+        advice = f"the model's embedding is none of {', '.join(EMBEDDINGS)}: check them yourself"
+        return Check(title, "warn", f"not checked (in use: {used})", advice)
+    outside = [name for row, name in names.items() if row >= len(embedding)]
+    if outside:
+        measured = f"{', '.join(outside)}: no row in the embedding ({len(embedding)} rows)"
+        return Check(title, "fail", measured, "tokenizer and model do not belong together")
+    found = untrained_rows(embedding, list(names))
+    if not found:
+        return Check(title, "ok", f"embeddings of {used} look trained")
+    measured = "; ".join(f"{names[row]} looks untrained ({why})" for row, why in found.items())
+    advice = "use an instruction-tuned base, or one whose template has trained tokens"
+    if frozen:
+        advice = f"LoRA ({', '.join(frozen)}) leaves embeddings as they are: {advice}"
+    return Check(title, "warn", measured, advice)
+
+
+def _layer(name: str) -> str:
+    """`q_proj` of `model.layers.0.self_attn.q_proj.weight`."""
+    return name.removesuffix(".weight").rpartition(".")[2]
+
+
+def check_lora(arms: Mapping[str, TrainConfig], model: Any, name: str) -> Check | None:
+    """Whether every arm's LoRA targets and the adapter it continues fit; None without LoRA.
+
+    Args:
+        arms: settings by arm.
+        model: the base model; it needs no weights.
+        name: what the recipe calls it.
+    """
+    users = {arm: config.lora for arm, config in arms.items() if config.lora is not None}
+    if not users:
+        return None
+    counts = set()
+    for arm, config in users.items():
+        try:
+            lora.check_lora(model, config, name)
+        except InputError as error:
+            return Check("LoRA", "fail", f"{arm}: {error}", "correct it before training")
+        counts.add(len(lora.adapted_layers(model, config, name)))
+    told = " or ".join(str(count) for count in sorted(counts))
+    total = len(lora.linear_layers(model))
+    return Check("LoRA", "ok", f"{told} of {total} linear layers get an adapter")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one training process for what stays throughout the run."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.weights + self.gradients + self.optimizer
+
+
+def estimate_memory(config: TrainConfig, model: Any) -> Memory:
+    """Memory of weights, gradients and AdamW on one worker, without activations and logits.
+
+    P parameters, T of them trained, W workers (Rajbhandari et al., ZeRO, arXiv 1910.02054, §3.1):
+    weights 2P and gradients 2T bytes in 16 bits, with 12T bytes of optimizer (fp32 master weights
+    and two moments); in fp32 4P, 4T and 8T. ZeRO stage 1 divides the optimizer by W, stage 2
+    gradients too, stage 3 weights too. A LoRA layer of rank r trains r * (inputs + outputs).
+    """
+    parameters = float(sum(parameter.numel() for parameter in model.parameters()))
+    trained = parameters
+    if config.lora is not None:
+        layers = lora.adapted_layers(model, config.lora, "the model").values()
+        sides = sum(layer.in_features + layer.out_features for layer in layers)
+        trained = float(config.lora.rank * sides)
+        parameters += trained
+    width, states = (4, 8) if config.precision == "fp32" else (2, 12)
+    shards = [config.num_workers if config.zero_stage >= stage else 1 for stage in (1, 2, 3)]
+    return Memory(
+        weights=width * parameters / shards[2],
+        gradients=width * trained / shards[1],
+        optimizer=states * trained / shards[0],
+    )
+
+
+def check_memory(arms: Mapping[str, TrainConfig], model: Any) -> Check:
+    """The largest estimate among the arms; it warns of nothing, since the device is not known."""
+    estimates = {arm: estimate_memory(config, model) for arm, config in arms.items()}
+    arm = max(estimates, key=lambda name: estimates[name].total)
+    most, config = estimates[arm], arms[arm]
+    return Check(
+        "memory",
+        "ok",
+        f"{_bytes(most.total)} per worker: weights {_bytes(most.weights)}, gradients "
+        f"{_bytes(most.gradients)}, optimizer {_bytes(most.optimizer)} ({config.precision}, ZeRO "
+        f"{config.zero_stage}, {config.num_workers} worker(s)); activations come on top",
+    )
+
+
+def check_precision(arms: Mapping[str, TrainConfig], device: str, bf16: bool) -> Check:
+    """Whether this machine computes in the arms' precision.
+
+    Args:
+        arms: settings by arm.
+        device: `cuda`, `cpu` or another name of torch's.
+        bf16: whether it computes in bfloat16.
+    """
+    wanted = sorted({config.precision for config in arms.values()})
+    measured = f"{', '.join(wanted)} on {device}"
+    if "bf16" in wanted and not bf16:
+        advice = "this device has no bfloat16: set train.precision to fp16 or fp32"
+        return Check("precision", "fail", measured, advice)
+    if "fp16" in wanted and device == "cpu":
+        advice = "fp16 needs a GPU, and this machine has none: it could not be checked here"
+        return Check("precision", "warn", measured, advice)
+    return Check("precision", "ok", measured)
+
+
+def check_plan(
+    config: TrainConfig, n_trained: np.ndarray, usable: int, holdout: int, exact: bool
+) -> Check:
+    """Optimizer steps and trained tokens of an arm, extrapolated from the sample.
+
+    Args:
+        config: settings of the arm.
+        n_trained: [n] trained tokens of the sample's usable rows.
+        usable: rows of the corpus that can be used.
+        holdout: how many of them are kept from training, beside those for validation.
+        exact: whether the sample is the whole corpus.
+    """
+    kept = holdout + (config.validation.rows if config.validation else 0)
+    rows, about = usable - kept, "" if exact and not kept else "about "
+    if rows < 1 or not n_trained.sum():
+        measured = f"no row is left to train on: {about}{usable} can be used, and {kept} are kept "
+        advice = "lower holdout or train.validation.rows, or add rows to the corpus"
+        return Check("plan", "fail", f"{measured}from training", advice)
+    planned = np.resize(n_trained, min(rows, SCHEDULED_ROWS))
+    windows = WindowRule(config.token_batch, config.reference_compat).count(planned)
+    schedule = Schedule(windows, np.arange(len(planned)), config.batch_size)
+    scale = rows / len(planned)
+    steps = schedule.total_steps * scale / config.gradient_accumulation_steps
+    tokens = float(planned.sum()) * scale
+    limits = (config.max_steps or math.inf, (config.max_tokens or math.inf) * steps / tokens)
+    total = min(steps * config.epochs, *limits)
+    return Check(
+        "plan",
+        "ok",
+        f"{about}{math.ceil(steps):,} optimizer steps and {tokens:,.0f} trained tokens per epoch "
+        f"({tokens / steps:.1f} tokens a step); {math.ceil(total):,} steps in the run",
+    )
+
+
+def _bytes(count: Any) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:,.1f} GiB"

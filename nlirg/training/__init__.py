@@ -1,0 +1,1 @@
+"""The one training loop: schedule, objective, engine, validation, checkpoints, step metrics."""

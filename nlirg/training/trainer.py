@@ -1,0 +1,302 @@
+"""The training loop: the one there is, whatever the engine underneath."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nlirg.config.training import TrainConfig
+from nlirg.errors import InputError
+from nlirg.forward.batching import EncodedCorpus, Row, WindowReader
+from nlirg.forward.loss import normalizer
+from nlirg.training.engine import Engine
+from nlirg.training.gradient_check import GradientCheck
+from nlirg.training.objective import (
+    Objective,
+    WindowsLoss,
+    check_packable,
+    keeps_documents_apart,
+    merged,
+)
+from nlirg.training.schedule import Plan, learning_rate, step_seed
+from nlirg.training.step_metrics import StepRecord, Tally
+from nlirg.training.validation import Validator
+
+Record = dict[str, Any]
+
+CHECKED_SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is; with the engine's state, all that a resumed run needs.
+
+    Attributes:
+        step: optimizer steps done, skipped ones included.
+        trained_tokens: tokens of all ranks that took part in them.
+        skipped_steps: steps that changed nothing: every token discarded, or the gradient not
+            finite.
+        seconds: time spent in them.
+        best_loss: lowest validation loss so far, nats per token; None before the first.
+        best_step: the step it was measured after.
+        stale: validations since then.
+    """
+
+    step: int = 0
+    trained_tokens: int = 0
+    skipped_steps: int = 0
+    seconds: float = 0.0
+    best_loss: float | None = None
+    best_step: int = 0
+    stale: int = 0
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What the loop calls on every rank, in the same order.
+
+    Attributes:
+        log: one record every `log_every` steps, at every validation and checkpoint, and at the
+            end.
+        checkpoint: whenever one is due, except at the end.
+        best: after a validation better than all before.
+    """
+
+    log: Callable[[Record], None]
+    checkpoint: Callable[[Progress], None]
+    best: Callable[[Progress], None]
+
+
+class Trainer:
+    """Trains the windows of a corpus on one rank of an engine.
+
+    Everything random follows from the seed and the step's number, so a run that continues from a
+    `Progress` and the matching engine state equals one that never stopped.
+
+    Args:
+        engine: this rank's engine; its state must match `progress`.
+        corpus: what is trained, the same on every rank.
+        config: settings of the run.
+        seed: of sample order and dropout.
+        held_out: what is validated on; required by `config.validation`.
+        progress: where to continue; may also be set before `run`.
+        shuffle: whether every epoch has an order of its own, not that of the corpus.
+
+    Raises:
+        InputError: if the corpus has no trained token, or the model cannot do what `config` asks.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        corpus: EncodedCorpus,
+        config: TrainConfig,
+        seed: int,
+        held_out: EncodedCorpus | None = None,
+        progress: Progress | None = None,
+        shuffle: bool = True,
+    ) -> None:
+        self._engine, self._config, self._seed = engine, config, seed
+        self.progress = progress or Progress()
+        self._plan = Plan(corpus.n_trained, config, seed, shuffle)
+        if not self._plan.total_steps:
+            raise InputError(
+                "no trained token in the encoded corpus: every answer was empty, quarantined, or "
+                "cut off by encode.max_length"
+            )
+        _check_corpus(corpus, config, engine)
+        self.objective = Objective(engine, config)
+        self._reader = WindowReader(corpus, self._plan.rule)
+        self._tally = Tally(corpus.task_types)
+        self._check = GradientCheck(engine, self.objective)
+        self._validator = None if held_out is None else Validator(self.objective, engine, held_out)
+
+    def save_context(self, directory: Path) -> None:
+        """Write this rank's cached prefixes, if there are any; with the engine's state."""
+        if self.objective.cache is not None:
+            self.objective.cache.save(directory / f"context-{self._engine.rank}.pt")
+
+    def load_context(self, directory: Path) -> None:
+        """Read what every rank's `save_context` wrote."""
+        if self.objective.cache is not None:
+            files = sorted(directory.glob("context-*.pt"))
+            self.objective.cache.load(files, self._engine.device, self._serves)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self._plan.total_steps
+
+    def run(self, callbacks: Callbacks) -> Progress:
+        """Train to the end, or until validation has not improved for `patience` times.
+
+        Returns:
+            The final progress.
+
+        Raises:
+            InputError: if not one step could change the model.
+        """
+        while self.progress.step < self.total_steps and not self._exhausted():
+            self._step()
+            self._after_step(callbacks)
+        if self.progress.skipped_steps == self.progress.step:
+            raise InputError(
+                f"none of the {self.progress.step} steps could change the model: every token's "
+                "loss was discarded, or the gradient was not finite; check model and corpus"
+            )
+        return self.progress
+
+    def _exhausted(self) -> bool:
+        validation = self._config.validation
+        patience = validation.patience if validation else None
+        return patience is not None and self.progress.stale >= patience
+
+    def _after_step(self, callbacks: Callbacks) -> None:
+        """Validate, log and save, each where it is due."""
+        step, last = self.progress.step, self.progress.step == self.total_steps
+        loss, better = self._validate(last), False
+        if loss is not None:
+            better = self.progress.best_loss is None or loss < self.progress.best_loss
+            self.progress = (
+                replace(self.progress, best_loss=loss, best_step=step, stale=0)
+                if better
+                else replace(self.progress, stale=self.progress.stale + 1)
+            )
+        last = last or self._exhausted()
+        saves = self._plan.saves(step)
+        if last or saves or loss is not None or step % self._config.log_every == 0:
+            callbacks.log(self._record(loss))
+        if better:
+            callbacks.best(self.progress)
+        if saves and not last:
+            callbacks.checkpoint(self.progress)
+
+    def _validate(self, last: bool) -> float | None:
+        validation = self._config.validation
+        if self._validator is None or validation is None:
+            return None
+        due = last or self.progress.step % validation.every == 0
+        return self._validator.loss() if due else None
+
+    def _step(self) -> None:
+        """Train the windows of this rank's slots, in one or more micro-batches."""
+        started = time.perf_counter()
+        done, engine = self.progress, self._engine
+        torch.manual_seed(step_seed(self._seed, done.step, engine.rank))
+        # Gradients are scaled by the number of tokens, which is known; N may depend on losses.
+        scale = engine.world_size / self._plan.tokens(done.step)
+        *early, final = self._plan.micro_batches(done.step, self._rows, engine.world_size)
+        parts = []
+        for rows in early:
+            part = self._check.loss(done.step, rows, scale)
+            engine.backward(part.tokens.objective, last=False)
+            parts.append(part.detached())
+        last = self._check.loss(done.step, final, scale)
+        whole = merged([*parts, last.detached()])
+        n, live = self._sums(whole)
+        norm, factor = math.nan, 0.0
+        rate = learning_rate(done.step, self.total_steps, self._config)
+        # N may be 0 where tokens are live: a loss of exactly 0 has a weight, and is not counted.
+        if live and n:
+            factor = self._plan.tokens(done.step) / n
+            engine.backward(last.tokens.objective)
+            norm = engine.step(rate, factor)
+        elif early:
+            # What they have left in the gradients, NaN perhaps, goes with a step that is refused.
+            engine.backward(last.tokens.objective * math.nan)
+            engine.step(rate)
+        self._account(whole, norm, factor, time.perf_counter() - started)
+
+    def _rows(self, step: int) -> list[Row]:
+        """This rank's windows in one step of the schedule."""
+        slots = self._config.batch_size
+        return [
+            self._reader.row(entry, step, slots)
+            for entry in self._plan.schedule.at(step)
+            if self._serves(entry.slot)
+        ]
+
+    def _serves(self, slot: int) -> bool:
+        """Whether a slot is this rank's."""
+        return slot % self._engine.world_size == self._engine.rank
+
+    def _sums(self, part: WindowsLoss) -> tuple[float, float]:
+        """The step's normalizer, and its tokens of positive weight, over all ranks."""
+        _, loss, weights = part.tokens
+        local = torch.stack(
+            [normalizer(self._config.normalizer, weights, loss), (weights > 0).sum()]
+        )
+        n, live = self._engine.all_reduce_sum(local.double()).tolist()
+        return n, live
+
+    def _account(self, part: WindowsLoss, norm: float, factor: float, seconds: float) -> None:
+        """Move the progress on, and keep what the next log record needs."""
+        done, applied = self.progress, math.isfinite(norm)
+        self._tally.add(
+            StepRecord(
+                loss=part.tokens.loss,
+                weights=part.tokens.weights,
+                tasks=part.tasks,
+                objective=part.tokens.objective * (factor / self._engine.world_size),
+                trained=applied,
+                grad_norm=norm if applied else None,
+                processed_tokens=part.processed,
+                padded_tokens=part.padded,
+                seconds=seconds,
+            )
+        )
+        self.progress = replace(
+            done,
+            step=done.step + 1,
+            skipped_steps=done.skipped_steps + (not applied),
+            seconds=done.seconds + seconds,
+        )
+
+    def _record(self, validation_loss: float | None) -> Record:
+        """Summarize the steps since the last record, over all ranks."""
+        summary = self._tally.flush(self._engine)
+        tokens, seconds = summary.pop("tokens"), summary.pop("seconds")
+        processed = summary.pop("processed_tokens")
+        trained = self.progress.trained_tokens + tokens
+        self.progress = replace(self.progress, trained_tokens=trained)
+        step = self.progress.step
+        record = {
+            "step": step,
+            "total_steps": self.total_steps,
+            "epoch": self._plan.epoch(step),
+            **summary,
+            "lr": learning_rate(step - 1, self.total_steps, self._config),
+            "trained_tokens": trained,
+            "tokens_per_s": tokens / seconds,
+            "processed_tokens_per_s": processed / seconds,
+            "skipped_steps": self.progress.skipped_steps,
+        }
+        if validation_loss is not None and self._validator is not None:
+            record["validation_loss"] = validation_loss if math.isfinite(validation_loss) else None
+            record["validation_base_loss"] = self._validator.base_loss
+        cosine = self._check.cosine()
+        return record if cosine is None else record | {"gradient_cosine": cosine}
+
+
+def _check_corpus(corpus: EncodedCorpus, config: TrainConfig, engine: Engine) -> None:
+    """Refuse what cannot be trained as asked."""
+    if corpus.holds_packs():
+        check_packable(engine.model_config, config)
+        if not keeps_documents_apart(engine):
+            raise InputError(
+                "encode.task cpt: in this model packed documents would see each other, since it "
+                "takes no notice of where positions begin anew; use another model"
+            )
+    if config.weighting.name == "stm" and not any(
+        len(corpus.sample(index).base_loss) for index in range(min(len(corpus), CHECKED_SAMPLES))
+    ):
+        raise InputError(
+            "train.weighting stm needs the base model's losses, and the encoded corpus has none: "
+            "run score and encode again"
+        )

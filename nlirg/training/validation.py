@@ -1,0 +1,98 @@
+"""Loss on samples that are not trained."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from nlirg.corpus.ordering import hash_rank
+from nlirg.errors import InputError
+from nlirg.forward.batching import EncodedCorpus, Row
+from nlirg.forward.windows import WindowRule
+from nlirg.training.engine import Engine
+from nlirg.training.objective import Objective
+
+TOKENS_PER_FORWARD = 8192
+
+
+def check_held_out(count: int, rows: int) -> None:
+    """Check that holding out `count` rows of a corpus leaves some to train.
+
+    Raises:
+        InputError: if it does not.
+    """
+    if count >= rows:
+        raise InputError(
+            f"train.validation.rows is {count}, and the encoded corpus has {rows} rows: lower it"
+        )
+
+
+def held_out_ids(ids: Sequence[str], count: int) -> frozenset[str]:
+    """The `count` ids of smallest hash: adding rows to a corpus moves few of them across.
+
+    Raises:
+        InputError: if nothing would be left to train.
+    """
+    check_held_out(count, len(ids))
+    return frozenset(heapq.nsmallest(count, ids, key=hash_rank))
+
+
+class Validator:
+    """Measures the mean token loss of a held-out corpus under the model as it is.
+
+    Args:
+        objective: computes losses.
+        engine: its rank's share of the corpus is measured here.
+        corpus: the same on every rank.
+
+    Attributes:
+        base_loss: the same mean under the base model, from the scores; None if it is not known.
+
+    Raises:
+        InputError: if the corpus has no trained token.
+    """
+
+    def __init__(self, objective: Objective, engine: Engine, corpus: EncodedCorpus) -> None:
+        self._objective, self._engine, self._corpus = objective, engine, corpus
+        if not corpus.n_trained.sum():
+            raise InputError(
+                "train.validation: the held-out rows have no trained token; raise "
+                "train.validation.rows"
+            )
+        # Samples of similar length share a forward; every rank does equally many.
+        order = np.argsort([len(row["input_ids"]) for row in corpus.rows], kind="stable")
+        longest = max(len(corpus.rows[int(order[-1])]["input_ids"]), 1)
+        size = max(1, TOKENS_PER_FORWARD // longest) * engine.world_size
+        self.base_loss = self._base_loss()
+        self._batches = [order[start : start + size] for start in range(0, len(order), size)]
+
+    def loss(self) -> float:
+        """Mean of the unweighted token losses in nats; infinite ones make it infinite."""
+        engine = self._engine
+        sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
+        with engine.evaluating(), torch.no_grad():
+            for batch in self._batches:
+                mine = batch[engine.rank :: engine.world_size]
+                losses = self._objective.token_losses(self._rows(mine))
+                sums[0] += losses.double().sum()
+                sums[1] += len(losses)
+        total, count = engine.all_reduce_sum(sums).tolist()
+        mean = total / max(count, 1)
+        return mean if np.isfinite(mean) else float("inf")
+
+    def _base_loss(self) -> float | None:
+        known = [self._corpus.sample(index).base_loss for index in range(len(self._corpus))]
+        if not all(map(len, known)):
+            return None
+        mean = float(np.concatenate(known).mean(dtype=np.float64))
+        return mean if np.isfinite(mean) else None
+
+    def _rows(self, samples: np.ndarray) -> list[Row]:
+        rows = []
+        for index in samples.tolist():
+            sample = self._corpus.sample(index)
+            rows += [Row(sample, window) for window in WindowRule("all").windows(sample.labels)]
+        return rows

@@ -1,0 +1,1 @@
+"""Turn selected rows into training rows."""

@@ -1,0 +1,113 @@
+"""Choose the rows that are kept from training and asked in the evaluation."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as pads
+
+from cluster.rundir import Stage, atomic_path
+from eval.cases.suites import holdout_cases
+from nlirg.corpus.ordering import hash_rank
+from nlirg.corpus.records import Record
+from nlirg.errors import InputError
+from pipelines.positions import find, open_by_position
+from pipelines.ray_data import parquet_files
+from pipelines.select.stage import duplicate_groups
+
+COLUMNS = ["id", "task_type", "messages", "tools"]
+
+
+def choose_holdout(scored: Stage, index: Path | None, count: int, path: Path) -> frozenset[str]:
+    """Choose `count` of the selected rows, write them to `path` and return their ids.
+
+    They are those of smallest hash, so that adding rows to a corpus moves few rows across, among
+    the rows whose prompt no other selected row has or nearly has: what is trained must not give
+    the answers away.
+
+    Args:
+        scored: the scored corpus.
+        index: see `pipelines.select.stage.selected_index`.
+        count: of rows.
+        path: of the file, an object with id, task_type, messages and tools a line.
+
+    Raises:
+        InputError: if there are not enough such rows that can be cases.
+    """
+    if not count:
+        return frozenset()
+
+    shared = _shared_prompts(scored, index)
+    # Some rows cannot be cases (an answer without words, a function call): others replace them.
+    candidates = 2 * count
+    while True:
+        records = _first_by_hash(scored, index, shared, candidates)
+        chosen = list(itertools.islice(filter(_usable, records), count))
+        if len(chosen) == count or len(records) < candidates:
+            break
+        candidates *= 4
+    if len(chosen) < count:
+        alike = f" ({len(shared)} rows share their prompt, or nearly)" if len(shared) else ""
+        raise InputError(
+            f"holdout is {count}, and only {len(chosen)} rows can be cases{alike}: lower it"
+        )
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+        for record in chosen:
+            out.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+    return frozenset(record.id for record in chosen)
+
+
+def _shared_prompts(scored: Stage, index: Path | None) -> np.ndarray:
+    """Positions of the selected rows whose prompt another selected row has, or nearly has."""
+    table = duplicate_groups(scored, "prompt", "near")
+    positions, groups = table["position"].to_numpy(), table["group"].to_numpy()
+    if index is not None:
+        selected = find(open_by_position(index), positions) >= 0
+        positions, groups = positions[selected], groups[selected]
+    _, member, size = np.unique(groups, return_inverse=True, return_counts=True)
+    shared: np.ndarray = positions[size[member] > 1]
+    return shared
+
+
+def _names(scored: Stage, index: Path | None, shared: np.ndarray) -> Iterator[str]:
+    """Ids of the rows that may be held out, a batch in memory at a time."""
+    dataset = pads.dataset(parquet_files(scored.path))
+    selected = None if index is None else open_by_position(index)
+    for batch in dataset.to_batches(columns=["id", "position"]):
+        positions = batch["position"].to_numpy()
+        may = ~np.isin(positions, shared)
+        if selected is not None:
+            may &= find(selected, positions) >= 0
+        yield from batch["id"].filter(may).to_pylist()
+
+
+def _first_by_hash(
+    scored: Stage, index: Path | None, shared: np.ndarray, count: int
+) -> list[Record]:
+    """The rows with the `count` smallest hashes of their ids, in that order."""
+    names = heapq.nsmallest(count, _names(scored, index, shared), key=hash_rank)
+    table = pads.dataset(parquet_files(scored.path)).to_table(
+        COLUMNS, filter=pads.field("id").isin(names)
+    )
+    return [
+        Record(
+            **{**row, "messages": json.loads(row["messages"]), "tools": json.loads(row["tools"])}
+        )
+        for row in sorted(table.to_pylist(), key=lambda row: hash_rank(row["id"]))
+    ]
+
+
+def _usable(record: Record) -> bool:
+    """Whether a row can be asked and its answer be compared."""
+    if record.tools or any("tool_calls" in m or m["role"] == "tool" for m in record.messages):
+        return False  # evaluation calls no functions
+    try:
+        return bool(holdout_cases([record]))
+    except InputError:
+        return False

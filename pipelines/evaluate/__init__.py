@@ -1,0 +1,1 @@
+"""Ask base and arms, and judge the answers."""

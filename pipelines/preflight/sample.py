@@ -1,0 +1,201 @@
+"""A random sample of a corpus, encoded in this process as the stages would do it."""
+
+from __future__ import annotations
+
+import json
+import random
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nlirg.config.corpus import DataConfig, EncodeConfig
+from nlirg.corpus.chat import OverlongError, encode_prompt
+from nlirg.corpus.files import kind
+from nlirg.corpus.reader import RawRow, read_shard
+from nlirg.corpus.records import Document, Record
+from nlirg.corpus.rows import encoded_row, original, parse
+from nlirg.corpus.sources import Shard
+from nlirg.errors import BadRowError, InputError
+from nlirg.preflight.corpus_checks import Fault, Probe, first_change, squeezed
+
+READ_SHARDS = 16  # places of a large corpus that are read
+READ_ROWS = 20_000  # rows read from all of them
+UNLIMITED = 1 << 40  # tokens
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows drawn at random from the corpus.
+
+    Attributes:
+        rows: in the order of the corpus.
+        sources: that of every row.
+        total: rows of the corpus; an estimate unless `exact`.
+        exact: whether every row of the corpus was read.
+    """
+
+    rows: list[RawRow]
+    sources: list[DataConfig]
+    total: int
+    exact: bool
+
+    def described(self) -> str:
+        """How large the corpus is, in words."""
+        return f"the corpus has {'' if self.exact else 'about '}{self.total:,}"
+
+
+def draw(shards: Sequence[Shard], data: Sequence[DataConfig], count: int, seed: int) -> Sample:
+    """Draw rows at random, each of those read equally likely.
+
+    Of a large corpus a few shards at random are read from their beginnings, and its number of
+    rows is estimated from the size of the rows drawn.
+
+    Args:
+        shards: of the corpus.
+        data: its sources, which the shards were cut from.
+        count: rows to draw.
+        seed: of the draw.
+
+    Raises:
+        InputError: if the corpus holds no row.
+    """
+    chance = random.Random(seed)
+    chosen = sorted(chance.sample(range(len(shards)), min(len(shards), READ_SHARDS)))
+    quota = READ_ROWS // len(chosen)
+    kept: list[tuple[int, RawRow, DataConfig]] = []
+    read, exact = 0, len(chosen) == len(shards)
+    for index in chosen:
+        source = data[shards[index].data]
+        for row_of_shard, row in enumerate(read_shard(shards[index], source)):
+            if row_of_shard == quota:
+                exact = False
+                break
+            # Reservoir sampling: the n-th row replaces a kept one with probability count / n.
+            place = len(kept) if read < count else chance.randrange(read + 1)
+            if place < count:
+                kept[place : place + 1] = [(read, row, source)]
+            read += 1
+    if not kept:
+        raise InputError("the corpus holds no rows")
+    kept.sort(key=lambda item: item[0])
+    rows = [row for _, row, _ in kept]
+    total = read if exact else max(read, _estimated(shards, rows))
+    return Sample(rows, [source for *_, source in kept], total, exact)
+
+
+def _estimated(shards: Sequence[Shard], rows: Sequence[RawRow]) -> int:
+    """Rows of a corpus: those that are counted, else by bytes and the mean size of some rows.
+
+    Of packed files it is the packed size, by what zlib makes of those rows.
+    """
+    texts = [original(row).encode(errors="replace") for row in rows]
+    size = {
+        False: sum(map(len, texts)) / len(texts),
+        True: len(zlib.compress(b"\n".join(texts))) / len(texts),
+    }
+    return round(
+        sum(
+            (shard.stop - shard.start) / (1 if shard.counted else size[bool(kind(shard.path)[1])])
+            for shard in shards
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The encoded sample.
+
+    Attributes:
+        sample: the rows as drawn.
+        probes: usable rows.
+        faults: the others.
+    """
+
+    sample: Sample
+    probes: list[Probe]
+    faults: list[Fault]
+
+
+def encode_sample(tokenizer: Any, sample: Sample, config: EncodeConfig) -> Corpus:
+    """Encode the rows of a sample as the pipeline's own stages do."""
+    probes, faults = [], []
+    for row, source in zip(sample.rows, sample.sources, strict=True):
+        place = f"{Path(row.source).name}:{row.line}"
+        try:
+            probes.append(_probe(tokenizer, parse(row, source, config.task), place, config))
+        except BadRowError as error:
+            faults.append(Fault(place, str(error)))
+    return Corpus(sample, probes, faults)
+
+
+def _probe(tokenizer: Any, record: Record | Document, place: str, config: EncodeConfig) -> Probe:
+    whole = encoded_row(tokenizer, record, config.model_copy(update={"max_length": UNLIMITED}))
+    ids, labels = whole["input_ids"], whole["labels"]
+    if isinstance(record, Document):
+        answer, characters = record.text, len(record.text)
+        lost = _lost_in_text(tokenizer, record.text, ids)
+    else:
+        last = record.messages[-1]
+        answer = last["content"] or json.dumps(last.get("tool_calls"), ensure_ascii=False)
+        characters = len(_decoded(tokenizer, ids))
+        lost = _lost_in_chat(tokenizer, record, ids.tolist(), config.template_options)
+        ids, labels = _shortened(tokenizer, record, ids, labels, config)
+    return Probe(
+        place=place,
+        answer=answer,
+        characters=characters,
+        full_length=len(whole["input_ids"]),
+        input_ids=ids.astype(np.int64),
+        labels=labels.astype(np.int64),
+        lost=lost,
+    )
+
+
+def _shortened(
+    tokenizer: Any, record: Record, ids: np.ndarray, labels: np.ndarray, config: EncodeConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids and labels as the stages keep them: none of a row that they skip."""
+    if len(ids) <= config.max_length:
+        return ids, labels
+    try:
+        row = encoded_row(tokenizer, record, config)
+    except OverlongError:
+        return ids[:0], labels[:0]
+    return row["input_ids"], row["labels"]
+
+
+def _lost_in_text(tokenizer: Any, text: str, ids: np.ndarray) -> str:
+    """What tokenizing changes of a plain text; "" if nothing."""
+    plain = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    changed = first_change(text, plain)
+    return changed and f"text {changed}"
+
+
+def _lost_in_chat(
+    tokenizer: Any, record: Record, ids: Sequence[int], options: Mapping[str, Any]
+) -> str:
+    """What tokenizing changes of a conversation's text or generation prompt; "" if nothing."""
+    *context, answer = record.messages
+    if context[-1]["role"] == "assistant":
+        return ""  # the answer goes on with an answer: nothing generates from there
+    try:
+        text, prompt = encode_prompt(tokenizer, context, options, tools=record.tools)
+    except BadRowError as error:
+        return f"no generation prompt: {error}"
+    if list(ids[: len(prompt)]) != prompt:
+        return "generation would see another prompt than training"
+    if changed := first_change(text, _decoded(tokenizer, prompt)):
+        return f"prompt {changed}"
+    said = _decoded(tokenizer, ids[len(prompt) :])
+    if squeezed(answer["content"]) not in squeezed(said):
+        return f"answer {first_change(answer['content'].strip(), said) or 'is cut'}"
+    return ""
+
+
+def _decoded(tokenizer: Any, ids: Sequence[int]) -> str:
+    text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text

@@ -1,0 +1,1 @@
+"""Judge and draw what a run directory holds."""

@@ -1,0 +1,89 @@
+"""What one arm's training logged, as the report shows it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.rundir import Stage
+from eval.schema.report import TrainingAlarm, TrainingCurve, ValidationCurve, WeightMap
+from nlirg.config.training import TrainConfig
+from nlirg.training.step_metrics import BIN_WIDTH
+from nlirg.weighting.zones import ZONES
+
+COLUMNS = 80  # of the weight map
+
+
+def training_curve(stage: Stage, train: TrainConfig) -> TrainingCurve:
+    """Read one arm's `metrics.jsonl` and `alarms.jsonl`."""
+    records = _lines(stage.path / "metrics.jsonl")
+    # Where every step was skipped there is no loss to draw.
+    rows = [row for row in records if None not in (row["loss"], row["weighted_loss"])]
+    summary = stage.summary()
+    return TrainingCurve(
+        steps=[row["step"] for row in rows],
+        loss=[row["loss"] for row in rows],
+        weighted_loss=[row["weighted_loss"] for row in rows],
+        zones={zone: [row[zone] for row in rows] for zone in ZONES},
+        loss_by_task=loss_by_task(rows),
+        weights=weight_map(rows) if rows else None,
+        validation=validation_curve(records),
+        alarms=[TrainingAlarm(**line) for line in _lines(stage.path / "alarms.jsonl")],
+        trained_tokens=summary["trained_tokens"],
+        optimizer_steps=summary["optimizer_steps"],
+        settings={
+            "weighting": train.weighting.name,
+            "token_batch": str(train.token_batch),
+            "batch_size": str(train.batch_size),
+            "learning_rate": f"{train.learning_rate:g}",
+            "epochs": str(train.epochs),
+            "parameters": f"LoRA rank {train.lora.rank}" if train.lora else "all",
+        },
+    )
+
+
+def loss_by_task(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    """Loss of each task type at every record, NaN where none of its tokens were trained."""
+    names = dict.fromkeys(name for row in rows for name in row["loss_by_task"])
+    return {name: [row["loss_by_task"].get(name, math.nan) for row in rows] for name in names}
+
+
+def validation_curve(records: Sequence[dict[str, Any]]) -> ValidationCurve | None:
+    """The validations among log records; None if there was none."""
+    found = [record for record in records if "validation_loss" in record]
+    if not found:
+        return None
+    losses = [record["validation_loss"] for record in found]
+    return ValidationCurve(
+        steps=[record["step"] for record in found],
+        loss=[math.nan if loss is None else loss for loss in losses],
+        base_loss=found[-1]["validation_base_loss"],
+    )
+
+
+def weight_map(rows: Sequence[dict[str, Any]]) -> WeightMap:
+    """Sum the records' weight histograms into at most `COLUMNS` columns and normalise each.
+
+    Args:
+        rows: log records in order, at least one.
+    """
+    parts = min(COLUMNS, len(rows))
+    steps = np.array_split(np.array([row["step"] for row in rows]), parts)
+    mass = np.array([row["weight_histogram"] for row in rows], dtype=float)
+    columns = np.stack([part.sum(axis=0) for part in np.array_split(mass, parts)])
+    total = columns.sum(axis=1, keepdims=True)
+    shares = np.divide(columns, total, out=np.zeros_like(columns), where=total > 0)
+    return WeightMap(
+        steps=[float(part.mean()) for part in steps],
+        bin_width=BIN_WIDTH,
+        shares=shares.round(4).tolist(),
+    )
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

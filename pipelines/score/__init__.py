@@ -1,0 +1,1 @@
+"""Score a corpus under the base model."""

@@ -1,0 +1,373 @@
+"""Duplicates and repetition of a scored corpus: one Ray Data pass, then a few Ray tasks.
+
+The pass reduces every row to keys and signatures in `.hygiene/`; the tasks read columns of them,
+a few numbers per row, so neither driver nor workers ever hold the corpus.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from cluster.config import ClusterConfig
+from cluster.rundir import Stage, atomic_path, write_text
+from cluster.session import connect
+from eval.metrics.diversity import opening
+from eval.text import join_units, units
+from nlirg.corpus import duplicates
+from nlirg.corpus.profile import (
+    COUNTED,
+    PHRASES,
+    DuplicateCount,
+    Hygiene,
+    Kind,
+    Of,
+    TypeHygiene,
+    add_counts,
+    count_values,
+    describe_types,
+    repeated,
+)
+from nlirg.errors import InputError
+from pipelines.progress import Progress, say
+from pipelines.ray_data import configure, parquet_files, root_cause, watch_parquet
+
+ROWS_PER_BATCH = 1024
+ROWS_PER_TASK = 200_000  # larger corpora are examined in parts, to bound a task's memory
+RESULT = "hygiene.json"
+EXCERPT = 160  # characters of a text that are shown
+OPENING = 200  # characters in which its first words are looked for
+NEEDED = ("position", "task_type", "n_tokens", "n_trained", "language")
+SCHEMA = pa.schema(
+    {
+        "position": pa.int64(),
+        "of": pa.string(),
+        "kind": pa.string(),
+        "group": pa.int64(),
+        "size": pa.int64(),
+    }
+)
+
+
+class Compared(NamedTuple):
+    """One text of a row: what must be equal, what must be alike (a normal form), what is shown."""
+
+    exact: str
+    near: str
+    shown: str
+
+
+def compared_turns(messages: list[dict[str, Any]]) -> dict[Of, Compared]:
+    """What of a conversation is compared with other conversations.
+
+    The answer is the last turn, the prompt what stands before it. A system turn belongs to the
+    equality of prompts, but not to their likeness: a long one that all rows share would make any
+    two questions alike.
+    """
+    texts = [_turn_text(message) for message in messages]
+    said = [
+        (message["role"], duplicates.normal_form(text))
+        for message, text in zip(messages, texts, strict=True)
+    ]
+    exact = "\n".join(f"{role}: {text}" for role, text in said[:-1])
+    near = "\n".join(text for role, text in said[:-1] if role != "system")
+    answer = said[-1][1]
+    asked = next(text for text, (role, _) in zip(texts, said, strict=True) if role != "system")
+    return {
+        "prompt": Compared(exact, near, _excerpt(asked)),
+        "answer": Compared(answer, answer, _excerpt(texts[-1])),
+        "row": Compared(f"{exact}\n{answer}", f"{near}\n{answer}", _excerpt(asked)),
+    }
+
+
+def compared_text(text: str) -> dict[Of, Compared]:
+    """What of a document is compared with other documents: all of it."""
+    normal = duplicates.normal_form(text)
+    return {"row": Compared(normal, normal, _excerpt(text))}
+
+
+def _turn_text(message: dict[str, Any]) -> str:
+    """What a turn says, function calls as JSON without their ids."""
+    calls = [call["function"] for call in message.get("tool_calls", ())]
+    called = json.dumps(calls, ensure_ascii=False, sort_keys=True) if calls else ""
+    return "\n".join(part for part in (message["content"], called) if part)
+
+
+def _excerpt(text: str) -> str:
+    return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}…"
+
+
+class Fingerprint:
+    """Reduce scored rows to what duplicates and repetition are found by."""
+
+    def __init__(self, conversations: bool) -> None:
+        os.environ.setdefault("RAYON_NUM_THREADS", "1")  # Ray gives a task one CPU
+        self.conversations = conversations
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """One row for each: key, signature and band keys of each text, lengths, language."""
+        if self.conversations:
+            texts = [compared_turns(json.loads(row)) for row in batch["messages"].to_pylist()]
+        else:
+            texts = [compared_text(row) for row in batch["text"].to_pylist()]
+        begun = [_opening(row["answer"].shown) if "answer" in row else None for row in texts]
+        columns = {
+            **{name: batch[name] for name in ("position", "task_type", "language")},
+            "prompt_tokens": pc.subtract(batch["n_tokens"], batch["n_trained"]),
+            "answer_tokens": batch["n_trained"],
+            "opening": pa.array(
+                [text and duplicates.exact_key(text) for text in begun], pa.int64()
+            ),
+            "opening_shown": pa.array(begun, pa.string()),
+            "answer": pa.nulls(len(texts), pa.int64()),
+            "answer_shown": pa.nulls(len(texts), pa.string()),
+        }
+        for of in texts[0]:
+            columns |= _fingerprints(of, [row[of] for row in texts])
+        return pa.table(columns)
+
+
+def _opening(text: str) -> str | None:
+    """The first words of an answer, as the evaluation counts them; None without words."""
+    return join_units(opening(units(text[:OPENING]))) or None
+
+
+def _keys(texts: Sequence[str | None]) -> pa.Array:
+    return pa.array(
+        [None if text is None else duplicates.exact_key(text) for text in texts], pa.int64()
+    )
+
+
+def _fingerprints(of: Of, texts: Sequence[Compared]) -> dict[str, pa.Array]:
+    """Columns of one text of every row."""
+    values = duplicates.min_hashes([text.near for text in texts])
+    signature = pa.py_buffer(duplicates.signatures(values).tobytes())
+    width = pa.binary(duplicates.VALUES)
+    return {
+        of: _keys([text.exact for text in texts]),
+        f"{of}_shown": pa.array([text.shown for text in texts], pa.string()),
+        f"{of}_signature": pa.Array.from_buffers(width, len(texts), [None, signature]),
+        **{
+            f"{of}_band{number}": pa.array(keys)
+            for number, keys in enumerate(duplicates.band_keys(values).T)
+        },
+    }
+
+
+def find_duplicates(stage: Stage, config: ClusterConfig) -> Hygiene:
+    """Describe a scored corpus: `scores/duplicates/*.parquet` and `scores/hygiene.json`.
+
+    Args:
+        stage: the scores, complete but for its marker; each row needs `language` too.
+        config: the cluster to work on.
+
+    Raises:
+        InputError: if there are no scored rows, or columns are missing.
+    """
+    files = parquet_files(stage.path)
+    conversations, rows = _checked(stage, files)
+    pieces, found, result = (stage.path / name for name in (".hygiene", "duplicates", RESULT))
+    for folder in (pieces, found):  # of an earlier run that crashed
+        shutil.rmtree(folder, ignore_errors=True)
+    result.unlink(missing_ok=True)
+    connect(config)
+    _write_pieces(files, pieces, conversations, config)
+    hygiene = _examine(pieces, found, conversations, rows)
+    write_text(result, hygiene.model_dump_json(indent=2) + "\n")
+    shutil.rmtree(pieces)
+    say("hygiene", _told(hygiene))
+    return hygiene
+
+
+def _checked(stage: Stage, files: Sequence[str]) -> tuple[bool, int]:
+    """Whether the rows are conversations, and how many there are."""
+    rows, conversations = 0, False
+    for file in files:
+        try:
+            metadata = pq.read_metadata(file)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(f"{file} is no whole Parquet file: delete it, score again") from error
+        names = metadata.schema.to_arrow_schema().names
+        conversations = "messages" in names
+        text = "messages" if conversations else "text"
+        missing = [name for name in (*NEEDED, text) if name not in names]
+        if missing:
+            raise InputError(f"{file} has no column {', '.join(missing)}: score the corpus again")
+        rows += metadata.num_rows
+    if not rows:
+        raise InputError(f"{stage.path} holds no scored rows: score the corpus first")
+    return conversations, rows
+
+
+def _write_pieces(
+    files: Sequence[str], pieces: Path, conversations: bool, config: ClusterConfig
+) -> None:
+    """The pass over the corpus."""
+    import ray
+
+    configure(config.stall_timeout_s)
+    columns = [*NEEDED, "messages" if conversations else "text"]
+    rows = ray.data.read_parquet(list(files), columns=columns).map_batches(
+        Fingerprint(conversations), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
+    )
+    pieces.mkdir()
+    with watch_parquet("hygiene", pieces), root_cause():
+        rows.write_parquet(str(pieces), compression="NONE", use_dictionary=False)
+
+
+def _examine(pieces: Path, found: Path, conversations: bool, rows: int) -> Hygiene:
+    """Run the tasks over the pieces; the driver sees only their short results."""
+    import ray
+
+    edges: Any = ray.remote(band_edges)
+    groups: Any = ray.remote(write_groups)
+    compared: tuple[Of, ...] = ("prompt", "answer", "row") if conversations else ("row",)
+    parts = 1 + rows // ROWS_PER_TASK
+    shares = shared_bands(parts)
+    found.mkdir()
+    described = ray.remote(count_types).remote(pieces, parts)
+    counted = [
+        groups.remote(pieces, of, found, *(edges.remote(pieces, of, bands) for bands in shares))
+        for of in compared
+    ]
+    waiting = tasks = [described, *counted]
+    with Progress("duplicates", total=len(tasks), unit="part") as progress:
+        while waiting:
+            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)
+            progress.to(len(tasks) - len(waiting))
+    every, by_type = ray.get(described)
+    counts = [count for counts in ray.get(counted) for count in counts]
+    return Hygiene(all=every, types=by_type, duplicates=counts)
+
+
+def shared_bands(parts: int) -> list[np.ndarray]:
+    """Which bands each of the tasks takes."""
+    return np.array_split(np.arange(duplicates.BANDS), min(parts, duplicates.BANDS))
+
+
+def band_edges(pieces: Path, of: Of, bands: np.ndarray) -> np.ndarray:
+    """Task: near duplicates that some of the bands find, as a forest of positions."""
+    keys = [f"{of}_band{number}" for number in bands]
+    rows = _columns(pieces, ["position", of, *keys])
+    runs = [duplicates.in_runs(rows[key], rows[of]) for key in keys]
+    wanted = np.unique(np.concatenate(runs))
+    signature = _signatures(pieces, of, rows["position"][wanted])
+    found = [
+        duplicates.near_edges(
+            rows[key][run], rows["position"][run], signature[np.searchsorted(wanted, run)]
+        )
+        for key, run in zip(keys, runs, strict=True)
+    ]
+    return duplicates.forest(np.concatenate(found))
+
+
+def write_groups(pieces: Path, of: Of, folder: Path, *edges: np.ndarray) -> list[DuplicateCount]:
+    """Task: write the groups of exact and of near duplicates, and count them."""
+    rows = _columns(pieces, ["position", of])
+    exact = duplicates.exact_groups(rows[of], rows["position"])
+    near = duplicates.near_groups(exact, duplicates.forest(np.concatenate(edges)))
+    tables = [
+        _grouped(of, "exact", rows["position"], exact),
+        _grouped(of, "near", rows["position"], near),
+    ]
+    with atomic_path(folder / f"{of}.parquet") as temporary:
+        pq.write_table(pa.concat_tables(tables), temporary)
+    return [
+        _counted(pieces, of, kind, table)
+        for kind, table in zip(get_args(Kind), tables, strict=True)
+    ]
+
+
+def _grouped(of: Of, kind: Kind, position: np.ndarray, group: np.ndarray) -> pa.Table:
+    """Rows of groups of two and more."""
+    size = duplicates.group_sizes(group)
+    many = size > 1
+    words = [pa.repeat(word, int(many.sum())) for word in (of, kind)]
+    return pa.table([position[many], *words, group[many], size[many]], schema=SCHEMA)
+
+
+def _counted(pieces: Path, of: Of, kind: Kind, table: pa.Table) -> DuplicateCount:
+    group, size = (table[name].to_numpy() for name in ("group", "size"))
+    example = ""
+    if len(size):
+        (example,) = _shown(pieces, of, [int(group[size.argmax()])]).values()
+    return DuplicateCount(
+        of=of,
+        kind=kind,
+        rows=len(size),
+        groups=len(np.unique(group)),
+        largest=int(size.max(initial=0)),
+        example=example,
+    )
+
+
+def count_types(pieces: Path, parts: int) -> tuple[TypeHygiene, list[TypeHygiene]]:
+    """Task: describe all rows, and every task type; the more parts, the less memory."""
+    counts = {name: _counts(pieces, name) for name in COUNTED if name not in PHRASES}
+    for name in PHRASES:  # nearly every row has its own: a part of the values at a time
+        of_part = [repeated(_counts(pieces, name, part, parts)) for part in range(parts)]
+        counts[name] = pa.concat_tables(of_part)
+    return describe_types(counts, lambda name, positions: _shown(pieces, name, positions))
+
+
+def _counts(pieces: Path, name: str, part: int = 0, parts: int = 1) -> pa.Table:
+    """Count the values of a column; of keys, those that fall into one of several parts."""
+    counts = []
+    for file in parquet_files(pieces):
+        rows = pq.read_table(file, columns=["task_type", "position", name])
+        if parts > 1:
+            rows = rows.drop_null()
+            rows = rows.filter(pa.array(rows[name].to_numpy() % parts == part))
+        counts.append(count_values(rows, name))
+    return add_counts(counts)
+
+
+def _columns(pieces: Path, names: list[str]) -> dict[str, np.ndarray]:
+    """Numbers of all rows, in order of position."""
+    table = _read(pieces, names)
+    order = np.argsort(table["position"].to_numpy())
+    return {name: table[name].to_numpy()[order] for name in names}
+
+
+def _signatures(pieces: Path, of: Of, positions: np.ndarray) -> np.ndarray:
+    """Signatures of the rows at rising positions, shape `[rows, VALUES]`."""
+    name = f"{of}_signature"
+    table = _read(pieces, ["position", name], positions)
+    order = np.argsort(table["position"].to_numpy())
+    column = pa.concat_arrays([pa.array([], table[name].type), *table[name].chunks])
+    data = np.frombuffer(column.buffers()[1] or b"", dtype=np.uint8)
+    return data.reshape(-1, duplicates.VALUES)[order]
+
+
+def _shown(pieces: Path, name: str, positions: list[int]) -> dict[int, str]:
+    """Excerpts of texts by position."""
+    table = _read(pieces, ["position", f"{name}_shown"], np.array(positions, dtype=np.int64))
+    return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def _read(pieces: Path, names: list[str], positions: np.ndarray | None = None) -> pa.Table:
+    """Columns of all rows, or of those at some positions, with few rows in flight."""
+    chosen = None if positions is None else pads.field("position").isin(pa.array(positions))
+    return pads.dataset(parquet_files(pieces)).to_table(
+        names, filter=chosen, batch_size=1 << 14, batch_readahead=1, fragment_readahead=1
+    )
+
+
+def _told(hygiene: Hygiene) -> str:
+    """What a user must know of the corpus before training on it."""
+    counts = [f"{row.rows} {row.of}s ({row.kind})" for row in hygiene.duplicates]
+    told = f"{hygiene.all.rows} rows; duplicates: {', '.join(counts)}"
+    if not hygiene.all.answers:
+        return told
+    top = hygiene.all.answers[0]
+    return f"{told}; {top.count} rows ({top.share:.1%}) have one answer: {top.text!r}"

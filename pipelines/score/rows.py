@@ -1,0 +1,289 @@
+"""The three steps of scoring on a cluster: a shard is read, a model scores, scores are written.
+
+What was scored, token ids and labels, stands beside its scores: encoding takes it from there, so
+the loss of a token cannot be taken for that of another.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nlirg.config.corpus import ScoreConfig
+from nlirg.corpus.chat import OverlongError
+from nlirg.corpus.profile import language
+from nlirg.corpus.reader import read_shard
+from nlirg.corpus.records import Document, Record
+from nlirg.corpus.rows import encoded_row, original, parse
+from nlirg.corpus.sources import Shard
+from nlirg.errors import BadRowError
+from nlirg.scoring.divergence import Span
+from nlirg.scoring.scores import TokenScores, excess_loss, instruction_difficulty, sample_scores
+from nlirg.scoring.spans import character_spans, text_spans, trained_answers
+from nlirg.weighting.zones import ZONES
+from pipelines.recipe import Recipe
+from pipelines.score.ledger import Ledger, ShardRows, position, shards_of_positions
+
+WINDOW_ROWS = 512  # of one call of an actor: enough to find rows of like length
+INT32S, FLOAT32S = pa.list_(pa.int32()), pa.list_(pa.float32())
+LISTS = ("input_ids", "labels", "segments")
+TOKEN_COLUMNS = [f"token_{name}" for name in TokenScores._fields]
+SPAN = pa.struct(
+    {
+        "answer": pa.int32(),
+        "start": pa.int32(),
+        "end": pa.int32(),
+        "score": pa.float32(),
+        "mean_loss": pa.float32(),
+        "mean_entropy": pa.float32(),
+        "pattern": pa.string(),
+    }
+)
+SCORES = pa.schema(
+    {
+        "n_tokens": pa.int32(),
+        "n_trained": pa.int32(),
+        **dict.fromkeys(("mean_loss", "max_loss", "perplexity", "mean_entropy"), pa.float64()),
+        **{f"zone_{zone}": pa.float64() for zone in ZONES},
+        "similarity": pa.float64(),
+        "band": pa.string(),
+        **dict.fromkeys(("similarity_centered", "filtered_rank", "divergence"), pa.float64()),
+        "n_spans": pa.int32(),
+        "spans": pa.list_(SPAN),
+        "min_k": pa.float64(),
+        "anomaly": pa.float64(),
+    }
+)
+
+
+class TokenScorer(Protocol):
+    """What scores samples; `nlirg.scoring.scorer.Scorer` is the one that holds a model."""
+
+    def score(
+        self, samples: Sequence[tuple[np.ndarray, np.ndarray]], names: Sequence[str] | None = None
+    ) -> list[TokenScores]:
+        """Score every trained token of samples of token ids [T] and labels [T]."""
+
+
+MakeScorer = Callable[[str, ScoreConfig], TokenScorer]
+
+
+def model_scorer(model: str, config: ScoreConfig) -> TokenScorer:
+    """A scorer that holds a model."""
+    from nlirg.scoring.scorer import Scorer
+
+    return Scorer(model, config.precision, config.batch_tokens)
+
+
+@cache
+def tokenizer_of(model: str, task: str) -> Any:
+    """The tokenizer, loaded once per process."""
+    from nlirg.models.loading import load_tokenizer
+
+    return load_tokenizer(model, chat=task == "sft")
+
+
+def row_schema(task: str) -> pa.Schema:
+    """Columns of a row that is read and encoded."""
+    said = ("messages", "tools") if task == "sft" else ("text",)
+    return pa.schema(
+        {
+            "id": pa.string(),
+            "position": pa.int64(),
+            "source": pa.string(),
+            "line": pa.int64(),
+            "task_type": pa.string(),
+            "row": pa.string(),
+            **dict.fromkeys(said, pa.string()),
+            "language": pa.string(),
+            "truncated": pa.bool_(),
+            **dict.fromkeys(LISTS, INT32S),
+        }
+    )
+
+
+class ReadShard:
+    """Turns a shard of the corpus into encoded rows, and notes in the ledger what it gave."""
+
+    def __init__(self, recipe: Recipe, ledger: Ledger) -> None:
+        self.recipe, self.ledger = recipe, ledger
+        self.schema = row_schema(recipe.encode.task)
+
+    def __call__(self, items: pa.Table) -> Iterator[pa.Table]:
+        """Yield the rows that are not scored yet, some hundreds at a time.
+
+        Args:
+            items: one row: `index` and `shard`, and `files` of scores that hold rows of it.
+        """
+        (item,) = items.to_pylist()
+        scored = _scored_lines(item["files"], item["index"])
+        usable = len(scored)
+        bad: list[dict[str, Any]] = []
+        rows = self._rows(item["index"], Shard(**item["shard"]), scored, bad)
+        while window := list(itertools.islice(rows, WINDOW_ROWS)):
+            usable += len(window)
+            yield pa.Table.from_pylist(window, self.schema)
+        self.ledger.finish_shard(item["index"], ShardRows(usable, len(bad)), bad)
+
+    def _rows(
+        self, index: int, shard: Shard, scored: set[int], bad: list[dict[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """The rows that can be used; what is wrong with the others is added to `bad`."""
+        task, source = self.recipe.encode.task, self.recipe.data[shard.data]
+        tokenizer = tokenizer_of(self.recipe.model, task)
+        for raw in read_shard(shard, source):
+            if raw.line in scored:
+                continue
+            place, name = {"source": raw.source, "line": raw.line}, None
+            try:
+                record = parse(raw, source, task)
+                name = record.id
+                row = encoded_row(tokenizer, record, self.recipe.encode)
+            except BadRowError as error:
+                overlong = isinstance(error, OverlongError)
+                bad.append({**place, "id": name, "reason": str(error), "overlong": overlong})
+                continue
+            said = {"row": original(raw), "language": language(_answer(record))}
+            yield {**row, **place, **said, "position": position(index, raw.line)}
+
+
+def _answer(record: Record | Document) -> str:
+    """What is learned of a record: its text, or the last answer."""
+    if isinstance(record, Document):
+        return record.text
+    answer: str = record.messages[-1]["content"]
+    return answer
+
+
+def _scored_lines(files: list[str], shard: int) -> set[int]:
+    """Lines of a shard that files of scores hold."""
+    lines: set[int] = set()
+    for path in files:
+        table = pq.ParquetFile(path).read(columns=["position", "line"])
+        mine = shards_of_positions(table["position"].to_numpy()) == shard
+        lines.update(table["line"].to_numpy()[mine].tolist())
+    return lines
+
+
+class Samples:
+    """Encoded rows as what a model reads: every segment of a row by itself."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        lists = (rows[name].to_numpy() for name in LISTS)
+        parts = [
+            list(zip(*(np.split(values, np.cumsum(sizes)[:-1]) for values in pair), strict=True))
+            for *pair, sizes in zip(*lists, strict=True)
+        ]
+        self.names = rows["id"].to_pylist()
+        self.parts: list[list[tuple[np.ndarray, np.ndarray]]] = parts
+
+    def without_prompts(self) -> Samples:
+        """The same rows, of which nothing but the trained tokens is read."""
+        from nlirg.scoring.scorer import without_context
+
+        alone = copy(self)
+        alone.parts = [[without_context(*part) for part in row] for row in self.parts]
+        return alone
+
+    def scored_by(self, scorer: TokenScorer) -> list[TokenScores]:
+        """What a model makes of the trained tokens of every row."""
+        names = [name for name, row in zip(self.names, self.parts, strict=True) for _ in row]
+        found = iter(scorer.score([part for row in self.parts for part in row], names))
+        rows = (list(itertools.islice(found, len(row))) for row in self.parts)
+        return [TokenScores(*map(np.concatenate, zip(*row, strict=True))) for row in rows]
+
+
+class ScoreRows:
+    """One actor: a model, and the reference model if there is one."""
+
+    def __init__(self, recipe: Recipe, make_scorer: MakeScorer) -> None:
+        self.ifd, reference = recipe.score.ifd, recipe.score.reference_model
+        self.scorer = make_scorer(recipe.model, recipe.score)
+        self.reference = make_scorer(reference, recipe.score) if reference else None
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Add what the models make of the trained tokens of encoded rows."""
+        if not rows.num_rows:
+            return rows
+        samples = Samples(rows)
+        tokens = samples.scored_by(self.scorer)
+        columns = {
+            column: pa.array([getattr(row, name) for row in tokens], FLOAT32S)
+            for column, name in zip(TOKEN_COLUMNS, TokenScores._fields, strict=True)
+        }
+        if self.ifd:
+            alone = samples.without_prompts().scored_by(self.scorer)
+            columns["ifd"] = _compared(instruction_difficulty, tokens, alone)
+        if self.reference is not None:
+            other = samples.scored_by(self.reference)
+            columns["excess_loss"] = _compared(excess_loss, tokens, other)
+        for name, values in columns.items():
+            rows = rows.append_column(name, values)
+        return rows
+
+
+def _compared(
+    score: Callable[[np.ndarray, np.ndarray], float],
+    first: list[TokenScores],
+    second: list[TokenScores],
+) -> pa.Array:
+    """A score of each row from two losses of its tokens."""
+    values = [score(a.loss, b.loss) for a, b in zip(first, second, strict=True)]
+    return pa.array(values, pa.float64())
+
+
+def _encoded(rows: pa.Table) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Messages or text, token ids and labels of every row."""
+    said = "messages" if "messages" in rows.column_names else "text"
+    arrays = (rows[name].to_numpy() for name in ("input_ids", "labels"))
+    return zip(rows[said].to_pylist(), *arrays, strict=True)
+
+
+class WriteRows:
+    """Adds the scores of rows whose tokens are scored, and writes them to a file."""
+
+    def __init__(self, recipe: Recipe, ledger: Ledger) -> None:
+        self.recipe, self.ledger = recipe, ledger
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Write `rows`; returns their number, so that they do not travel any further."""
+        if rows.num_rows:
+            self.ledger.write(self._scored(rows))
+        return pa.table({"rows": [rows.num_rows]})
+
+    def _scored(self, rows: pa.Table) -> pa.Table:
+        """Add the columns `SCORES`; of the tokens' columns, keep those that are wanted."""
+        tokens = zip(*(rows[name].to_numpy() for name in TOKEN_COLUMNS), strict=True)
+        scores = [
+            {"n_tokens": len(ids), "n_trained": len(row[0]), **sample_scores(TokenScores(*row))}
+            for ids, row in zip(rows["input_ids"].to_numpy(), tokens, strict=True)
+        ]
+        for row, encoded in zip(scores, _encoded(rows), strict=True):
+            row["spans"] = self._located(row["spans"], *encoded)
+        for name, values in zip(
+            SCORES.names, pa.Table.from_pylist(scores, SCORES).columns, strict=True
+        ):
+            rows = rows.append_column(name, values)
+        kept = ["token_loss"] + ["token_entropy"] * self.recipe.score.token_entropy
+        return rows.drop_columns([name for name in TOKEN_COLUMNS if name not in kept])
+
+    def _located(
+        self, spans: list[Span], said: str, ids: np.ndarray, labels: np.ndarray
+    ) -> list[dict[str, Any]]:
+        """Spans of tokens as ranges of characters of what the row says."""
+        if not spans:
+            return []
+        task = self.recipe.encode.task
+        tokenizer = tokenizer_of(self.recipe.model, task)
+        if task == "cpt":
+            return text_spans(tokenizer, ids, labels, said, spans)
+        answers = trained_answers(json.loads(said), self.recipe.encode.loss_on)
+        return character_spans(tokenizer, ids, labels, answers, spans)

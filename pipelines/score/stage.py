@@ -1,0 +1,208 @@
+"""Score a corpus with Ray Data: read and encode -> one forward pass in an actor pool -> Parquet.
+
+A run that dies is continued by the same command: `pipelines.score.ledger` knows what is finished.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cluster.plan import model_pool
+from cluster.rundir import RunDirectory, fingerprint
+from cluster.session import connect
+from nlirg.corpus.rows import shards_of
+from nlirg.corpus.sources import Shard
+from nlirg.errors import InputError
+from nlirg.models.loading import check_vocabulary
+from pipelines.progress import say
+from pipelines.ray_data import configure, root_cause, watch_parquet
+from pipelines.recipe import Recipe
+from pipelines.score import report_page
+from pipelines.score.check import REASONS, check_bad_rows, verified_totals
+from pipelines.score.duplicates import find_duplicates
+from pipelines.score.ledger import Finished, Ledger, collect_bad
+from pipelines.score.rows import (
+    WINDOW_ROWS,
+    MakeScorer,
+    ReadShard,
+    ScoreRows,
+    WriteRows,
+    model_scorer,
+    tokenizer_of,
+)
+from pipelines.store import identity
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+# Rows go on to the models, and to files, when this much is ready: Ray's own 128 MiB would let
+# the models wait until a whole shard is read.
+BLOCK_BYTES = 8 << 20
+
+
+def score(
+    recipe: Recipe, run: RunDirectory, make_scorer: MakeScorer = model_scorer
+) -> dict[str, Any]:
+    """Score the corpus into `scores/` and return the summary.
+
+    Args:
+        recipe: of the run.
+        run: where the scores go; what an earlier attempt has scored there is kept.
+        make_scorer: makes what scores the rows, in every actor.
+
+    Returns:
+        rows, quarantined (reason -> rows), skipped (those of them that were only too long),
+        truncated, bands (band -> rows), zones (shares of trained tokens), mean_loss (nats per
+        trained token), tokens (trained), duplicates (of and kind -> rows), seconds.
+
+    Raises:
+        InputError: if a source cannot be read, no row can be used or too many cannot, ids
+            repeat, or the model gives losses that are not finite.
+    """
+    stage = run.scores
+    shards = shards_of(recipe.data, recipe.encode.task)
+    mark = _fingerprint(recipe, shards)
+    if (done := stage.finished(mark)) is not None:
+        say("score", f"already done: {done['rows']} rows")
+        return done
+    _check_settings(recipe)
+    ledger = Ledger(stage.path)
+    finished = Finished()
+    if stage.claim(mark):
+        finished = ledger.resume()
+        say("score", f"continued: {finished.rows.total()} rows are scored already")
+    else:
+        ledger.clear()
+    connect(recipe.cluster)
+    started = time.monotonic()
+    _write_scores(recipe, _to_read(shards, ledger, finished), ledger, make_scorer)
+    summary = _summary(recipe, run, ledger, finished, len(shards))
+    summary["seconds"] = time.monotonic() - started
+    stage.succeed(mark, summary)
+    shutil.rmtree(ledger.parts)
+    for line in _told(summary, recipe.encode.max_length, run):
+        say("score", line)
+    return summary
+
+
+def _check_settings(recipe: Recipe) -> None:
+    """Tell of a model or an option that cannot be used before anything is started."""
+    task, config = recipe.encode.task, recipe.score
+    tokenizer = tokenizer_of(recipe.model, task)
+    if config.ifd and task == "cpt":
+        raise InputError(
+            "score.ifd compares answers with and without their prompts, and plain text has none: "
+            "set it to false"
+        )
+    if config.reference_model is not None:
+        check_vocabulary("score.reference_model", config.reference_model, tokenizer)
+
+
+def _fingerprint(recipe: Recipe, shards: list[Shard]) -> str:
+    """What the scores depend on."""
+    reference = recipe.score.reference_model
+    return fingerprint(
+        {
+            "model": identity(recipe.model),
+            "reference_model": reference and identity(reference),
+            "sources": [source.model_dump(exclude={"path"}) for source in recipe.data],
+            "data": [
+                [identity(path), version]
+                for path, version in dict.fromkeys((shard.path, shard.version) for shard in shards)
+            ],
+            "encode": recipe.encode.model_dump(mode="json"),
+            "score": recipe.score.meaning(),
+        }
+    )
+
+
+def _to_read(shards: list[Shard], ledger: Ledger, finished: Finished) -> list[dict[str, Any]]:
+    """The shards that have rows to score, and where those lie that are scored."""
+    items = []
+    for index, shard in enumerate(shards):
+        given = ledger.shard_rows(index)
+        if given is None or given.usable != finished.rows[index]:
+            files = finished.where.get(index, [])
+            items.append({"index": index, "shard": shard._asdict(), "files": files})
+    return items
+
+
+def _write_scores(
+    recipe: Recipe, items: list[dict[str, Any]], ledger: Ledger, make_scorer: MakeScorer
+) -> None:
+    """Run the Ray Data pipeline."""
+    if not items:
+        return
+    import ray
+
+    configure(recipe.cluster.stall_timeout_s)
+    context = ray.data.DataContext.get_current().copy()
+    context.target_max_block_size = BLOCK_BYTES
+    with (
+        ray.data.DataContext.current(context),
+        watch_parquet("score", ledger.folder),
+        root_cause(),
+    ):
+        written = _written(recipe, items, ledger, make_scorer)
+        for _ in written.iter_batches(batch_size=None, prefetch_batches=0):
+            pass  # the rows are in their files
+
+
+def _written(
+    recipe: Recipe, items: list[dict[str, Any]], ledger: Ledger, make_scorer: MakeScorer
+) -> Dataset:
+    """The pipeline, in the data context there is; what comes out are numbers of rows."""
+    import ray
+
+    pool = model_pool(recipe.cluster.score_actors)
+    windows = (
+        ray.data.from_items(items, override_num_blocks=len(items))
+        .map_batches(ReadShard(recipe, ledger), batch_size=1, batch_format="pyarrow")
+        .repartition(target_num_rows_per_block=WINDOW_ROWS)
+    )
+    scored = windows.map_batches(
+        ScoreRows,
+        fn_constructor_args=(recipe, make_scorer),
+        batch_size=WINDOW_ROWS,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=pool.actors),
+        num_cpus=pool.num_cpus,
+        num_gpus=pool.num_gpus,
+    )
+    return scored.map_batches(WriteRows(recipe, ledger), batch_size=None, batch_format="pyarrow")
+
+
+def _summary(
+    recipe: Recipe, run: RunDirectory, ledger: Ledger, finished: Finished, shards: int
+) -> dict[str, Any]:
+    """Check what was scored, look for duplicates in it, and write its report."""
+    bad = collect_bad(ledger, run.quarantine)
+    given = ledger.all_shards(shards)
+    usable = sum(rows.usable for rows in given.values())
+    check_bad_rows(usable, bad, recipe.score.max_bad_rows, run.quarantine)
+    totals = verified_totals(ledger.files(finished), given)
+    hygiene = find_duplicates(run.scores, recipe.cluster)
+    quarantined = bad.commonest()
+    report_page.write(recipe, run, hygiene, quarantined)
+    return {
+        **totals.summary(),
+        "quarantined": quarantined,
+        "skipped": bad.overlong.total(),
+        "duplicates": {f"{row.of} ({row.kind})": row.rows for row in hygiene.duplicates},
+    }
+
+
+def _told(summary: dict[str, Any], limit: int, run: RunDirectory) -> Iterator[str]:
+    """What a user must know of the corpus before training on it, a line each."""
+    bands = ", ".join(f"{name} {count}" for name, count in summary["bands"].items())
+    yield f"{summary['rows']} rows, mean loss {summary['mean_loss']:.2f} nats per trained token"
+    yield f"similarity of loss and entropy: {bands}"
+    if summary["truncated"]:
+        yield f"{summary['truncated']} answers cut at {limit} tokens"
+    if reasons := summary["quarantined"]:
+        top = "; ".join(f"{reason} ({n})" for reason, n in list(reasons.items())[:REASONS])
+        yield f"{sum(reasons.values())} rows set aside: {top}; see {run.quarantine}"
+    yield f"see {run.scores.path / 'report.html'}"

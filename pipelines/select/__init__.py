@@ -1,0 +1,1 @@
+"""Drop and order scored rows."""

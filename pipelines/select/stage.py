@@ -1,0 +1,345 @@
+"""Select and order the scored rows with Ray Data, and write them in the user's own format.
+
+Rules and keys are computed where the rows lie, and a few narrow columns of them are sorted
+globally. The sorted files are read back a batch at a time: caps, which need the order, are applied
+there, and a row's rank is its place in that stream. Only positions and ranks, 16 bytes a row, are
+ever together in one process; other stages look them up in a memory-mapped index.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from cluster.rundir import RunDirectory, Stage, atomic_path, fingerprint
+from cluster.session import connect
+from nlirg.config.corpus import Order, SelectConfig
+from nlirg.corpus.ordering import KEY_COLUMNS, mixed_places, sort_keys
+from nlirg.corpus.selection import (
+    KEPT,
+    Caps,
+    Drop,
+    check_ranges,
+    repeated,
+    rule_columns,
+    rule_drops,
+)
+from nlirg.errors import InputError
+from pipelines.positions import find, open_by_position, write_by_position
+from pipelines.progress import say
+from pipelines.ray_data import configure, parquet_files, read_columns, root_cause, watch_parquet
+from pipelines.recipe import Recipe
+
+ROWS_PER_BATCH = 4096
+ROWS_PER_FILE = 16384  # of the selected corpus
+MAX_PARTITIONS = 200
+INDEX = "index.arrow"
+CAPPED_BY = ("per_task_type", "per_answer")
+PLACE = ["id", "source", "line"]
+DROPPED = [*PLACE, "rule", "reason"]
+SORTED_BY = ["dropped", "key", "position"]
+
+
+def selects(recipe: Recipe) -> bool:
+    """Whether a recipe drops rows or asks for an order of its own; else the stage does nothing."""
+    return recipe.order != "random" or recipe.select != SelectConfig()
+
+
+def selection_mark(recipe: Recipe, scored: Stage) -> str:
+    """Fingerprint of what decides the selection."""
+    return fingerprint(
+        {
+            "scores": scored.fingerprint(),
+            "select": recipe.select.model_dump(mode="json"),
+            "order": recipe.order,
+            "seed": recipe.seed,
+        }
+    )
+
+
+def selected_index(recipe: Recipe, run: RunDirectory) -> Path | None:
+    """File of the selected rows' `position` and `rank`, sorted by position.
+
+    Returns:
+        None if the recipe selects nothing: then every scored row counts, in the corpus's order.
+
+    Raises:
+        InputError: if the selection is not made yet, or was made with other settings.
+    """
+    if not selects(recipe):
+        return None
+    if run.selected.finished(selection_mark(recipe, run.scores)) is None:
+        raise InputError(f"{run.selected.path} is not complete: run select first")
+    return run.selected.path / INDEX
+
+
+def duplicate_groups(scored: Stage, of: str, kind: str) -> pa.Table:
+    """Positions and groups of the rows that have duplicates, sorted by position.
+
+    Args:
+        scored: the scored corpus.
+        of: "prompt", "answer" or "row".
+        kind: "exact", or "near", whose groups hold the exact ones too.
+
+    Raises:
+        InputError: if duplicates were not looked for.
+    """
+    files = parquet_files(scored.path / "duplicates")
+    if not files:
+        raise InputError(f"{scored.path} has no duplicates/: delete that folder and run score")
+    table = pads.dataset(files).to_table(
+        ["position", "group"], filter=(pads.field("of") == of) & (pads.field("kind") == kind)
+    )
+    return table.sort_by("position").combine_chunks()
+
+
+class JudgeRows:
+    """Say of scored rows what drops them and what they are sorted by."""
+
+    def __init__(self, select: SelectConfig, order: Order, seed: int, repeats: Path) -> None:
+        self.select, self.order, self.seed, self.repeats = select, order, seed, repeats
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Judge a batch of scored rows; dropped ones come last when sorted."""
+        columns = {name: batch[name].to_numpy() for name in rule_columns(self.select)}
+        drops = rule_drops(columns, batch.num_rows, self.select)
+        repeats = open_by_position(self.repeats)
+        index = find(repeats, batch["position"].to_numpy())
+        for row in np.flatnonzero(index >= 0):
+            drops[row] = Drop("dedup", repeats["reason"][index[row]].as_py())
+        dropped = np.array([drop != KEPT for drop in drops])
+        keys = sort_keys(self.order, batch[KEY_COLUMNS[self.order]].to_numpy(), self.seed)
+        return pa.table(
+            {
+                **{name: batch[name] for name in (*PLACE, "position", "task_type", "mean_loss")},
+                "dropped": pa.array(dropped.astype(np.int8)),
+                # Those dropped stay in the order of the corpus.
+                "key": np.where(dropped, 0.0, keys),
+                "rule": pa.array([drop.rule for drop in drops]),
+                "reason": pa.array([drop.reason for drop in drops]),
+            }
+        )
+
+
+class RankRows:
+    """Take the selected rows as they stood in the corpus, with their ranks."""
+
+    def __init__(self, index: Path, rows_per_file: int) -> None:
+        self.index, self.rows_per_file = index, rows_per_file
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Select from a batch of scored rows; columns: row, rank, file (its number)."""
+        index = open_by_position(self.index)
+        found = find(index, batch["position"].to_numpy())
+        ranks = index["rank"].take(found[found >= 0]).combine_chunks()
+        rows = batch["row"].filter(found >= 0)
+        return pa.table(
+            {"row": rows, "rank": ranks, "file": ranks.to_numpy() // self.rows_per_file}
+        )
+
+
+def write_file(folder: Path, batch: pa.Table) -> pa.Table:
+    """Write one file of the selected corpus; a task that Ray runs twice replaces it."""
+    rows = batch.sort_by("rank")["row"].to_pylist()
+    with atomic_path(folder / f"corpus-{batch['file'][0].as_py():05d}.jsonl") as temporary:
+        temporary.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8", newline="\n")
+    return pa.table({"rows": [len(rows)]})
+
+
+def select(recipe: Recipe, run: RunDirectory) -> dict[str, Any] | None:
+    """Select and order the scored rows into `selected/` and return the summary.
+
+    Writes `corpus-*.jsonl`, the selected rows as they stood, in order (the files by their names),
+    `dropped.jsonl` (id, source, line, rule, reason) and `index.arrow` (position, rank).
+
+    Returns:
+        rows, and dropped (rule -> rows); None if there is nothing to select or to order.
+
+    Raises:
+        InputError: if the corpus is not scored yet, a rule asks for what the scores have not, or
+            no row is left.
+    """
+    stage, scored = run.selected, run.scores
+    corpus = scored.summary()
+    if not selects(recipe):
+        say("select", "nothing to do: every row is trained, shuffled")
+        return None
+    _check(recipe, scored)
+    mark = selection_mark(recipe, scored)
+    if (done := stage.finished(mark)) is not None:
+        say("select", f"already done: {done['rows']} rows")
+        return done
+    shutil.rmtree(stage.path, ignore_errors=True)
+    connect(recipe.cluster)
+    configure(recipe.cluster.stall_timeout_s)
+    work = stage.path / ".work"
+    work.mkdir(parents=True)
+    dropped = _arrange(recipe, scored, stage, work)
+    rows = open_by_position(stage.path / INDEX).num_rows
+    _verify(rows + dropped.total(), corpus["rows"], "judged")
+    _verify(_write_corpus(scored, stage.path, rows), rows, "written")
+    shutil.rmtree(work)
+    summary = {"rows": rows, "dropped": dict(dropped.most_common())}
+    stage.succeed(mark, summary)
+    told = ", ".join(f"{count} by {rule}" for rule, count in dropped.most_common())
+    say("select", f"{rows} rows, order {recipe.order}" + (f"; dropped {told}" if told else ""))
+    return summary
+
+
+def _check(recipe: Recipe, scored: Stage) -> None:
+    schema = pq.read_schema(parquet_files(scored.path)[0])
+    numbers = [
+        field.name
+        for field in schema
+        if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
+    ]
+    check_ranges(recipe.select, set(numbers) - {"position", "line"})
+
+
+def _verify(found: int, expected: int, what: str) -> None:
+    if found != expected:
+        raise RuntimeError(f"select: {found} rows were {what}, there are {expected}")
+
+
+def _arrange(recipe: Recipe, scored: Stage, stage: Stage, work: Path) -> Counter[str]:
+    """Write the index and `dropped.jsonl`; return rule -> rows dropped."""
+    config, order = recipe.select, recipe.order
+    capped = any(getattr(config, cap) is not None for cap in CAPPED_BY)
+    # Easy rows must not fill the caps of a mixture, so chance decides there.
+    first: Order = "random" if order == "mixed" and capped else order
+    kept, by_difficulty = work / "kept.parquet", ["mean_loss", "position"]
+    batches = _sorted(_judged(recipe, first, scored, work), SORTED_BY, work / "judged")
+    dropped = _admit(batches, scored, config, kept, stage.path / "dropped.jsonl")
+    if first != order:
+        batches = _sorted(read_columns([str(kept)], by_difficulty), by_difficulty, work / "mixed")
+        positions = np.concatenate([batch["position"].to_numpy() for batch in batches])
+    else:
+        positions = pq.read_table(kept, columns=["position"])["position"].to_numpy()
+    ranks = np.arange(len(positions))
+    if order == "mixed":
+        ranks = mixed_places(ranks, len(ranks), recipe.seed)
+    write_by_position(stage.path / INDEX, pa.table({"position": positions, "rank": ranks}))
+    return dropped
+
+
+def _judged(recipe: Recipe, order: Order, scored: Stage, work: Path) -> Any:
+    """The columns that are sorted, of all scored rows."""
+    repeats, config = work / "repeats.arrow", recipe.select
+    write_by_position(repeats, _repeats(scored, config))
+    columns = [*PLACE, "position", "task_type", "mean_loss", KEY_COLUMNS[order]]
+    columns = list(dict.fromkeys([*columns, *rule_columns(config)]))
+    return read_columns(parquet_files(scored.path), columns).map_batches(
+        JudgeRows(config, order, recipe.seed, repeats),
+        batch_size=ROWS_PER_BATCH,
+        batch_format="pyarrow",
+    )
+
+
+def _repeats(scored: Stage, config: SelectConfig) -> pa.Table:
+    """The rows that repeat an earlier one of those that bands and ranges keep: position, reason."""
+    schema = pa.schema({"position": pa.int64(), "reason": pa.string()})
+    if config.dedup is None:
+        return schema.empty_table()
+    groups = duplicate_groups(scored, config.dedup, "near" if config.near else "exact")
+    columns = list(dict.fromkeys(["position", "id", *rule_columns(config)]))
+    rows = pads.dataset(parquet_files(scored.path)).to_table(
+        columns, filter=pads.field("position").isin(groups["position"])
+    )
+    values = {name: rows[name].to_numpy() for name in rule_columns(config)}
+    passed = np.array([drop == KEPT for drop in rule_drops(values, rows.num_rows, config)], bool)
+    rows = rows.filter(passed).sort_by("position")
+    positions, names = rows["position"].to_numpy(), rows["id"].to_pylist()
+    first = repeated(groups["group"].to_numpy()[find(groups, positions)])
+    again = np.flatnonzero(first != np.arange(len(first)))
+    how = "nearly repeats" if config.near else "repeats"
+    what = "" if config.dedup == "row" else f"the {config.dedup} of "
+    reasons = [f"{how} {what}row {names[first[row]]!r}" for row in again]
+    return pa.table({"position": positions[again], "reason": reasons}, schema=schema)
+
+
+def _sorted(rows: Any, keys: list[str], folder: Path) -> Iterator[pa.RecordBatch]:
+    """Sort rows globally into files, and read them back in order, a batch in memory at a time."""
+    with watch_parquet("select", folder), root_cause():
+        rows.sort(keys).write_parquet(str(folder))
+    files = [pq.ParquetFile(file) for file in parquet_files(folder)]
+    files = [file for file in files if file.metadata.num_rows]
+    # Files are told apart by their first rows: their names need not follow the order.
+    first = [next(file.iter_batches(1, columns=keys)).to_pylist()[0] for file in files]
+    for number in sorted(range(len(files)), key=lambda n: [first[n][key] for key in keys]):
+        yield from files[number].iter_batches()
+
+
+def _admit(
+    batches: Iterator[pa.RecordBatch], scored: Stage, config: SelectConfig, kept: Path, lost: Path
+) -> Counter[str]:
+    """Part sorted rows into those to keep and those dropped, by a rule before or by a cap now.
+
+    Returns:
+        Rule -> rows dropped.
+
+    Raises:
+        InputError: if none is kept, or a cap is of a task type that there is not.
+    """
+    caps, counts = Caps(config), Counter[str]()
+    answers = duplicate_groups(scored, "answer", "exact") if config.per_answer else None
+    schema = pa.schema({"position": pa.int64(), "mean_loss": pa.float64()})
+    with (
+        atomic_path(lost) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as out,
+        pq.ParquetWriter(kept, schema) as writer,
+    ):
+        for batch in batches:
+            rows = _capped(batch, caps, answers)
+            stays = pc.equal(rows["rule"], "")
+            writer.write_table(rows.filter(stays).select(schema.names).cast(schema))
+            for row in rows.filter(pc.invert(stays)).select(DROPPED).to_pylist():
+                counts[row["rule"]] += 1
+                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    if not pq.read_metadata(kept).num_rows:
+        most = ", ".join(f"{count} by {rule}" for rule, count in counts.most_common())
+        raise InputError(f"select drops every row: {most}; loosen its rules")
+    caps.check()
+    return counts
+
+
+def _capped(batch: pa.RecordBatch, caps: Caps, answers: pa.Table | None) -> pa.Table:
+    """Note the caps that drop rows which no rule before has dropped."""
+    rows = pa.Table.from_batches([batch])
+    open_ = np.flatnonzero(rows["dropped"].to_numpy() == 0)
+    if not len(open_):
+        return rows
+    left = rows.take(open_)
+    groups: list[int | None] = [None] * len(open_)
+    if answers is not None:
+        found = find(answers, left["position"].to_numpy())
+        groups = pc.take(answers["group"], pa.array(found, mask=found < 0)).to_pylist()
+    drops = caps.drops(left["task_type"].to_pylist(), groups)
+    for column in ("rule", "reason"):
+        told = np.array(rows[column].to_pylist(), object)
+        told[open_] = [getattr(drop, column) for drop in drops]
+        rows = rows.set_column(rows.schema.get_field_index(column), column, pa.array(told))
+    return rows
+
+
+def _write_corpus(scored: Stage, folder: Path, rows: int) -> int:
+    """Write the selected rows as they stood; return how many."""
+    rank = RankRows(folder / INDEX, ROWS_PER_FILE)
+    parts = (
+        read_columns(parquet_files(scored.path), ["position", "row"])
+        .map_batches(rank, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
+        .groupby("file", num_partitions=min(-(-rows // ROWS_PER_FILE), MAX_PARTITIONS))
+        .map_groups(partial(write_file, folder), batch_format="pyarrow")
+    )
+    with root_cause():
+        return sum(int(batch["rows"].sum()) for batch in parts.iter_batches())

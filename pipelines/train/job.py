@@ -1,0 +1,43 @@
+"""One training run, as its workers need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nlirg.config.training import TrainConfig
+from nlirg.training.engine import ModelSource
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """One training run, as its workers need it; every path is absolute and seen by all nodes.
+
+    Attributes:
+        model: base model, and the user's own DeepSpeed settings.
+        encoded: folder of the tokenized corpus.
+        cache: folder for its memory-mapped copy.
+        output: folder of the run: metrics, TensorBoard, `model/`.
+        run: name of the run.
+        arm: name of the arm.
+        end_ids: tokens that end an answer; None where there are no answers.
+        train: settings.
+        seed: of everything random.
+        shuffle: whether every epoch has an order of its own, not that of the encoded rows.
+    """
+
+    model: ModelSource
+    encoded: Path
+    cache: Path
+    output: Path
+    run: str
+    arm: str
+    end_ids: tuple[int, ...] | None
+    train: TrainConfig
+    seed: int
+    shuffle: bool
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of Ray Train's index, and of one folder per checkpoint."""
+        return self.output / "checkpoints"
