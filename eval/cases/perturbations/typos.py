@@ -1,0 +1,105 @@
+"""Typing errors: a key beside the one meant, and the wrong character of the same sound."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from eval.cases.perturbations.slots import HAN_DIGITS, free_matches
+from eval.cases.perturbations.text import HAN, Span, is_chinese, replaced
+
+TYPO_SHARE = 0.05  # of the letters in words that may be touched
+KEYBOARD_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+COMMON = 1000  # characters that a typo may put in the place of another
+
+_NEIGHBOURS = {
+    letter: row[max(i - 1, 0) : i] + row[i + 1 : i + 2]
+    for row in KEYBOARD_ROWS
+    for i, letter in enumerate(row)
+}
+# A word with a capital may be a name; a shorter one easily becomes another.
+_WORD = re.compile(r"(?<![\w'’-])[a-z]{5,}(?![\w'’-])")
+_HAN_RUN = re.compile(rf"{HAN.pattern}+")
+_LONGEST = 4  # characters of a Chinese word
+# Of the same sound, and another number, another person, or a "not".
+_TELLING = set(f"{HAN_DIGITS}半他她它您你不没无非别未勿只除")
+
+
+def typos(text: str, rng: random.Random, facts: Sequence[str]) -> str | None:
+    """Mistype words that the message has once, about one letter in twenty of what they have."""
+    find = _homophones if is_chinese(text) else _slips
+    slips = {
+        span: wrong
+        for span, wrong in find(text, facts).items()
+        if wrong and text.count(text[slice(*span)]) == 1
+    }
+    letters = sum(stop - start for start, stop in slips)
+    wanted = min(len(slips), max(1, round(TYPO_SHARE * letters)))
+    chosen = rng.sample(sorted(slips), wanted)
+    return replaced(text, {span: rng.choice(slips[span]) for span in chosen})
+
+
+def _slips(text: str, facts: Sequence[str]) -> Mapping[Span, list[str]]:
+    """Words in which a neighbouring key was hit as well.
+
+    Of such slips about one in a thousand makes another word; of keys hit instead, one in a
+    hundred.
+    """
+    return {
+        match.span(): [
+            match[0][: i + 1] + key + match[0][i + 1 :]
+            for i in range(1, len(match[0]) - 1)
+            for key in _NEIGHBOURS[match[0][i]]
+        ]
+        for match in free_matches(_WORD, text, facts)
+    }
+
+
+def _homophones(text: str, facts: Sequence[str]) -> Mapping[Span, list[str]]:
+    """Chinese words with a character of the same sound in them that makes no other word."""
+    words, alike = _chinese()
+    slips = {}
+    for run in free_matches(_HAN_RUN, text, facts):
+        for start, word in _words(run[0], words):
+            span = (run.start() + start, run.start() + start + len(word))
+            slips[span] = [
+                wrong
+                for i, character in enumerate(word)
+                if character not in _TELLING
+                for other in alike[words[word][i]]
+                if (wrong := word[:i] + other + word[i + 1 :]) not in words
+            ]
+    return slips
+
+
+def _words(run: str, words: Mapping[str, Sequence[str]]) -> list[tuple[int, str]]:
+    """Words of a run of characters and where they begin: the longest from the left (greedy)."""
+    split, start = [], 0
+    while start < len(run):
+        parts = (run[start : start + length] for length in range(_LONGEST, 1, -1))
+        word = next((part for part in parts if part in words), run[start])
+        if len(word) > 1:
+            split.append((start, word))
+        start += len(word)
+    return split
+
+
+@cache
+def _chinese() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Words with the sound of each character, and sounds with the common characters that have it.
+
+    Both are pypinyin's; its words also say how common a character is. Loading takes half a second.
+    """
+    from pypinyin.phrases_dict import phrases_dict
+    from pypinyin.pinyin_dict import pinyin_dict
+
+    words = {word: [sounds[0] for sounds in heard] for word, heard in phrases_dict.items()}
+    uses = Counter("".join(word for word in words if len(word) == 2))
+    alike = defaultdict(list)
+    for character, _ in uses.most_common(COMMON):
+        if character not in _TELLING:
+            alike[pinyin_dict[ord(character)].split(",")[0]].append(character)
+    return words, alike
