@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from eval.cases.perturbations.text import CODE_SIGN, FENCE, FIELD, HAN, Span
 from eval.schema.case import Case, Checker
@@ -71,13 +71,14 @@ def slot_fault(original: str, perturbed: str, facts: Iterable[str]) -> str:
                 return "answer given away"
         elif fact not in perturbed if fact in original else _plain(fact) not in _plain(perturbed):
             return "fact lost"
-    for match, fault in _verbatim(original):
-        if match[match.lastgroup or 0].strip(_EDGES) not in perturbed:
-            return fault
     if _count(_NUMBER, original) != _count(_NUMBER, perturbed):
         return "number changed"
     if _count(_NUMBER_WORD, original) - _count(_NUMBER_WORD, perturbed):
         return "number changed"
+    for pattern, fault in _VERBATIM.items():
+        for match in pattern.finditer(original):
+            if match[match.lastgroup or 0].strip(_EDGES) not in perturbed:
+                return fault
     if _NEGATION.search(original) and not _NEGATION.search(perturbed):
         return "negation lost"
     return ""
@@ -117,13 +118,6 @@ def _outside(spans: Sequence[Span], pattern: re.Pattern[str], text: str) -> list
         for match in pattern.finditer(text)
         if not any(match.start() < stop and start < match.end() for start, stop in spans)
     ]
-
-
-def _verbatim(text: str) -> Iterator[tuple[re.Match[str], str]]:
-    """What must survive word for word, with what to say if it does not."""
-    for pattern, fault in _VERBATIM.items():
-        for match in pattern.finditer(text):
-            yield match, fault
 
 
 def _values(checker: Checker) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 from eval.cases.perturbations.slots import HAN_DIGITS, free_matches
@@ -22,7 +22,6 @@ _NEIGHBOURS = {
 }
 # A word with a capital may be a name; a shorter one easily becomes another.
 _WORD = re.compile(r"(?<![\w'’-])[a-z]{5,}(?![\w'’-])")
-_HAN_RUN = re.compile(rf"{HAN.pattern}+")
 _LONGEST = 4  # characters of a Chinese word
 # Of the same sound, and another number, another person, or a "not".
 _TELLING = set(f"{HAN_DIGITS}半他她它您你不没无非别未勿只除")
@@ -43,11 +42,7 @@ def typos(text: str, rng: random.Random, facts: Sequence[str]) -> str | None:
 
 
 def _slips(text: str, facts: Sequence[str]) -> Mapping[Span, list[str]]:
-    """Words in which a neighbouring key was hit as well.
-
-    Of such slips about one in a thousand makes another word; of keys hit instead, one in a
-    hundred.
-    """
+    """Words with a neighbouring key hit as well: about one in a thousand becomes another word."""
     return {
         match.span(): [
             match[0][: i + 1] + key + match[0][i + 1 :]
@@ -61,30 +56,29 @@ def _slips(text: str, facts: Sequence[str]) -> Mapping[Span, list[str]]:
 def _homophones(text: str, facts: Sequence[str]) -> Mapping[Span, list[str]]:
     """Chinese words with a character of the same sound in them that makes no other word."""
     words, alike = _chinese()
-    slips = {}
-    for run in free_matches(_HAN_RUN, text, facts):
-        for start, word in _words(run[0], words):
-            span = (run.start() + start, run.start() + start + len(word))
-            slips[span] = [
-                wrong
-                for i, character in enumerate(word)
-                if character not in _TELLING
-                for other in alike[words[word][i]]
-                if (wrong := word[:i] + other + word[i + 1 :]) not in words
-            ]
-    return slips
+    free = {match.start() for match in free_matches(HAN, text, facts)}
+    return {
+        (start, start + len(word)): [
+            wrong
+            for i, character in enumerate(word)
+            if character not in _TELLING
+            for other in alike[words[word][i]]
+            if (wrong := word[:i] + other + word[i + 1 :]) not in words
+        ]
+        for start, word in _split(text, words)
+        if free.issuperset(range(start, start + len(word)))
+    }
 
 
-def _words(run: str, words: Mapping[str, Sequence[str]]) -> list[tuple[int, str]]:
-    """Words of a run of characters and where they begin: the longest from the left (greedy)."""
-    split, start = [], 0
-    while start < len(run):
-        parts = (run[start : start + length] for length in range(_LONGEST, 1, -1))
-        word = next((part for part in parts if part in words), run[start])
-        if len(word) > 1:
-            split.append((start, word))
-        start += len(word)
-    return split
+def _split(text: str, words: Mapping[str, Sequence[str]]) -> Iterator[tuple[int, str]]:
+    """Words and where they begin: the longest known ones from the left."""
+    start = 0
+    while start < len(text):
+        parts = (text[start : start + length] for length in range(_LONGEST, 1, -1))
+        word = next((part for part in parts if part in words), "")
+        if word:
+            yield start, word
+        start += len(word) or 1
 
 
 @cache

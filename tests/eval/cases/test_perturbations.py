@@ -95,7 +95,7 @@ def test_an_unknown_name_is_refused_with_the_nearest():
     assert known_perturbation("typos") == "typos"
     with pytest.raises(ValueError, match=r"did you mean typos\?"):
         known_perturbation("typo")
-    with pytest.raises(ValueError, match="'code_switching' is no perturbation.*padding"):
+    with pytest.raises(ValueError, match=r"'code_switching' is no perturbation.*padding"):
         known_perturbation("code_switching")
 
 
@@ -209,9 +209,9 @@ def test_keyboard_typos_add_a_neighbouring_key_to_few_long_small_words():
         slips = [(word, slip) for word, slip in pairs if word != slip]
         assert 1 <= len(slips) <= 2  # 5 % of the letters of five words
         for word, slip in slips:
-            at = next(i for i, letter in enumerate(slip) if word[i : i + 1] != letter)
-            assert slip[:at] + slip[at + 1 :] == word
-            assert {slip[at - 1] + slip[at], slip[at] + slip[at - 1]} & neighbours
+            at = [i for i in range(len(slip)) if slip[:i] + slip[i + 1 :] == word]
+            pairs_hit = {"".join(sorted(slip[i - 1 : i + 1])) for i in at}
+            assert pairs_hit & {"".join(sorted(pair)) for pair in neighbours}
             assert len(word.strip(",.")) >= 5
             assert word.islower()
 
@@ -227,7 +227,7 @@ def test_typos_spare_facts_numbers_negations_and_what_is_said_twice():
 def test_chinese_typos_have_the_sound_of_what_was_meant():
     from pypinyin import lazy_pinyin
 
-    text = "请回答：数字的结果说明什么？天气、汽车和学校，请选择。不要在三天内联系她们，只在那里吃苹果。"
+    text = "请回答，数字的结果说明什么？天气、汽车和学校，请选择。三天内不要联系她们，只吃苹果。"
     seen = perturbed(text, "typos")
     assert len(seen) > 10
     for changed in seen:
