@@ -91,8 +91,7 @@ def keep_paraphrases(
     """Choose up to n paraphrases of every case.
 
     The others are counted by reason: "not asked", "not finished", "empty", "unchanged",
-    "repeated", "too short", "too long", what `slot_fault` says, or
-    "not needed" once there are n.
+    "repeated", "too short", "too long", what `slot_fault` says, or "not needed" once there are n.
     """
     cases: list[Case] = []
     dropped: Counter[str] = Counter()

@@ -12,8 +12,7 @@ from difflib import get_close_matches
 
 from eval.cases.perturbations.case import letter_case
 from eval.cases.perturbations.fields import field_order
-from eval.cases.perturbations.frames import paraphrase
-from eval.cases.perturbations.padding import padding
+from eval.cases.perturbations.frames import padding, paraphrase
 from eval.cases.perturbations.punctuation import punctuation
 from eval.cases.perturbations.slots import slot_fault
 from eval.cases.perturbations.text import ABOUT_WORDING

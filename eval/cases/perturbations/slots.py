@@ -59,11 +59,6 @@ def slot_fault(original: str, perturbed: str, facts: Iterable[str]) -> str:
     - Code, quotations, values of fields and options are in it word for word.
     - The numbers are the same, in any order; number words are all there.
     - A negation or restriction ("not", "only") does not vanish altogether.
-
-    Args:
-        original: the prompt's text.
-        perturbed: the text to be asked instead.
-        facts: strings that the checker or the reference answer depends on.
     """
     for fact in filter(str.strip, facts):
         if _plain(fact) not in _plain(original):
@@ -71,9 +66,8 @@ def slot_fault(original: str, perturbed: str, facts: Iterable[str]) -> str:
                 return "answer given away"
         elif fact not in perturbed if fact in original else _plain(fact) not in _plain(perturbed):
             return "fact lost"
-    if _count(_NUMBER, original) != _count(_NUMBER, perturbed):
-        return "number changed"
-    if _count(_NUMBER_WORD, original) - _count(_NUMBER_WORD, perturbed):
+    words_lost = _count(_NUMBER_WORD, original) - _count(_NUMBER_WORD, perturbed)
+    if words_lost or _count(_NUMBER, original) != _count(_NUMBER, perturbed):
         return "number changed"
     for pattern, fault in _VERBATIM.items():
         for match in pattern.finditer(original):
@@ -85,10 +79,7 @@ def slot_fault(original: str, perturbed: str, facts: Iterable[str]) -> str:
 
 
 def free_matches(pattern: re.Pattern[str], text: str, facts: Sequence[str]) -> list[re.Match[str]]:
-    """Where a pattern stands outside all that the answer may depend on; nowhere beside code.
-
-    Outside facts (as words, without case), what survives word for word, number words, negations.
-    """
+    """Where a pattern stands outside all that the answer may depend on; nowhere beside code."""
     names = [rf"(?<![A-Za-z0-9]){re.escape(fact)}(?![A-Za-z0-9])" for fact in facts]
     named = [re.compile(name, re.IGNORECASE) for name in names]
     spans = [
@@ -123,8 +114,7 @@ def _outside(spans: Sequence[Span], pattern: re.Pattern[str], text: str) -> list
 def _values(checker: Checker) -> list[str]:
     """The texts that a checker looks for; patterns and import paths are none."""
     named = [] if checker.kind in _NOT_TEXTS else checker.values
-    wanted = (instruction.values for instruction in checker.instructions)
-    return [*named, *itertools.chain.from_iterable(wanted)]
+    return [*named, *(value for wanted in checker.instructions for value in wanted.values)]
 
 
 def _terms(text: str) -> list[str]:

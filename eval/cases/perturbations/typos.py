@@ -37,8 +37,7 @@ def typos(text: str, rng: random.Random, facts: Sequence[str]) -> str | None:
     }
     letters = sum(stop - start for start, stop in slips)
     wanted = min(len(slips), max(1, round(TYPO_SHARE * letters)))
-    chosen = rng.sample(sorted(slips), wanted)
-    return replaced(text, {span: rng.choice(slips[span]) for span in chosen})
+    return replaced(text, {s: rng.choice(slips[s]) for s in rng.sample(sorted(slips), wanted)})
 
 
 def _slips(text: str, facts: Sequence[str]) -> Mapping[Span, list[str]]:
