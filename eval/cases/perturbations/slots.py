@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from eval.cases.perturbations.text import CODE, NEGATION, NUMBER_WORD, han_pairs
+from eval.checkers.checkers import kind_of
 from eval.schema.case import Case, Checker
 from eval.text import normalize, units
 
 Reason = Literal["", "fact lost", "answer given away", "number changed", "code lost", "negation"]
 
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-_NOT_TEXTS = {"regex", "python"}  # checkers whose values are none of the answer's words
 _EDGES = ".,;:!?()[]{}<>\"'"
 _SHARED_LETTERS = 4  # a shorter word in prompt and reference is seldom what is asked for
 _COMMON = frozenset(
@@ -87,7 +87,7 @@ def case_facts(case: Case) -> tuple[str, ...]:
 
 def _values(checker: Checker) -> list[str]:
     """The texts that a checker looks for; patterns and import paths are none."""
-    named = [] if checker.kind in _NOT_TEXTS else checker.values
+    named = checker.values if kind_of(checker).values_are == "texts" else ()
     wanted = (instruction.values for instruction in checker.instructions)
     return [*named, *itertools.chain.from_iterable(wanted)]
 

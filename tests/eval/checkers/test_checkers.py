@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.checkers import checkers
-from eval.checkers.checkers import check, unit_f1, validate_checker
+from eval.checkers.checkers import check, validate_checker
+from eval.checkers.overlap import unit_f1
 from eval.schema.case import Checker, Instruction
 from nlirg.errors import InputError
 
@@ -122,7 +123,7 @@ def test_bad_settings_name_the_case(checker, reference, message):
 
 
 def test_a_pathological_pattern_is_an_error_and_not_a_hang(monkeypatch):
-    monkeypatch.setattr("eval.checkers.checkers.REGEX_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("eval.checkers.matching.REGEX_TIMEOUT_S", 0.05)
     with pytest.raises(InputError, match="took more than"):
         judged("regex", ("(?:a|aa|b)+$",), "a" * 60 + "c")
 
@@ -203,7 +204,7 @@ def test_no_answer_crashes_a_schema(schema, answer):
     ],
 )
 def test_a_pathological_pattern_in_a_schema_is_an_error_and_not_a_hang(monkeypatch, schema, answer):
-    monkeypatch.setattr("eval.checkers.checkers.REGEX_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("eval.checkers.matching.REGEX_TIMEOUT_S", 0.05)
     with pytest.raises(InputError, match="took more than"):
         in_schema(schema, answer.format("a" * 60 + "c"))
 
