@@ -51,8 +51,8 @@ def validate_checker(checker: Checker, reference: str, where: str) -> None:
         if checker.threshold == 0:
             raise InputError("threshold 0 accepts every answer; use a number above 0")
         for key, field in Checker.model_fields.items():
-            unread = key not in kind.keys | {"kind", "threshold"}
-            if unread and getattr(checker, key) != field.default:
+            read = key in {"kind", "threshold", kind.key}
+            if not read and getattr(checker, key) != field.default:
                 raise InputError(f"this kind does not read {key}; remove it")
         # Judging a plausible answer runs every check of the settings that judging makes.
         check(checker, reference or "0", reference)

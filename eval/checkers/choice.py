@@ -6,15 +6,14 @@ from collections.abc import Collection
 
 import regex
 
-from eval.checkers.matching import whole
+from eval.checkers.matching import comparable, whole
 from eval.checkers.registry import checker
 from eval.schema.case import Checker
-from eval.text import normalize
 from nlirg.errors import InputError
 
 # What announces an option. It names none itself: "答案是" must not be read as the option 是.
 _ANNOUNCED = regex.compile(
-    r"(?:\banswer[\s*]*(?:is\b[\s*]*:?|:)|答案[\s*]*(?:应该|应)?(?:[是为选]:?|:)|[故应]选:?)"
+    r"(?:\banswer[\s*]*(?:is\b[\s*]*:?|:)|答案[\s*]*(?:应该|应)?(?:[是为选]:?|:)|(?<![不没别])选择?:?)"
     r"[\s*_\"'“「(\[$]*(?:option\b|选项)?[\s*_\"'“「(\[$]*",
     regex.IGNORECASE,
 )
@@ -30,8 +29,7 @@ _ARTICLE = regex.compile(r"(?<=[AaI]) (?!(?:is|because)\b)[a-z]")
     values="all options",
 )
 def _choice(checker: Checker, answer: str, reference: str) -> float:
-    options = {normalize(value, cased=True) for value in checker.values}
-    right = normalize(reference, cased=True)
+    options, right = set(map(comparable, checker.values)), comparable(reference)
     if len(options) < 2 or "" in options:
         raise InputError("give all the options as values, at least two different ones")
     if right not in options:
@@ -43,10 +41,10 @@ def chosen(options: Collection[str], answer: str) -> str | None:
     """Return the first option that is announced, or the lone one, or the first one named.
 
     Args:
-        options: normalised with their case, none empty.
+        options: comparable (`eval.checkers.matching`), none empty.
         answer: any text.
     """
-    text = normalize(answer, cased=True)
+    text = comparable(answer)
     named = _named(options, text)
     by_start = {start: option for start, _, option in named}
     cues = list(_ANNOUNCED.finditer(text))

@@ -13,8 +13,8 @@ from typing import Literal
 
 import regex
 
-from eval.checkers.matching import parse_json, whole
-from eval.checkers.registry import checker, unknown
+from eval.checkers.matching import comparable, parse_json, whole
+from eval.checkers.registry import SHARE, checker, unknown
 from eval.schema.case import Checker, Instruction
 from eval.text import UNSPACED, normalize, units
 from nlirg.errors import InputError
@@ -41,6 +41,9 @@ _GOES_ON = (
 _SENTENCE_END = regex.compile(
     rf"(?:(?:[。！？!?]|{_ABBREVIATION}\.(?={_CLOSING}*(?:\s|$)))++(?!{_GOES_ON}){_CLOSING}*|\n+)"
 )
+_INK = regex.compile(r"\S")
+_LINE = regex.compile(r"(?m)^.*\S")
+_BLANK = regex.compile(r"\n[ \t]*\n\s*")
 _BULLET = regex.compile(r"(?m)^[ \t]*[-*•·–][ \t]+\S")
 _NUMBERED = regex.compile(r"(?m)^[ \t]*[(（]?(\d{1,3})(?:[.)）](?!\d)|、)[ \t]*(?=\S)")
 _HIGHLIGHT = regex.compile(
@@ -56,28 +59,18 @@ Values = Literal["none", "one", "one or none", "some"]
 
 @dataclass(frozen=True)
 class InstructionKind:
-    """One kind of instruction.
+    """One kind: what it asks for, in the README's words, and whether an answer in NFKC keeps it.
 
-    Attributes:
-        meaning: what it asks for, in the words of the README's table.
-        keeps: returns whether an answer, in NFKC, keeps the instruction.
-        values: how many values it takes.
-        counts: whether it is bounded by `min` and `max`.
-        to_the_letter: whether `keeps` wants the answer without NFKC.
+    `counts` are bounded by `min` and `max`; `values` says how many values there must be.
     """
 
     meaning: str
     keeps: Callable[[str, Instruction], bool]
     values: Values = "none"
     counts: bool = False
-    to_the_letter: bool = False
 
 
-@checker(
-    "instructions",
-    "it keeps every one of `instructions`; the score is the share kept",
-    key="instructions",
-)
+@checker("instructions", f"it keeps every one of `instructions`; {SHARE}", key="instructions")
 def _instructions(checker: Checker, answer: str, reference: str) -> float:
     if not checker.instructions:
         raise InputError("give at least one instruction")
@@ -98,7 +91,7 @@ def kept(instruction: Instruction, answer: str) -> bool:
         _validate_values(kind, instruction)
     except InputError as error:
         raise InputError(f"instruction {instruction.kind!r}: {error}") from None
-    text = answer.strip() if kind.to_the_letter else _nfkc(answer)
+    text = answer.strip() if instruction.kind in TO_THE_LETTER else _nfkc(answer)
     return bool(text) and kind.keeps(text, instruction)
 
 
@@ -141,6 +134,20 @@ def _counted(meaning: str, count: Callable[[str], int]) -> InstructionKind:
     return InstructionKind(meaning, lambda text, i: _within(count(text), i), counts=True)
 
 
+def _matches(pattern: regex.Pattern[str]) -> Callable[[str], int]:
+    return lambda text: len(pattern.findall(text))
+
+
+def _valued(
+    meaning: str, keeps: Callable[[str, Instruction], bool], values: Values = "some"
+) -> InstructionKind:
+    return InstructionKind(meaning, keeps, values)
+
+
+def _formed(meaning: str, keeps: Callable[[str], bool]) -> InstructionKind:
+    return InstructionKind(meaning, lambda text, _: keeps(text))
+
+
 def _sentences(text: str) -> int:
     parts = _SENTENCE_END.split(_NUMBERED.sub("", text))  # "1." ends no sentence
     return sum(regex.search(r"\w", part) is not None for part in parts)
@@ -164,9 +171,7 @@ def _parts(text: str, instruction: Instruction) -> bool:
 
 def _occurrences(text: str, instruction: Instruction) -> list[int]:
     """Return how often each value stands in the text, as a whole word."""
-    text = normalize(text, cased=True)
-    values = (normalize(value, cased=True) for value in instruction.values)
-    return [len(whole(value).findall(text)) for value in values]
+    return [len(whole(value).findall(comparable(text))) for value in instruction.values]
 
 
 def _repeats(text: str, instruction: Instruction) -> bool:
@@ -202,86 +207,53 @@ def _quoted(text: str) -> bool:
 
 
 INSTRUCTIONS = {
-    "words": _counted(
-        "words; a character of Chinese is one", lambda text: len(_WORD.findall(text))
-    ),
-    "characters": _counted(
-        "characters other than white space", lambda text: len("".join(text.split()))
-    ),
+    "words": _counted("words; a character of Chinese is one", _matches(_WORD)),
+    "characters": _counted("characters other than white space", _matches(_INK)),
     "sentences": _counted("sentences, ended by a stop or a line break", _sentences),
-    "paragraphs": _counted(
-        "paragraphs, parted by blank lines",
-        lambda text: len(regex.split(r"\n[ \t]*\n\s*", text)),
-    ),
-    "lines": _counted(
-        "lines that are not empty",
-        lambda text: sum(bool(line.strip()) for line in text.split("\n")),
-    ),
-    "bullets": _counted(
-        "lines that begin with -, *, • or –", lambda text: len(_BULLET.findall(text))
-    ),
+    "paragraphs": _counted("paragraphs, parted by blank lines", lambda t: 1 + _matches(_BLANK)(t)),
+    "lines": _counted("lines that are not empty", _matches(_LINE)),
+    "bullets": _counted("lines that begin with -, *, • or –", _matches(_BULLET)),
     "numbered": _counted("lines numbered 1, 2, 3 … in order", _numbered),
-    "placeholders": _counted(
-        "`[places]` to be filled", lambda text: len(_PLACEHOLDER.findall(text))
-    ),
-    "highlights": _counted("passages in `*stars*`", lambda text: len(_HIGHLIGHT.findall(text))),
+    "placeholders": _counted("`[places]` to be filled", _matches(_PLACEHOLDER)),
+    "highlights": _counted("passages in `*stars*`", _matches(_HIGHLIGHT)),
     "capital_words": _counted("words IN CAPITALS of two letters or more", _capital_words),
     "parts": InstructionKind(
         f"different texts between separators, `{SEPARATOR}` unless given",
         _parts,
-        values="one or none",
-        counts=True,
+        "one or none",
+        True,
     ),
     "occurrences": InstructionKind(
         "every value, as a whole word without case",
         lambda text, i: all(_within(count, i) for count in _occurrences(text, i)),
-        values="some",
+        "some",
         counts=True,
     ),
-    "include": InstructionKind(
-        "holds all values, as whole words without case",
-        lambda text, i: all(_occurrences(text, i)),
-        values="some",
+    "include": _valued(
+        "holds all values, as whole words without case", lambda t, i: all(_occurrences(t, i))
     ),
-    "include_any": InstructionKind(
-        "holds one of the values", lambda text, i: any(_occurrences(text, i)), values="some"
-    ),
-    "exclude": InstructionKind(
-        "holds none of the values", lambda text, i: not any(_occurrences(text, i)), values="some"
-    ),
-    "starts_with": InstructionKind(
+    "include_any": _valued("holds one of the values", lambda t, i: any(_occurrences(t, i))),
+    "exclude": _valued("holds none of the values", lambda t, i: not any(_occurrences(t, i))),
+    "starts_with": _valued(
         "begins with one of the values, in its case",
         lambda text, i: text.startswith(tuple(map(_nfkc, i.values))),
-        values="some",
     ),
-    "ends_with": InstructionKind(
+    "ends_with": _valued(
         "ends with one of the values, in its case",
         lambda text, i: text.endswith(tuple(map(_nfkc, i.values))),
-        values="some",
     ),
-    "repeats": InstructionKind("begins with the value and goes on", _repeats, values="one"),
-    "language": InstructionKind(
+    "repeats": _valued("begins with the value and goes on", _repeats, "one"),
+    "language": _valued(
         "four fifths of its words in the script of `zh` or `en`; French passes for `en`",
         _in_language,
-        values="one",
+        "one",
     ),
-    # NFKC would make JSON of what no parser reads ("：" a colon), and <<>> of ＜＜＞＞.
-    "title": InstructionKind(
-        "holds a title in `<<>>`, to the letter",
-        lambda answer, _: _TITLE.search(answer) is not None,
-        to_the_letter=True,
-    ),
-    "json": InstructionKind(
-        "is JSON and nothing else, to the letter",
-        lambda answer, _: _is_json(answer),
-        to_the_letter=True,
-    ),
-    "quoted": InstructionKind(
-        "one pair of quotation marks around everything", lambda text, _: _quoted(text)
-    ),
-    "uppercase": InstructionKind("no small letters", lambda text, _: text.isupper()),
-    "lowercase": InstructionKind("no capitals", lambda text, _: text.islower()),
-    "no_commas": InstructionKind(
-        "no comma of any kind", lambda text, _: regex.search("[,،、]", text) is None
-    ),
+    "title": _formed("holds a title in `<<>>`", lambda text: bool(_TITLE.search(text))),
+    "json": _formed("is JSON and nothing else", _is_json),
+    "quoted": _formed("one pair of quotation marks around everything", _quoted),
+    "uppercase": _formed("no small letters", str.isupper),
+    "lowercase": _formed("no capitals", str.islower),
+    "no_commas": _formed("no comma of any kind", lambda text: not set(text) & set(",،、")),
 }
+# NFKC would make JSON of what no parser reads ("：" a colon), and <<>> of ＜＜＞＞.
+TO_THE_LETTER = {"title", "json"}

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
-from itertools import accumulate
 from math import prod
 from typing import Any
 
 import regex
 
 LONGEST = 200  # characters of a passage
-DEEPEST, MOST_GROUPS = 6, 20  # braces and parentheses, within each other and in all
+MOST_GROUPS = 10  # braces and parentheses
 LARGEST_POWER = 1000  # the product of a passage's exponents
 DIGITS = 20  # of what is no fraction, such as a root
 
@@ -89,17 +88,11 @@ def _harmless(latex: str) -> bool:
     return (
         ("\\" in latex or "{" in latex)
         and len(latex) <= LONGEST
-        and _depth(latex) <= DEEPEST
         and latex.count("{") + latex.count("(") <= MOST_GROUPS
         and _ARITHMETIC.fullmatch(latex) is not None
         and len(powers) == latex.count("^")
         and prod(abs(int(power.replace("−", "-"))) or 1 for power in powers) <= LARGEST_POWER
     )
-
-
-def _depth(latex: str) -> int:
-    steps = ((character in "{(") - (character in "})") for character in latex)
-    return max(accumulate(steps), default=0)
 
 
 def _parsed(latex: str) -> Any:

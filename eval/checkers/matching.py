@@ -9,51 +9,37 @@ from typing import Any
 
 import regex
 
-from eval.text import UNSPACED
+from eval.text import UNSPACED, normalize
 from nlirg.errors import InputError
 
 REGEX_TIMEOUT_S = 1.0
 LETTER = rf"[\p{{L}}--[{UNSPACED}]]"  # of a script that parts words; needs regex.V1
+_BOUNDS = {
+    "digit": (r"(?<!\d|\d\.)", r"(?!\d|\.\d)"),
+    "letter": (f"(?<!{LETTER})", f"(?!{LETTER})"),
+    "other": ("", ""),
+}
 _FENCE = "```"
-_LONG_NUMBER = regex.compile(r"(?<![\d.,])(?:\d{1,3}(?:,\d{3})+|\d{4,})(?!,?\d)")
-_GROUPS = regex.compile(r"(?<=\d)(?=(?:\d{3})+$)")
+_GROUPED = regex.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)")
+
+
+def comparable(text: str) -> str:
+    """Return a text normalised with its case, without separators of thousands (1,234 is 1234)."""
+    return _GROUPED.sub(lambda number: number[0].replace(",", ""), normalize(text, cased=True))
 
 
 def whole(value: str, cased: bool = False) -> regex.Pattern[str]:
-    """Return a pattern for a normalised value that does not match inside a longer word or number.
-
-    1234 and 1,234 match each other; in "1,2,3" the commas part numbers.
-    """
-    pattern = _before(value) + _escaped(value) + _after(value[-1])
-    return regex.compile(pattern, regex.V1 | (0 if cased else regex.IGNORECASE))
-
-
-def _before(value: str) -> str:
-    if value[0].isdigit():
-        # Three digits after a comma may be thousands of what stands before it.
-        thousands = r"|\d," if regex.match(r"\d{3}(?!\d)", value) else ""
-        return rf"(?<!\d|\d\.{thousands})"
-    return f"(?<!{LETTER})" if _is_letter(value[0]) else ""
+    """Return a pattern that finds a value in comparable texts, but not inside words or numbers."""
+    value = comparable(value)
+    before, after = _BOUNDS[_sort(value[0])][0], _BOUNDS[_sort(value[-1])][1]
+    flags = regex.V1 | (0 if cased else regex.IGNORECASE)
+    return regex.compile(before + regex.escape(value) + after, flags)
 
 
-def _after(last: str) -> str:
-    if last.isdigit():
-        return r"(?!\d|\.\d|,\d{3}(?!\d))"
-    return f"(?!{LETTER})" if _is_letter(last) else ""
-
-
-def _is_letter(character: str) -> bool:
-    return regex.match(rf"(?V1){LETTER}", character) is not None
-
-
-def _escaped(value: str) -> str:
-    """Return the value as a pattern, its long numbers with or without thousands separators."""
-    pattern, end = "", 0
-    for number in _LONG_NUMBER.finditer(value):
-        grouped = _GROUPS.sub(",?", number[0].replace(",", ""))
-        pattern += regex.escape(value[end : number.start()]) + grouped
-        end = number.end()
-    return pattern + regex.escape(value[end:])
+def _sort(character: str) -> str:
+    if character.isdigit():
+        return "digit"
+    return "letter" if regex.match(rf"(?V1){LETTER}", character) else "other"
 
 
 class TimedSearch:

@@ -72,22 +72,15 @@ class Number:
     values="one number each, or none",
 )
 def _numeric(checker: Checker, answer: str, reference: str) -> float:
-    if checker.values:
-        wanted = [_one_number(value) for value in checker.values]
-    else:  # a reference is an answer and read like one
-        wanted = [_last_number(value) for value in accepted(checker, reference)]
+    wanted = [_wanted(value, bool(checker.values)) for value in accepted(checker, reference)]
     return float(any(same_number(a, b) for a in last_numbers(answer) for b in wanted))
 
 
-def _one_number(value: str) -> Number:
-    count = len(_read(value))
-    if count > 1:
-        raise InputError(f"{value!r} holds {count} numbers; give each as a value of its own")
-    return _last_number(value)
-
-
-def _last_number(value: str) -> Number:
+def _wanted(value: str, alone: bool) -> Number:
+    """Return the number of a value, or the last of a reference, which is read like an answer."""
     read = _read(value)
+    if alone and len(read) > 1:
+        raise InputError(f"{value!r} holds {len(read)} numbers; give each as a value of its own")
     if not read:
         raise InputError(f"{value!r} holds no number")
     if read[-1] is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 from eval.schema.case import Checker
 from nlirg.errors import InputError
@@ -14,44 +14,40 @@ Judge = Callable[[Checker, str, str], float]
 Validate = Callable[[Checker, str], None]
 
 
+ValuesAre = Literal["texts", "patterns", "code"]
+SHARE = "the score is the share kept"
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of checker.
 
     Attributes:
-        judge: returns the score in [0, 1] of (checker, answer, reference), and raises InputError
-            for settings it cannot judge by.
+        judge: returns the score in [0, 1] of (checker, answer, reference); raises InputError for
+            settings it cannot judge by.
         right_if: when an answer is right, in the words of the README's table.
-        values: what `values` are, in the words of that table; empty if the kind takes none.
-        values_are: texts that stand in answers, patterns, or the name of the user's code.
-        keys: the settings it reads beside `threshold`.
-        validate: refuses settings that judging a plausible answer does not show to be unusable.
+        values: what the values are, in the words of that table; empty if it takes none.
+        values_are: texts of answers, patterns, or the name of the user's code.
+        key: the one setting it reads beside `threshold`.
+        validate: refuses what judging a plausible answer does not show to be unusable.
     """
 
     judge: Judge
     right_if: str
-    values: str
-    values_are: Literal["texts", "patterns", "code"]
-    keys: frozenset[str]
-    validate: Validate | None
+    values: str = ""
+    values_are: ValuesAre = "texts"
+    key: str = "values"
+    validate: Validate | None = None
 
 
 KINDS: dict[str, Kind] = {}
 
 
-def checker(
-    name: str,
-    right_if: str,
-    *,
-    values: str = "",
-    values_are: Literal["texts", "patterns", "code"] = "texts",
-    key: str = "values",
-    validate: Validate | None = None,
-) -> Callable[[Judge], Judge]:
-    """Register a function as the judge of one kind; see `Kind`. It reads only the setting `key`."""
+def checker(name: str, right_if: str, **needs: Any) -> Callable[[Judge], Judge]:
+    """Register a function as the judge of one kind; the rest is as in `Kind`."""
 
     def register(judge: Judge) -> Judge:
-        KINDS[name] = Kind(judge, right_if, values, values_are, frozenset({key}), validate)
+        KINDS[name] = Kind(judge, right_if, **needs)
         return judge
 
     return register

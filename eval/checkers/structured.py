@@ -11,14 +11,12 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from eval.checkers.matching import TimedSearch, parse_json
-from eval.checkers.registry import checker
+from eval.checkers.registry import SHARE, checker
 from eval.schema.case import Checker
 from nlirg.errors import InputError
 
 
-@checker(
-    "json", "it is JSON with these keys; the score is the share it has", values="keys, or none"
-)
+@checker("json", f"it is JSON with these keys; {SHARE}", values="keys, or none")
 def _json(checker: Checker, answer: str, reference: str) -> float:
     try:
         value = parse_json(answer)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import cache
 from pkgutil import resolve_name
 
-from eval.checkers.matching import TimedSearch, compiled, whole
-from eval.checkers.registry import accepted, checker
+from eval.checkers.matching import TimedSearch, comparable, compiled, whole
+from eval.checkers.registry import SHARE, accepted, checker
 from eval.schema.case import Checker
 from eval.text import normalize
 from nlirg.errors import InputError
@@ -32,13 +32,11 @@ def _contains(checker: Checker, answer: str, reference: str) -> float:
 
 @checker(
     "slots",
-    "it contains every value as whole words (1234 and 1,234 are one); the score is the share it "
-    "contains",
+    f"it contains every value as whole words (1234 and 1,234 are one); {SHARE}",
     values="strings, or none",
 )
 def _slots(checker: Checker, answer: str, reference: str) -> float:
-    values, text = accepted(checker, reference), normalize(answer, cased=True)
-    held = [whole(normalize(value, cased=True)).search(text) is not None for value in values]
+    held = [bool(whole(value).search(comparable(answer))) for value in accepted(checker, reference)]
     return sum(held) / len(held)
 
 
