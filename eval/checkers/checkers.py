@@ -36,7 +36,7 @@ def kind_of(checker: Checker) -> Kind:
         InputError: naming the nearest kinds, if there is none of that name.
     """
     if checker.kind not in KINDS:
-        raise unknown("kind", checker.kind, KINDS)
+        raise unknown("checker", checker.kind, KINDS)
     return KINDS[checker.kind]
 
 
@@ -59,4 +59,5 @@ def validate_checker(checker: Checker, reference: str, where: str) -> None:
         if kind.validate is not None:
             kind.validate(checker, reference)
     except InputError as error:
-        raise InputError(f"{where}: checker {checker.kind!r}: {error}") from None
+        known = f"checker {checker.kind!r}: " if checker.kind in KINDS else ""
+        raise InputError(f"{where}: {known}{error}") from None

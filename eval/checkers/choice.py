@@ -17,7 +17,7 @@ _ANNOUNCED = regex.compile(
     r"[\s*_\"'“「(\[$]*(?:option\b|选项)?[\s*_\"'“「(\[$]*",
     regex.IGNORECASE,
 )
-_EDGES = regex.compile(r"^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$")
+_MARKS = " .,;:!?。、…*_`\"'“”「」()[]【】"
 # "A good question" begins with an article, "A is right" with a label.
 _ARTICLE = regex.compile(r"(?<=[AaI]) (?!(?:is|because)\b)[a-z]")
 
@@ -49,15 +49,11 @@ def chosen(options: Collection[str], answer: str) -> str | None:
     by_start = {start: option for start, _, option in named}
     cues = list(_ANNOUNCED.finditer(text))
     announced = [by_start[cue.end()] for cue in cues if cue.end() in by_start]
-    lone = [option for option in options if _bare(option) == _bare(text)]
+    bare = text.strip(_MARKS).casefold()
+    lone = [option for option in sorted(options) if option.casefold() == bare]
     within_cues = {place for cue in cues for place in range(*cue.span())}
     first = [option for start, _, option in named if start not in within_cues]
     return next(iter((*announced, *lone, *first)), None)
-
-
-def _bare(text: str) -> str:
-    """Return a text without case and without marks at its ends, or as it is if all are marks."""
-    return _EDGES.sub("", text).casefold() or text
 
 
 def _named(options: Collection[str], text: str) -> list[tuple[int, int, str]]:

@@ -68,6 +68,6 @@ def accepted(checker: Checker, reference: str) -> tuple[str, ...]:
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
     """Make the error of a name that is not known, with the nearest ones that are."""
     names = list(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    near = get_close_matches(name, names)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
     return InputError(f"{what} {name!r} is unknown; {hint}")

@@ -333,8 +333,8 @@ def test_refusals_wanted_and_unwanted():
             Checker(kind="instructions", instructions=(Instruction(kind="sentence", min=1),)),
             "instruction 'sentence' is unknown; did you mean sentences",
         ),
-        (Checker(kind="exat"), "kind 'exat' is unknown; did you mean exact or regex?"),
-        (Checker(kind="magic"), "kind 'magic' is unknown; there are .*choice"),
+        (Checker(kind="exat"), "'exat' is unknown; did you mean exact?"),
+        (Checker(kind="magic"), "'magic' is unknown; there are .*choice"),
         (
             Checker(kind="exact", instructions=(Instruction(kind="json"),)),
             "does not read instructions",
