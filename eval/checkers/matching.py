@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import lru_cache
 from time import monotonic
 from typing import Any
 
@@ -28,6 +29,7 @@ def comparable(text: str) -> str:
     return _GROUPED.sub(lambda number: number[0].replace(",", ""), normalize(text, cased=True))
 
 
+@lru_cache(maxsize=4096)
 def whole(value: str, cased: bool = False) -> regex.Pattern[str]:
     """Return a pattern that finds a value in comparable texts, but not inside words or numbers."""
     value = comparable(value)

@@ -88,4 +88,4 @@ def imported(path: str) -> Callable[[str, str], object]:
         ) from None
     if not callable(function):
         raise InputError(f"{path!r} is not a function")
-    return function  # type: ignore[no-any-return]
+    return function
