@@ -74,6 +74,8 @@ LATEX = [
     (r"\boxed{1\,234}", "1234"),
     (r"$\boxed{12万}$", "120000"),
     (r"$90^\circ$", "90"),
+    (r"3 \times 10^{6} m^{2}", "3000000"),  # no passage of LaTeX
+    ("2^{10}", "1024"),
     (r"$\frac{1}{2}$, that is 4 of 8.", "8"),  # the last number, wherever LaTeX stands
     ("It costs $5, so two cost $10.", "10"),  # dollars
 ]
