@@ -46,13 +46,13 @@ class EncodedCorpus:
     def __len__(self) -> int:
         return len(self.n_trained)
 
-    def sample(self, index: int) -> Sample:
+    def sample(self, index: int) -> TokenizedSample:
         """Read one sample."""
         row = self.rows[index]
         ids, labels = np.asarray(row["input_ids"]), np.asarray(row["labels"])
         base = row.get("base_loss")
         segments = row.get("segments")
-        return Sample(
+        return TokenizedSample(
             ids,
             labels,
             np.empty(0, np.float32) if base is None else np.asarray(base, np.float32),
@@ -62,7 +62,7 @@ class EncodedCorpus:
 
 
 @dataclass(frozen=True)
-class Sample:
+class TokenizedSample:
     """One encoded sample.
 
     Attributes:
@@ -107,7 +107,7 @@ class Row:
         identity: number of the window, unique within the run.
     """
 
-    sample: Sample
+    sample: TokenizedSample
     window: Window
     origin: int = 0
     begin: int = 0
@@ -282,7 +282,7 @@ class WindowReader:
 
     def __init__(self, corpus: EncodedCorpus, rule: WindowRule) -> None:
         self._corpus, self._rule = corpus, rule
-        self._open: dict[int, tuple[int, Sample, list[Window]]] = {}
+        self._open: dict[int, tuple[int, TokenizedSample, list[Window]]] = {}
 
     def row(self, entry: SlotWindow, step: int, slots: int) -> Row:
         """What a slot trains, with the document that the window lies in.

@@ -50,7 +50,7 @@ class StepRecord:
     seconds: float
 
 
-class Tally:
+class StepMetrics:
     """Collects what steps report, without waiting for the device, until it is flushed.
 
     Args:

@@ -25,7 +25,7 @@ from nlirg.training.objective import (
     merged,
 )
 from nlirg.training.schedule import Plan, learning_rate, step_seed
-from nlirg.training.step_metrics import StepRecord, Tally
+from nlirg.training.step_metrics import StepMetrics, StepRecord
 from nlirg.training.validation import Validator
 
 Record = dict[str, Any]
@@ -34,7 +34,7 @@ CHECKED_SAMPLES = 64
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where a run is; with the engine's state, all that a resumed run needs.
 
     Attributes:
@@ -69,15 +69,15 @@ class Callbacks:
     """
 
     log: Callable[[Record], None]
-    checkpoint: Callable[[Progress], None]
-    best: Callable[[Progress], None]
+    checkpoint: Callable[[TrainingProgress], None]
+    best: Callable[[TrainingProgress], None]
 
 
 class Trainer:
     """Trains the windows of a corpus on one rank of an engine.
 
     Everything random follows from the seed and the step's number, so a run that continues from a
-    `Progress` and the matching engine state equals one that never stopped.
+    `TrainingProgress` and the matching engine state equals one that never stopped.
 
     Args:
         engine: this rank's engine; its state must match `progress`.
@@ -99,11 +99,11 @@ class Trainer:
         config: TrainConfig,
         seed: int,
         held_out: EncodedCorpus | None = None,
-        progress: Progress | None = None,
+        progress: TrainingProgress | None = None,
         shuffle: bool = True,
     ) -> None:
         self._engine, self._config, self._seed = engine, config, seed
-        self.progress = progress or Progress()
+        self.progress = progress or TrainingProgress()
         self._plan = Plan(corpus.n_trained, config, seed, shuffle)
         if not self._plan.total_steps:
             raise InputError(
@@ -113,7 +113,7 @@ class Trainer:
         _check_corpus(corpus, config, engine)
         self.objective = Objective(engine, config)
         self._reader = WindowReader(corpus, self._plan.rule)
-        self._tally = Tally(corpus.task_types)
+        self._metrics = StepMetrics(corpus.task_types)
         self._check = GradientCheck(engine, self.objective)
         self._validator = None if held_out is None else Validator(self.objective, engine, held_out)
 
@@ -133,7 +133,7 @@ class Trainer:
         """Optimizer steps of the whole run."""
         return self._plan.total_steps
 
-    def run(self, callbacks: Callbacks) -> Progress:
+    def run(self, callbacks: Callbacks) -> TrainingProgress:
         """Train to the end, or until validation has not improved for `patience` times.
 
         Returns:
@@ -238,7 +238,7 @@ class Trainer:
     def _account(self, part: WindowsLoss, norm: float, factor: float, seconds: float) -> None:
         """Move the progress on, and keep what the next log record needs."""
         done, applied = self.progress, math.isfinite(norm)
-        self._tally.add(
+        self._metrics.add(
             StepRecord(
                 loss=part.tokens.loss,
                 weights=part.tokens.weights,
@@ -260,7 +260,7 @@ class Trainer:
 
     def _record(self, validation_loss: float | None) -> Record:
         """Summarize the steps since the last record, over all ranks."""
-        summary = self._tally.flush(self._engine)
+        summary = self._metrics.flush(self._engine)
         tokens, seconds = summary.pop("tokens"), summary.pop("seconds")
         processed = summary.pop("processed_tokens")
         trained = self.progress.trained_tokens + tokens

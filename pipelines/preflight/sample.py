@@ -28,7 +28,7 @@ UNLIMITED = 1 << 40  # tokens
 
 
 @dataclass(frozen=True)
-class Sample:
+class CorpusSample:
     """Rows drawn at random from the corpus.
 
     Attributes:
@@ -48,7 +48,9 @@ class Sample:
         return f"the corpus has {'' if self.exact else 'about '}{self.total:,}"
 
 
-def draw(shards: Sequence[Shard], data: Sequence[DataConfig], count: int, seed: int) -> Sample:
+def draw(
+    shards: Sequence[Shard], data: Sequence[DataConfig], count: int, seed: int
+) -> CorpusSample:
     """Draw rows at random, each of those read equally likely.
 
     Of a large corpus a few shards at random are read from their beginnings, and its number of
@@ -84,7 +86,7 @@ def draw(shards: Sequence[Shard], data: Sequence[DataConfig], count: int, seed: 
     kept.sort(key=lambda item: item[0])
     rows = [row for _, row, _ in kept]
     total = read if exact else max(read, _estimated(shards, rows))
-    return Sample(rows, [source for *_, source in kept], total, exact)
+    return CorpusSample(rows, [source for *_, source in kept], total, exact)
 
 
 def _estimated(shards: Sequence[Shard], rows: Sequence[RawRow]) -> int:
@@ -115,12 +117,12 @@ class Corpus:
         faults: the others.
     """
 
-    sample: Sample
+    sample: CorpusSample
     probes: list[Probe]
     faults: list[Fault]
 
 
-def encode_sample(tokenizer: Any, sample: Sample, config: EncodeConfig) -> Corpus:
+def encode_sample(tokenizer: Any, sample: CorpusSample, config: EncodeConfig) -> Corpus:
     """Encode the rows of a sample as the pipeline's own stages do."""
     probes, faults = [], []
     for row, source in zip(sample.rows, sample.sources, strict=True):

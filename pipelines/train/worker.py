@@ -17,7 +17,7 @@ from nlirg.errors import InputError
 from nlirg.forward.batching import EncodedCorpus
 from nlirg.models.export import export_merged
 from nlirg.training.engine import Engine
-from nlirg.training.trainer import Callbacks, Progress, Trainer
+from nlirg.training.trainer import Callbacks, Trainer, TrainingProgress
 from nlirg.training.validation import held_out_ids
 from pipelines.ray_data import parquet_files
 from pipelines.train.job import TrainJob
@@ -36,7 +36,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         settings: `job`, a `TrainJob`.
 
     Returns:
-        The final `Progress` as a dict with `resumed_from` (a step), or `error` alone.
+        The final `TrainingProgress` as a dict with `resumed_from` (a step), or `error` alone.
     """
     job: TrainJob = settings["job"]
     try:
@@ -134,7 +134,9 @@ def _set_up(job: TrainJob) -> tuple[Engine, Trainer, Monitor | None]:
             directory = Path(folder)
             engine.load_state(directory)
             trainer.load_context(directory)
-            trainer.progress = Progress(**json.loads((directory / "progress.json").read_text()))
+            trainer.progress = TrainingProgress(
+                **json.loads((directory / "progress.json").read_text())
+            )
     if engine.rank:
         return engine, trainer, None
     step = trainer.progress.step
@@ -142,7 +144,9 @@ def _set_up(job: TrainJob) -> tuple[Engine, Trainer, Monitor | None]:
     return engine, trainer, Monitor(job, corpus, engine.model_config, engine.world_size, step)
 
 
-def _checkpoint(job: TrainJob, engine: Engine, trainer: Trainer, progress: Progress) -> None:
+def _checkpoint(
+    job: TrainJob, engine: Engine, trainer: Trainer, progress: TrainingProgress
+) -> None:
     """Save this rank's state where the checkpoint will lie.
 
     To Ray Train it is one, to be continued from, only when every rank has reported it.

@@ -16,7 +16,7 @@ from nlirg.models.loading import load_model
 from nlirg.models.lora import add_lora
 from nlirg.training import objective, trainer
 from nlirg.training.engine import TorchEngine, clip_gradients
-from nlirg.training.trainer import Callbacks, Progress, Trainer
+from nlirg.training.trainer import Callbacks, Trainer, TrainingProgress
 from nlirg.weighting.functions import nlirg_weights
 from nlirg.weighting.settings import NlirgWeighting
 
@@ -301,5 +301,5 @@ def test_checkpoints_come_when_due_but_not_at_the_end(tiny_model_dir):
     )
     assert [progress.step for progress in steps] == [2, 4]
     assert [record["step"] for record in records] == [2, 4, 6]
-    assert isinstance(steps[0], Progress)
+    assert isinstance(steps[0], TrainingProgress)
     assert steps[0].trained_tokens == records[0]["trained_tokens"]

@@ -15,7 +15,7 @@ from nlirg.models.loading import load_model
 from nlirg.models.lora import add_lora
 from nlirg.training.engine import TorchEngine
 from nlirg.training.objective import Objective
-from nlirg.training.trainer import Callbacks, Progress, Trainer
+from nlirg.training.trainer import Callbacks, Trainer, TrainingProgress
 from nlirg.training.validation import held_out_ids
 
 CONFIG = TrainConfig(
@@ -116,7 +116,7 @@ def test_a_run_resumed_between_validations_stops_where_the_unbroken_one_does(
 
     _, expected = trained(whole, config, save=save)
     for text in saved:
-        progress = Progress(**json.loads(text))
+        progress = TrainingProgress(**json.loads(text))
         resumed = engine(tiny_model_dir)
         resumed.load_state(tmp_path / str(progress.step))
         _, again = trained(resumed, config, progress)

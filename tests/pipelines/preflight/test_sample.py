@@ -11,7 +11,7 @@ from nlirg.corpus.reader import RawRow
 from nlirg.corpus.sources import list_shards
 from nlirg.errors import InputError
 from pipelines.preflight import sample
-from pipelines.preflight.sample import Sample, draw, encode_sample
+from pipelines.preflight.sample import CorpusSample, draw, encode_sample
 
 
 def write(path: Path, rows: list) -> Path:
@@ -79,7 +79,9 @@ def encoded(tokenizer, values: list, **settings: object) -> sample.Corpus:
     rows = [RawRow("/d/c.jsonl", n, value, "") for n, value in enumerate(values, start=1)]
     config = EncodeConfig.model_validate(settings)
     return encode_sample(
-        tokenizer, Sample(rows, [DataConfig(path="c.jsonl")] * len(rows), len(rows), True), config
+        tokenizer,
+        CorpusSample(rows, [DataConfig(path="c.jsonl")] * len(rows), len(rows), True),
+        config,
     )
 
 
