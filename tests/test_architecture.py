@@ -108,7 +108,7 @@ def test_heavy_libraries_are_not_imported_at_the_top(name: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "nlirg.weighting.functions",
+        "nlirg.weighting.weightings",
         "nlirg.forward.loss",
         "nlirg.forward.windows",
         "nlirg.scoring.scores",

@@ -26,7 +26,7 @@ from eval.schema.report import Estimate
 from eval.statistics import estimates
 from eval.statistics.estimates import Estimates, Setting
 from eval.statistics.pairing import Tables
-from nlirg.errors import InputError
+from nlirg.errors import InputError, first_line
 
 BETTER: dict[bool | None, Any] = {True: "higher", False: "lower", None: "neither"}
 _ROUNDING = 1e-6  # relative, between a metric and the mean of its samples
@@ -98,8 +98,9 @@ def run_tasks(spec: EngineSpec, names: Sequence[str], limit: int | None) -> list
             log_samples=True,
         )
     except Exception as error:  # of the package, its tasks, their data sets or the engine
-        said = (str(error).strip().splitlines() or [""])[0]
-        raise InputError(f"lm_eval on {spec.model}: {type(error).__name__}: {said}") from error
+        raise InputError(
+            f"lm_eval on {spec.model}: {type(error).__name__}: {first_line(error)}"
+        ) from error
     _require_numbers(raw, spec.model)
     return list(task_results(raw))
 

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nlirg.weighting.functions import TokenStats, token_weights, top_entropy
-from nlirg.weighting.settings import Weighting
+from nlirg.weighting.base import TokenStats, TokenWeighting
 
 Normalizer = Literal["tokens", "nonzero", "weights"]
 
@@ -22,6 +21,22 @@ CHUNK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 28}
 # Least scale at which gradients are kept in float16 until backward comes with the loss scale. With
 # 1 / tokens they would be lost below 6e-8; without any scale the sums over tokens would overflow.
 FP16_SCALE = 2.0**-6
+
+TOP_ENTROPY_TOKENS = 20
+
+
+def top_entropy(logits: Tensor) -> Tensor:
+    """Entropy of the 20 likeliest tokens, their probabilities scaled to add up to 1.
+
+    Args:
+        logits: [n, V], any float type.
+
+    Returns:
+        float32 [n], nats, at most ln 20.
+    """
+    top = logits.detach().topk(min(TOP_ENTROPY_TOKENS, logits.shape[-1])).values.float()
+    log_p = top.log_softmax(-1)
+    return torch.special.entr(log_p.exp()).sum(-1)
 
 
 class TokenLoss(NamedTuple):
@@ -74,8 +89,8 @@ class TokenTargets:
     Attributes:
         ids: int64 [n] token ids.
         weighting: settings of the weighting.
-        base_loss: float32 [n] losses under the base model, for weightings that ask for them.
-        windows: int64 [n] window of each token, for weightings that ask for it.
+        base_loss: float32 [n] losses under the base model, if the weighting needs them.
+        windows: int64 [n] window of each token, if the weighting needs it.
         teacher: the teacher's head at the same tokens, without gradient; None without one.
         label_share: c, the label's share beside the teacher's (1 without a teacher).
         scale: that the objective is multiplied by. Known beforehand it costs nothing; at backward
@@ -83,21 +98,22 @@ class TokenTargets:
     """
 
     ids: Tensor
-    weighting: Weighting
+    weighting: TokenWeighting
     base_loss: Tensor | None = None
     windows: Tensor | None = None
     teacher: Head | None = None
     label_share: float = 1.0
     scale: float = 1.0
 
-    def weights(self, loss: Tensor, logits: Tensor | None, rows: slice) -> Tensor:
-        """Weights of some rows from their losses [m] and logits [m, V]."""
-        entropy = None
-        if self.weighting.name == "eaft" and logits is not None:
-            entropy = top_entropy(logits)
+    def weights(self, loss: Tensor, entropy: Tensor | None, rows: slice) -> Tensor:
+        """Weigh some rows by their losses [m] and, if the weighting needs it, top entropies [m]."""
         base = None if self.base_loss is None else self.base_loss[rows]
         windows = None if self.windows is None else self.windows[rows]
-        return token_weights(TokenStats(loss, entropy, base, windows), self.weighting)
+        return self.weighting.weigh(TokenStats(loss, entropy, base, windows))
+
+    def top_entropy(self, logits: Tensor) -> Tensor | None:
+        """Return the top entropies [m] of logits [m, V] if the weighting needs them, else None."""
+        return top_entropy(logits) if "top_entropy" in self.weighting.needs else None
 
     def teacher_probabilities(self, rows: slice, logits: Tensor) -> Tensor | None:
         """The teacher's probabilities [m, V] of the tokens that `logits` [m, V] are of.
@@ -159,13 +175,15 @@ class _TokenLoss(torch.autograd.Function):
         if inputs.dtype == torch.float16:
             scale = max(scale, FP16_SCALE)
         gradients = _Gradients(head, ctx.needs_input_grad[:3], targets.scale / scale)
-        # A shuffle needs the losses of its whole window before the first weight is known.
-        given = _shuffled_weights(head, targets) if targets.weighting.name == "random" else None
+        given = _weights_of_windows(head, targets) if "windows" in targets.weighting.needs else None
         total = torch.zeros((), dtype=torch.float32, device=inputs.device)
         for rows in row_chunks(len(targets.ids), head.vocabulary, inputs.device.type):
             logits = head.logits(rows)
             normal, loss[rows] = _cross_entropy(logits, targets.ids[rows])
-            known = targets.weights(loss[rows], logits, rows) if given is None else given[rows]
+            if given is None:
+                known = targets.weights(loss[rows], targets.top_entropy(logits), rows)
+            else:
+                known = given[rows]
             weights[rows] = known
             teacher = targets.teacher_probabilities(rows, logits)
             total += _objective(logits, normal, loss[rows], known, targets, teacher)
@@ -286,14 +304,20 @@ def _logit_gradient(
     return gradient.masked_fill_((weights == 0)[:, None], 0.0)
 
 
-def _shuffled_weights(head: Head, targets: TokenTargets) -> Tensor:
-    """Weights from the losses of all tokens, which takes one more pass over the logits."""
-    losses = [
-        _cross_entropy(head.logits(rows), targets.ids[rows])[1]
-        for rows in row_chunks(len(targets.ids), head.vocabulary, head.inputs.device.type)
-    ]
-    whole = slice(0, len(targets.ids))
-    return targets.weights(torch.cat([head.inputs.new_empty(0).float(), *losses]), None, whole)
+def _weights_of_windows(head: Head, targets: TokenTargets) -> Tensor:
+    """Weigh all tokens at once, which takes one more pass over the logits.
+
+    A weighting that looks at whole windows needs the losses of all their tokens before the first
+    weight is known.
+    """
+    loss = torch.empty(len(targets.ids), dtype=torch.float32, device=head.inputs.device)
+    entropy = torch.empty_like(loss) if "top_entropy" in targets.weighting.needs else None
+    for rows in row_chunks(len(targets.ids), head.vocabulary, head.inputs.device.type):
+        logits = head.logits(rows)
+        loss[rows] = _cross_entropy(logits, targets.ids[rows])[1]
+        if entropy is not None:
+            entropy[rows] = top_entropy(logits)
+    return targets.weights(loss, entropy, slice(0, len(targets.ids)))
 
 
 def normalizer(name: Normalizer, weights: Tensor, loss: Tensor) -> Tensor:

@@ -12,9 +12,10 @@ from typing import Any, TextIO
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from nlirg.atomic_io import write_text
 from nlirg.monitoring.alarms import Alarm
 from nlirg.monitoring.heatmap import weight_heatmap
-from nlirg.monitoring.trackers import Tracker, replace_text
+from nlirg.monitoring.trackers import Tracker
 from nlirg.training.step_metrics import BIN_WIDTH, LOSS_BINS
 
 TAIL_BYTES = 65_536  # some tens of records
@@ -145,7 +146,7 @@ def last_record(path: Path) -> dict[str, Any] | None:
 def _rewound(path: Path, after_step: int) -> tuple[list[dict[str, Any]], TextIO]:
     """Drop the lines after a step; return the others, and the file to append to."""
     kept = [entry for entry in read_metrics(path) if entry["step"] <= after_step]
-    replace_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))
+    write_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))
     return kept, path.open("a", encoding="utf-8")
 
 

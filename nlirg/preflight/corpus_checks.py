@@ -16,8 +16,7 @@ import numpy as np
 import torch
 
 from nlirg.labels import IGNORE
-from nlirg.weighting.functions import nlirg_weights
-from nlirg.weighting.settings import NlirgWeighting
+from nlirg.weighting.weightings import NlirgWeighting
 from nlirg.weighting.zones import ZONES, zone_shares
 
 TRUNCATED_WARN = 0.05  # share of samples that the length limit cuts or leaves out
@@ -350,7 +349,7 @@ def squeezed(text: str) -> str:
 
 
 def _weights(loss: np.ndarray, config: NlirgWeighting) -> np.ndarray:
-    return nlirg_weights(torch.as_tensor(loss), config).numpy()
+    return config.of_losses(torch.as_tensor(loss)).numpy()
 
 
 def _percent(share: float) -> str:

@@ -15,7 +15,7 @@ from nlirg.errors import InputError
 from nlirg.forward.batching import Row, TokenBatch, by_length, token_batch
 from nlirg.forward.cached_context import ContextCache, check_cacheable
 from nlirg.forward.loss import TokenLoss, TokenTargets
-from nlirg.weighting.settings import UniformWeighting
+from nlirg.weighting.weightings import UniformWeighting
 
 if TYPE_CHECKING:
     from nlirg.training.engine import Engine

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -117,17 +116,6 @@ class Trainer:
         self._check = GradientCheck(engine, self.objective)
         self._validator = None if held_out is None else Validator(self.objective, engine, held_out)
 
-    def save_context(self, directory: Path) -> None:
-        """Write this rank's cached prefixes, if there are any; with the engine's state."""
-        if self.objective.cache is not None:
-            self.objective.cache.save(directory / f"context-{self._engine.rank}.pt")
-
-    def load_context(self, directory: Path) -> None:
-        """Read what every rank's `save_context` wrote."""
-        if self.objective.cache is not None:
-            files = sorted(directory.glob("context-*.pt"))
-            self.objective.cache.load(files, self._engine.device, self._serves)
-
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
@@ -219,11 +207,11 @@ class Trainer:
         return [
             self._reader.row(entry, step, slots)
             for entry in self._plan.schedule.at(step)
-            if self._serves(entry.slot)
+            if self.serves(entry.slot)
         ]
 
-    def _serves(self, slot: int) -> bool:
-        """Whether a slot is this rank's."""
+    def serves(self, slot: int) -> bool:
+        """Say whether a slot is this rank's."""
         return slot % self._engine.world_size == self._engine.rank
 
     def _sums(self, part: WindowsLoss) -> tuple[float, float]:
@@ -293,10 +281,10 @@ def _check_corpus(corpus: EncodedCorpus, config: TrainConfig, engine: Engine) ->
                 "encode.task cpt: in this model packed documents would see each other, since it "
                 "takes no notice of where positions begin anew; use another model"
             )
-    if config.weighting.name == "stm" and not any(
+    if "base_loss" in config.weighting.needs and not any(
         len(corpus.sample(index).base_loss) for index in range(min(len(corpus), CHECKED_SAMPLES))
     ):
         raise InputError(
-            "train.weighting stm needs the base model's losses, and the encoded corpus has none: "
-            "run score and encode again"
+            f"train.weighting {config.weighting.name} needs the base model's losses, and the "
+            "encoded corpus has none: run score and encode again"
         )

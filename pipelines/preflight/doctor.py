@@ -27,7 +27,7 @@ from nlirg.errors import InputError
 from nlirg.models.end_tokens import End
 from nlirg.preflight import corpus_checks, model_checks
 from nlirg.preflight.corpus_checks import Check, Probe, trained_tokens
-from nlirg.weighting.settings import NlirgWeighting
+from nlirg.weighting.weightings import NlirgWeighting
 from pipelines.preflight.sample import Corpus, draw, encode_sample
 from pipelines.recipe import Recipe
 

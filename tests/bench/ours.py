@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from nlirg.config.training import TrainConfig
 from nlirg.forward.batching import EncodedCorpus
-from nlirg.training.engine import TorchEngine
 from nlirg.training.schedule import Plan
 from nlirg.training.trainer import Callbacks, Record, Trainer, TrainingProgress
 from tests.bench.measure import Work, user_seconds
+from tests.torch_engine import TorchEngine
 
 
 def silent(log: Callable[[Record], None] = lambda record: None) -> Callbacks:

@@ -10,15 +10,7 @@ from torch import Tensor
 
 from nlirg.forward import loss as loss_module
 from nlirg.forward.loss import Head, TokenTargets, normalizer, token_loss
-from nlirg.weighting.settings import (
-    DftWeighting,
-    EaftWeighting,
-    FocalWeighting,
-    NlirgWeighting,
-    RandomWeighting,
-    StmWeighting,
-    UniformWeighting,
-)
+from nlirg.weighting.weightings import WEIGHTINGS, NlirgWeighting, UniformWeighting
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference_vectors.json").read_text())
 EXAMPLE = REFERENCE["sft_loss_example"]
@@ -184,18 +176,7 @@ def gradients_of(objective, head):
     return torch.autograd.grad(objective, [tensor for tensor in head if tensor is not None])
 
 
-WEIGHTINGS = [
-    NLIRG,
-    UNIFORM,
-    DftWeighting(),
-    EaftWeighting(),
-    FocalWeighting(),
-    StmWeighting(),
-    RandomWeighting(),
-]
-
-
-@pytest.mark.parametrize("weighting", WEIGHTINGS, ids=lambda w: w.name)
+@pytest.mark.parametrize("weighting", WEIGHTINGS.values(), ids=WEIGHTINGS)
 @pytest.mark.parametrize("chunk_rows", [1, 5, 100])
 @pytest.mark.parametrize("distilled", [False, True])
 def test_the_fused_loss_equals_autograd_over_whole_logits(
@@ -205,7 +186,7 @@ def test_the_fused_loss_equals_autograd_over_whole_logits(
     monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", chunk_rows * 37)
     targets = TokenTargets(
         ids,
-        weighting,
+        weighting(),
         base_loss=torch.linspace(0, 3, len(ids)),
         windows=torch.arange(len(ids)) // 6,
         teacher=teacher if distilled else None,
@@ -216,7 +197,7 @@ def test_the_fused_loss_equals_autograd_over_whole_logits(
     logits = head.inputs @ head.weight.T + head.bias
     log_p = logits.log_softmax(-1)
     loss = -log_p.gather(-1, ids[:, None]).squeeze(-1)
-    weights = targets.weights(loss.detach(), logits, slice(0, len(ids)))
+    weights = targets.weights(loss.detach(), targets.top_entropy(logits), slice(0, len(ids)))
     objective = loss
     if distilled:
         objective = -0.7 * (teacher.inputs.softmax(-1) * log_p).sum(-1) + 0.3 * loss

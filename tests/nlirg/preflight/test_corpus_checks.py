@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nlirg.labels import IGNORE
 from nlirg.preflight import corpus_checks
 from nlirg.preflight.corpus_checks import Check, Fault, Probe, first_change
-from nlirg.weighting.settings import NlirgWeighting
+from nlirg.weighting.weightings import NlirgWeighting
 
 END, EOS, WORD = 2, 3, 9
 NAMES = {END: "<end>", EOS: "<eos>", WORD: "word"}
