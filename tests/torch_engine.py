@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nlirg.config.training import TrainConfig
-from nlirg.forward.output_head import TappedModel
+from nlirg.forward.tapped_model import TappedModel
 from nlirg.models.export import export_model
 from nlirg.training.engine import (
     adamw,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -10,13 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nlirg.forward.output_head import Head, row_chunks
 from nlirg.weighting.base import TokenStats, TokenWeighting
 
 Normalizer = Literal["tokens", "nonzero", "weights"]
-
-# Logits held at a time, in elements. On a GPU fewer, larger chunks: each of them adds to the whole
-# weight gradient; on a CPU a chunk should stay near the caches.
-CHUNK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 28}
 
 # Least scale at which gradients are kept in float16 until backward comes with the loss scale. With
 # 1 / tokens they would be lost below 6e-8; without any scale the sums over tokens would overflow.
@@ -52,34 +48,6 @@ class TokenLoss(NamedTuple):
     objective: Tensor
     loss: Tensor
     weights: Tensor
-
-
-class Head(NamedTuple):
-    """What makes logits [n, V] of inputs: `inputs @ weight.T + bias`.
-
-    Attributes:
-        inputs: [n, H] hidden states; or logits [n, V], if there is no weight.
-        weight: [V, H] of the output head, or None.
-        bias: [V] or None.
-    """
-
-    inputs: Tensor
-    weight: Tensor | None = None
-    bias: Tensor | None = None
-
-    def logits(self, rows: slice, columns: slice = slice(None)) -> Tensor:
-        """Logits of some rows, at some places of the vocabulary, float32; a new tensor."""
-        inputs = self.inputs[rows]
-        if self.weight is None:
-            return inputs[:, columns].to(torch.float32, copy=True)
-        weight = self.weight[columns]
-        bias = None if self.bias is None else self.bias[columns]
-        return F.linear(inputs.to(weight.dtype), weight, bias).float()
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of logits of a row."""
-        return (self.inputs.shape[-1] if self.weight is None else len(self.weight)) or 1
 
 
 @dataclass(frozen=True)
@@ -252,13 +220,6 @@ def _accumulated(total: Tensor | None, gradient: Tensor, inputs: Tensor) -> Tens
         return total.addmm_(gradient.T, inputs)
     product = gradient.T @ inputs
     return product if total is None else total.float().add_(product)
-
-
-def row_chunks(rows: int, vocabulary: int, device: str) -> Iterator[slice]:
-    """Slices of rows whose logits may be held at a time on a kind of device."""
-    size = max(1, CHUNK_ELEMENTS.get(device, CHUNK_ELEMENTS["cuda"]) // vocabulary)
-    for start in range(0, rows, size):
-        yield slice(start, min(start + size, rows))
 
 
 def _cross_entropy(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:

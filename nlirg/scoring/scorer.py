@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nlirg.errors import InputError
 from nlirg.forward.batching import Row, TokenizedSample, token_batch
-from nlirg.forward.output_head import TappedModel
+from nlirg.forward.tapped_model import TappedModel
 from nlirg.forward.windows import Window
 from nlirg.labels import IGNORE
 from nlirg.models.loading import context_length, load_model

@@ -20,7 +20,7 @@ from transformers.integrations import HfDeepSpeedConfig
 
 from nlirg.config.training import TrainConfig
 from nlirg.errors import InputError
-from nlirg.forward.output_head import TappedModel
+from nlirg.forward.tapped_model import TappedModel
 from nlirg.models.export import export_model
 from nlirg.models.loading import check_precision, check_vocabulary, load_model, load_tokenizer
 from nlirg.models.lora import add_lora

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from nlirg.config.training import TrainConfig
-from nlirg.forward.output_head import TappedModel
+from nlirg.forward.tapped_model import TappedModel
 
 # Weights whose gradients are compared when a short gradient context is checked.
 SAMPLED_ELEMENTS = 32_000_000

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nlirg.forward import loss as loss_module
-from nlirg.forward.loss import Head, TokenTargets, normalizer, token_loss
+from nlirg.forward import output_head
+from nlirg.forward.loss import TokenTargets, normalizer, token_loss
+from nlirg.forward.output_head import Head
 from nlirg.weighting.weightings import WEIGHTINGS, NlirgWeighting, UniformWeighting
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference_vectors.json").read_text())
@@ -183,7 +185,7 @@ def test_the_fused_loss_equals_autograd_over_whole_logits(
     monkeypatch, weighting, chunk_rows, distilled
 ) -> None:
     head, ids, teacher = head_case()
-    monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", chunk_rows * 37)
+    monkeypatch.setitem(output_head.CHUNK_ELEMENTS, "cpu", chunk_rows * 37)
     targets = TokenTargets(
         ids,
         weighting(),
@@ -212,7 +214,7 @@ def test_the_fused_loss_equals_autograd_over_whole_logits(
 
 def test_a_hidden_state_of_nan_puts_none_into_the_heads_gradient(monkeypatch) -> None:
     head, ids, _ = head_case()
-    monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", 5 * 37)
+    monkeypatch.setitem(output_head.CHUNK_ELEMENTS, "cpu", 5 * 37)
     others = [row for row in range(len(ids)) if row != 7]
     clean = Head(head.inputs[others], head.weight, head.bias)
     expected = gradients_of(token_loss(clean, TokenTargets(ids[others], NLIRG)).objective, head)
@@ -245,7 +247,7 @@ def test_without_tokens_the_gradient_is_zero_and_whole() -> None:
 
 def test_half_precision_gradients_of_many_chunks_are_summed_in_float32(monkeypatch) -> None:
     head, ids, _ = head_case(rows=600, dtype=torch.bfloat16)
-    monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", 37)
+    monkeypatch.setitem(output_head.CHUNK_ELEMENTS, "cpu", 37)
     found = gradients_of(token_loss(head, TokenTargets(ids, UNIFORM)).objective, head)[1]
     wide = Head(*(tensor.detach().float().requires_grad_() for tensor in head))
     expected = gradients_of(token_loss(wide, TokenTargets(ids, UNIFORM)).objective, wide)[1]

@@ -6,7 +6,7 @@ import torch
 
 from nlirg.config.training import DistillationConfig, LoraConfig, TrainConfig
 from nlirg.forward.batching import EncodedCorpus, Row
-from nlirg.forward.output_head import TappedModel
+from nlirg.forward.tapped_model import TappedModel
 from nlirg.forward.windows import WindowRule
 from nlirg.labels import IGNORE
 from nlirg.models.loading import load_model

@@ -108,7 +108,7 @@ def _estimated(shards: Sequence[Shard], rows: Sequence[RawRow]) -> int:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class SampledCorpus:
     """The encoded sample.
 
     Attributes:
@@ -122,7 +122,7 @@ class Corpus:
     faults: list[Fault]
 
 
-def encode_sample(tokenizer: Any, sample: CorpusSample, config: EncodeConfig) -> Corpus:
+def encode_sample(tokenizer: Any, sample: CorpusSample, config: EncodeConfig) -> SampledCorpus:
     """Encode the rows of a sample as the pipeline's own stages do."""
     probes, faults = [], []
     for row, source in zip(sample.rows, sample.sources, strict=True):
@@ -131,7 +131,7 @@ def encode_sample(tokenizer: Any, sample: CorpusSample, config: EncodeConfig) ->
             probes.append(_probe(tokenizer, parse(row, source, config.task), place, config))
         except BadRowError as error:
             faults.append(Fault(place, str(error)))
-    return Corpus(sample, probes, faults)
+    return SampledCorpus(sample, probes, faults)
 
 
 def _probe(tokenizer: Any, record: Record | Document, place: str, config: EncodeConfig) -> Probe:
