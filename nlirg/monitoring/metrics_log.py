@@ -20,7 +20,7 @@ from nlirg.training.step_metrics import BIN_WIDTH, LOSS_BINS
 
 TAIL_BYTES = 65_536  # some tens of records
 HEATMAP_EVERY = 50  # records
-HEATMAP_TAG = "train/weight_mass_heatmap"
+HEATMAP_TAG = "train/weight_heatmap"
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class MetricsLog:
         logger.warning("step %d: %s", alarm.step, alarm.message)
 
     def close(self) -> None:
-        """Write out what is buffered, and the last heat map."""
+        """Write out what is buffered, and the last weight heatmap."""
         self._tell(lambda tracker: tracker.close())
         self._draw()
         for file in (self._file, self._alarms, self._board):
