@@ -22,7 +22,7 @@ TOP_ENTROPY_TOKENS = 20
 
 
 def top_entropy(logits: Tensor) -> Tensor:
-    """Entropy of the 20 likeliest tokens, their probabilities scaled to add up to 1.
+    """Return the entropy of the 20 likeliest tokens, their probabilities scaled to add up to 1.
 
     Args:
         logits: [n, V], any float type.
@@ -84,7 +84,7 @@ class TokenTargets:
         return top_entropy(logits) if "top_entropy" in self.weighting.needs else None
 
     def teacher_probabilities(self, rows: slice, logits: Tensor) -> Tensor | None:
-        """The teacher's probabilities [m, V] of the tokens that `logits` [m, V] are of.
+        """Return the teacher's probabilities [m, V] of the tokens that `logits` [m, V] are of.
 
         Models of one family pad one vocabulary to different sizes: what only the teacher's head
         has is no token, and what it lacks it gives no probability.
@@ -98,7 +98,7 @@ class TokenTargets:
 
 
 def token_loss(head: Head, targets: TokenTargets) -> TokenLoss:
-    """Weighted loss of trained tokens, without ever holding the logits of all of them.
+    """Compute the weighted loss of trained tokens without holding the logits of all of them.
 
     Logits are made in chunks of rows. With a chunk at hand its losses, its weights and the
     gradient of its weighted loss are computed in place, and only the gradient with respect to
@@ -180,7 +180,7 @@ class _Gradients:
         self._bias: Tensor | None = None
 
     def __bool__(self) -> bool:
-        """Whether any gradient is wanted."""
+        """Say whether any gradient is wanted."""
         return any(self._needed)
 
     def add(self, rows: slice, gradient: Tensor, kept: Tensor) -> None:
@@ -199,7 +199,7 @@ class _Gradients:
             self._bias = summed if self._bias is None else self._bias + summed
 
     def scaled(self, scale: Tensor) -> list[Tensor | None]:
-        """The gradients times the scalar that backward arrives with."""
+        """Return the gradients times the scalar that backward arrives with."""
         found = [self._inputs, self._weight, self._bias]
         for index, wanted in enumerate(self._needed):
             # A rank without tokens takes part in reducing the gradient all the same.
@@ -236,7 +236,7 @@ def _objective(
     targets: TokenTargets,
     teacher: Tensor | None,
 ) -> Tensor:
-    """Sum of weight * objective of some rows; 0 for those of weight 0, whatever their loss."""
+    """Add up weight * objective of some rows; 0 for those of weight 0, whatever their loss."""
     objective = loss
     if teacher is not None:
         ce = normal - (teacher * logits).sum(-1)
@@ -252,7 +252,7 @@ def _logit_gradient(
     rows: slice,
     teacher: Tensor | None,
 ) -> Tensor:
-    """Gradient of the weighted sum with respect to the logits, written over them.
+    """Return the gradient of the weighted sum with respect to the logits, written over them.
 
     The teacher's probabilities are overwritten too.
     """
@@ -282,7 +282,7 @@ def _weights_of_windows(head: Head, targets: TokenTargets) -> Tensor:
 
 
 def normalizer(name: Normalizer, weights: Tensor, loss: Tensor) -> Tensor:
-    """This batch's part of N, by which the sum of weighted losses of a step is divided.
+    """Return this batch's part of N, by which the sum of weighted losses of a step is divided.
 
     Parts of all batches, slots and ranks of the step add up to its N.
 

@@ -28,7 +28,7 @@ class Head(NamedTuple):
     bias: Tensor | None = None
 
     def logits(self, rows: slice, columns: slice = slice(None)) -> Tensor:
-        """Logits of some rows, at some places of the vocabulary, float32; a new tensor."""
+        """Return logits of some rows, at some places of the vocabulary, in a new float32 tensor."""
         inputs = self.inputs[rows]
         if self.weight is None:
             return inputs[:, columns].to(torch.float32, copy=True)

@@ -82,14 +82,14 @@ class TappedModel:
 
     @torch.no_grad()
     def keeps_apart(self, device: torch.device) -> bool:
-        """Whether documents in one row, told apart by their positions alone, do not see each other.
+        """Say whether positions alone keep documents in one row from seeing each other.
 
         Not every model makes its attention mask from positions (OPT and BLOOM do not), and a
         layer with a state carries it on. Every rank must call this: it runs the model.
         """
 
         def seen(positions: list[int]) -> Tensor:
-            """What two different beginnings make of a difference in the last logits."""
+            """Return how far two different beginnings move the last logits apart."""
             place = torch.tensor([3], device=device)
             inputs = torch.tensor([[0, 0, 2, 3], [1, 1, 2, 3]], device=device)
             where = torch.tensor([positions], device=device)
@@ -102,7 +102,7 @@ class TappedModel:
         return bool(seen([0, 1, 0, 1]) <= 0.1 * seen([0, 1, 2, 3]))
 
     def loss(self, batch: TokenBatch, targets: TokenTargets, **inputs: Any) -> TokenLoss:
-        """Loss of a batch's trained tokens.
+        """Compute the loss of a batch's trained tokens.
 
         Args:
             batch: inputs and positions.
@@ -118,7 +118,7 @@ class TappedModel:
 
     @torch.no_grad()
     def head(self, batch: TokenBatch, **inputs: Any) -> Head:
-        """What makes the logits of a batch's positions, to be computed in chunks later."""
+        """Return what makes the logits of a batch's positions, to be computed in chunks later."""
         request = HeadRequest(batch.rows, batch.columns, hidden_only=self._fused)
         output = self._run(request, **(batch.inputs() | inputs))
         if not self._fused or request.seen is None:

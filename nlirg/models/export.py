@@ -116,5 +116,5 @@ def collect_state(model: Any, gather: Gather = _here, keep: bool = True) -> dict
 
 
 def _peft_options(model: Any) -> dict[str, Any]:
-    """Embeddings are never trained with an adapter; peft's guess would look the base model up."""
+    """Return peft's options: embeddings are never trained; its own guess would look up the base."""
     return {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}

@@ -97,7 +97,7 @@ def load_model(
 
 
 def model_skeleton(path: str) -> PreTrainedModel:
-    """A model's modules without weights (on torch's meta device), by its configuration alone.
+    """Build a model without weights (on torch's meta device), by its configuration alone.
 
     Raises:
         InputError: if there is no such model or its architecture is unknown.
@@ -132,7 +132,7 @@ def check_vocabulary(key: str, other: str, tokenizer: PreTrainedTokenizerBase) -
 
 
 def context_length(config: PretrainedConfig) -> int | None:
-    """Tokens that a model was made to read at once; None if it does not say.
+    """Return the tokens that a model was made to read at once; None if it does not say.
 
     Args:
         config: of the model; one that sees and hears has another one for text inside.

@@ -116,7 +116,7 @@ class MetricsLog:
 
 
 def scalars(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """The numbers of a record but its step, those of a dict as `<key>/<its key>`."""
+    """Return the numbers of a record but its step, those of a dict as `<key>/<its key>`."""
     for key, value in record.items():
         nested = value.items() if isinstance(value, dict) else ()
         for name, number in ((key, value), *((f"{key}/{inner}", v) for inner, v in nested)):
@@ -125,7 +125,7 @@ def scalars(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Records of a `metrics.jsonl`; a last line cut off by a crash is left out."""
+    """Return the records of a `metrics.jsonl`; a last line cut off by a crash is left out."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -133,7 +133,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def last_record(path: Path) -> dict[str, Any] | None:
-    """The last whole record of a `metrics.jsonl` of any size; None if there is none yet."""
+    """Return the last whole record of a `metrics.jsonl` of any size; None if there is none yet."""
     if not path.is_file():
         return None
     with path.open("rb") as file:

@@ -70,7 +70,7 @@ def check_tracking(config: TrackingConfig) -> None:
 
 
 def _installed(library: str) -> bool:
-    """Whether a library can be imported; a mere folder of its name has no origin."""
+    """Say whether a library can be imported; a mere folder of its name has no origin."""
     spec = find_spec(library)
     return spec is not None and spec.origin is not None
 

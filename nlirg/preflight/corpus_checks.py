@@ -87,7 +87,7 @@ class Probe:
 
 
 def trained_tokens(labels: np.ndarray) -> np.ndarray:
-    """The trained tokens of labels [T]; the first token of a sample is predicted by nothing."""
+    """Return the trained tokens of labels [T]; nothing predicts a sample's first token."""
     following = labels[1:]
     return following[following != IGNORE]
 
@@ -122,7 +122,7 @@ def check_corpus(
 
 
 def check_rows(probes: Sequence[Probe], faults: Sequence[Fault], read: str) -> Check:
-    """How many rows can be used, and the commonest reasons why others cannot.
+    """Count the rows that can be used, and name the commonest reasons why others cannot.
 
     Args:
         probes: usable rows.
@@ -147,7 +147,7 @@ def check_rows(probes: Sequence[Probe], faults: Sequence[Fault], read: str) -> C
 
 
 def check_lengths(probes: Sequence[Probe], limit: int) -> Check:
-    """Share of tokens that are trained, and how long untrained and trained parts are."""
+    """Check the share of tokens that are trained, and how long untrained and trained parts are."""
     kept = [probe for probe in probes if len(probe.input_ids)]
     tokens = sum(len(probe.input_ids) for probe in kept)
     trained = [len(probe.trained) for probe in kept]
@@ -163,7 +163,7 @@ def check_lengths(probes: Sequence[Probe], limit: int) -> Check:
 
 
 def check_truncation(probes: Sequence[Probe], limit: int) -> Check:
-    """Share of samples that the length limit cuts or leaves out."""
+    """Check the share of samples that the length limit cuts or leaves out."""
     left_out = sum(not len(probe.input_ids) for probe in probes)
     cut = sum(probe.full_length > limit for probe in probes) - left_out
     share = (cut + left_out) / max(len(probes), 1)
@@ -190,7 +190,7 @@ def check_end_of_turn(
     stop_ids: Collection[int],
     names: Mapping[int, str],
 ) -> Check:
-    """Whether samples teach the model to stop: their last trained token ends a turn.
+    """Check whether samples teach the model to stop: their last trained token ends a turn.
 
     Args:
         probes: usable rows.
@@ -223,7 +223,7 @@ def check_end_of_turn(
 
 
 def check_round_trip(probes: Sequence[Probe]) -> Check:
-    """Whether text survives tokenizing, and generation sees the prompts of training."""
+    """Check whether text survives tokenizing, and generation sees the prompts of training."""
     lost = [probe for probe in probes if probe.lost]
     share = len(lost) / max(len(probes), 1)
     if not lost:
@@ -238,7 +238,7 @@ def check_round_trip(probes: Sequence[Probe]) -> Check:
 
 
 def check_vocabulary(probes: Sequence[Probe], unknown_id: int | None) -> Check:
-    """Whether the tokenizer knows the corpus's script: characters per token, unknown tokens."""
+    """Check that the tokenizer knows the corpus's script: characters per token, unknowns."""
     tokens = max(sum(probe.full_length for probe in probes), 1)
     characters = sum(probe.characters for probe in probes) / tokens
     kept = sum(len(probe.input_ids) for probe in probes)
@@ -251,7 +251,7 @@ def check_vocabulary(probes: Sequence[Probe], unknown_id: int | None) -> Check:
 
 
 def check_duplicates(probes: Sequence[Probe], what: str) -> Check:
-    """Share of the commonest answer: a model learns to say what most rows say.
+    """Check the share of the commonest answer: a model learns to say what most rows say.
 
     Args:
         probes: usable rows.
@@ -283,12 +283,12 @@ def first_change(text: str, other: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """A text without white space, which templates are free to change."""
+    """Strip all white space, which templates are free to change."""
     return "".join(text.split())
 
 
 def percent(share: float) -> str:
-    """A share as a percentage that never rounds something to nothing, or a part to all."""
+    """Format a share as a percentage that never rounds something to 0% or a part to 100%."""
     if 0 < share < 0.001:
         return "<0.1%"
     if 0.999 < share < 1:
@@ -297,7 +297,7 @@ def percent(share: float) -> str:
 
 
 def _spread(values: Sequence[int]) -> str:
-    """Median, 95th percentile and maximum."""
+    """Return the median, 95th percentile and maximum."""
     middle, high = np.percentile(values, [50, 95])
     return f"{middle:.0f}, {high:.0f}, {max(values)}"
 

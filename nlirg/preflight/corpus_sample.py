@@ -44,7 +44,7 @@ class CorpusSample:
     exact: bool
 
     def described(self) -> str:
-        """How large the corpus is, in words."""
+        """Return how large the corpus is, in words."""
         return f"the corpus has {'' if self.exact else 'about '}{self.total:,}"
 
 
@@ -90,7 +90,7 @@ def draw(
 
 
 def _estimated(shards: Sequence[Shard], rows: Sequence[RawRow]) -> int:
-    """Rows of a corpus: those that are counted, else by bytes and the mean size of some rows.
+    """Estimate a corpus's rows: those counted, else by bytes and the mean size of some rows.
 
     Of packed files it is the packed size, by what zlib makes of those rows.
     """
@@ -160,7 +160,7 @@ def _probe(tokenizer: Any, record: Record | Document, place: str, config: Encode
 def _shortened(
     tokenizer: Any, record: Record, ids: np.ndarray, labels: np.ndarray, config: EncodeConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids and labels as the stages keep them: none of a row that they skip."""
+    """Return the token ids and labels as the stages keep them: none of a row that they skip."""
     if len(ids) <= config.max_length:
         return ids, labels
     try:
@@ -171,7 +171,7 @@ def _shortened(
 
 
 def _lost_in_text(tokenizer: Any, text: str, ids: np.ndarray) -> str:
-    """What tokenizing changes of a plain text; "" if nothing."""
+    """Return what tokenizing changes of a plain text; "" if nothing."""
     plain = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     changed = first_change(text, plain)
     return changed and f"text {changed}"
@@ -180,7 +180,7 @@ def _lost_in_text(tokenizer: Any, text: str, ids: np.ndarray) -> str:
 def _lost_in_chat(
     tokenizer: Any, record: Record, ids: Sequence[int], options: Mapping[str, Any]
 ) -> str:
-    """What tokenizing changes of a conversation's text or generation prompt; "" if nothing."""
+    """Return what tokenizing changes of a conversation or generation prompt; "" if nothing."""
     *context, answer = record.messages
     if context[-1]["role"] == "assistant":
         return ""  # the answer goes on with an answer: nothing generates from there

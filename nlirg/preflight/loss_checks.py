@@ -116,7 +116,7 @@ def _nlirg(arms: Mapping[str, TrainConfig]) -> tuple[NlirgWeighting, list[str]]:
 
 
 def check_zones(loss: np.ndarray, samples: int, config: NlirgWeighting) -> Check:
-    """Where the trained tokens' losses lie under the base model.
+    """Show where the trained tokens' losses lie under the base model.
 
     Args:
         loss: float [n] losses in nats.
@@ -134,7 +134,7 @@ def check_zones(loss: np.ndarray, samples: int, config: NlirgWeighting) -> Check
 
 
 def check_suitability(loss: np.ndarray, config: NlirgWeighting, users: Sequence[str]) -> Check:
-    """Whether NLIRG suits the corpus, judged by the base model's losses.
+    """Check whether NLIRG suits the corpus, judged by the base model's losses.
 
     Args:
         loss: float [n] losses of trained tokens, nats.
@@ -170,7 +170,7 @@ def check_end_loss(
     config: NlirgWeighting,
     users: Sequence[str],
 ) -> Check:
-    """Whether NLIRG would teach the model to stop: the weight of the end tokens themselves.
+    """Check whether NLIRG would teach the model to stop: the weight of the end tokens themselves.
 
     Args:
         loss: float [n] losses of trained tokens, nats.

@@ -32,7 +32,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def weight_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of all weights of a model, by name, from the headers of its safetensors files.
+    """Read the shapes of a model's weights, by name, from the headers of safetensors files.
 
     Raises:
         InputError: if a file is damaged.
@@ -49,7 +49,7 @@ def weight_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_embedding(directory: Path, shapes: Shapes) -> torch.Tensor | None:
-    """The input embedding [V, d] as it is stored; None if no weight has a known name of one."""
+    """Read the input embedding [V, d] as it is stored; None if no weight has a known name."""
     name = next((name for name in shapes if _layer(name) in EMBEDDINGS), "")
     for path in sorted(directory.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
@@ -59,7 +59,7 @@ def read_embedding(directory: Path, shapes: Shapes) -> torch.Tensor | None:
 
 
 def untrained_rows(embedding: torch.Tensor, rows: Sequence[int]) -> dict[int, str]:
-    """Which rows of an embedding look as if no training had reached them, and why.
+    """Return the rows of an embedding that look as if no training had reached them, and why.
 
     A row does if its norm is far below the median, if it lies at the mean of all rows (where
     `resize_token_embeddings` puts new ones), or if another row equals it exactly.
@@ -106,7 +106,7 @@ def check_tokens_in_use(
 def check_special_tokens(
     embedding: torch.Tensor | None, names: Mapping[int, str], frozen: Sequence[str]
 ) -> Check:
-    """Whether the special tokens that the samples contain have trained embeddings.
+    """Check whether the special tokens that the samples contain have trained embeddings.
 
     Args:
         embedding: [V, d] input embedding; None if it was not found.
@@ -133,12 +133,12 @@ def check_special_tokens(
 
 
 def _layer(name: str) -> str:
-    """`q_proj` of `model.layers.0.self_attn.q_proj.weight`."""
+    """Return `q_proj` of `model.layers.0.self_attn.q_proj.weight`."""
     return name.removesuffix(".weight").rpartition(".")[2]
 
 
 def check_lora(arms: Mapping[str, TrainConfig], model: Any, name: str) -> Check | None:
-    """Whether every arm's LoRA targets and the adapter it continues fit; None without LoRA.
+    """Check whether every arm's LoRA targets and the adapter it continues fit; None without LoRA.
 
     Args:
         arms: settings by arm.
@@ -175,7 +175,7 @@ class Memory:
 
 
 def estimate_memory(config: TrainConfig, model: Any) -> Memory:
-    """Memory of weights, gradients and AdamW on one worker, without activations and logits.
+    """Estimate the memory of weights, gradients and AdamW, without activations and logits.
 
     P parameters, T of them trained, W workers (Rajbhandari et al., ZeRO, arXiv 1910.02054, §3.1):
     weights 2P and gradients 2T bytes in 16 bits, with 12T bytes of optimizer (fp32 master weights
@@ -199,7 +199,7 @@ def estimate_memory(config: TrainConfig, model: Any) -> Memory:
 
 
 def check_memory(arms: Mapping[str, TrainConfig], model: Any) -> Check:
-    """The largest estimate among the arms; it warns of nothing, since the device is not known."""
+    """Show the largest estimate among the arms; warn of nothing, since the device is not known."""
     estimates = {arm: estimate_memory(config, model) for arm, config in arms.items()}
     arm = max(estimates, key=lambda name: estimates[name].total)
     most, config = estimates[arm], arms[arm]
@@ -213,7 +213,7 @@ def check_memory(arms: Mapping[str, TrainConfig], model: Any) -> Check:
 
 
 def check_precision(arms: Mapping[str, TrainConfig], device: str, bf16: bool) -> Check:
-    """Whether this machine computes in the arms' precision.
+    """Check whether this machine computes in the arms' precision.
 
     Args:
         arms: settings by arm.

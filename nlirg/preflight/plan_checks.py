@@ -61,7 +61,7 @@ def _packed(lengths: Sequence[int], pack_length: int) -> list[int]:
 def check_plan(
     config: TrainConfig, n_trained: np.ndarray, usable: int, holdout: int, exact: bool
 ) -> Check:
-    """Optimizer steps and trained tokens of an arm, extrapolated from the sample.
+    """Extrapolate an arm's optimizer steps and trained tokens from the sample.
 
     Args:
         config: settings of the arm.

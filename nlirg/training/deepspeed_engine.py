@@ -213,7 +213,7 @@ def _load_teacher(train: TrainConfig, tokenizer: Any) -> TappedModel | None:
 
 
 def _teacher_device(own: bool) -> torch.device:
-    """This rank's device, or the one after it that the worker was given for the teacher."""
+    """Return this rank's device, or the one after it that the worker was given for the teacher."""
     if _on_cpu():
         if own:
             raise InputError("train.distillation.own_device needs GPUs; leave it out on CPUs")
@@ -225,6 +225,6 @@ def _teacher_device(own: bool) -> torch.device:
 
 
 def _gathered(parameter: nn.Parameter) -> AbstractContextManager[Any]:
-    """A context in which a parameter that ZeRO 3 sharded is whole; every rank must enter it."""
+    """Return a context in which a sharded parameter is whole; every rank must enter it."""
     context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters([parameter])
     return context

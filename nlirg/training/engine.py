@@ -81,7 +81,7 @@ class Engine(Protocol):
         """
 
     def gradients(self, loss: Callable[[], Tensor]) -> list[Tensor] | None:
-        """This rank's gradients of a scalar with respect to some of the trained weights.
+        """Return this rank's gradients of a scalar with respect to some of the trained weights.
 
         Args:
             loss: computes the scalar, which is not trained.
@@ -92,7 +92,7 @@ class Engine(Protocol):
         """
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """A context in which dropout is off."""
+        """Return a context in which dropout is off."""
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """Sum over ranks; may change the argument."""
@@ -123,7 +123,7 @@ def set_seed(seed: int) -> None:
 
 
 def adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters, in torch's fused kernel (needs no compiler)."""
+    """Return AdamW over the trainable parameters, in torch's fused kernel (needs no compiler)."""
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     return torch.optim.AdamW(
         trainable, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -149,13 +149,13 @@ def clip_gradients(
 
 
 def sampled_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    """Gradients with respect to evenly spread weights, at most `SAMPLED_ELEMENTS` of them."""
+    """Compute gradients with respect to evenly spread weights, at most `SAMPLED_ELEMENTS`."""
     sample = spread([parameter for parameter in parameters if parameter.requires_grad])
     return list(torch.autograd.grad(loss, sample, allow_unused=True, materialize_grads=True))
 
 
 def spread(parameters: Sequence[nn.Parameter]) -> Sequence[nn.Parameter]:
-    """Every n-th tensor, n as small as `SAMPLED_ELEMENTS` allows.
+    """Return every n-th tensor, n as small as `SAMPLED_ELEMENTS` allows.
 
     Tensors that are larger alone (an embedding's) are left out: their gradients in float64 would
     take gigabytes, and outweigh all others in what is compared.
@@ -169,7 +169,7 @@ def spread(parameters: Sequence[nn.Parameter]) -> Sequence[nn.Parameter]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """A context in which a model's dropout is off."""
+    """Return a context in which a model's dropout is off."""
     model.eval()
     try:
         yield

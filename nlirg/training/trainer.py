@@ -202,7 +202,7 @@ class Trainer:
         self._account(whole, norm, factor, time.perf_counter() - started)
 
     def _rows(self, step: int) -> list[Row]:
-        """This rank's windows in one step of the schedule."""
+        """Return this rank's windows in one step of the schedule."""
         slots = self._config.batch_size
         return [
             self._reader.row(entry, step, slots)
@@ -215,7 +215,7 @@ class Trainer:
         return slot % self._engine.world_size == self._engine.rank
 
     def _sums(self, part: WindowsLoss) -> tuple[float, float]:
-        """The step's normalizer, and its tokens of positive weight, over all ranks."""
+        """Return the step's normalizer, and its tokens of positive weight, over all ranks."""
         _, loss, weights = part.tokens
         local = torch.stack(
             [normalizer(self._config.normalizer, weights, loss), (weights > 0).sum()]
