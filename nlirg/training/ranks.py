@@ -18,15 +18,15 @@ def together(action: Callable[[], T]) -> T:
     Otherwise the others would wait in their next collective for the one that gave up. Every rank
     must call this; a process that belongs to no group is a rank alone.
     """
-    if not dist.is_initialized():
-        return action()
     mine = None
     try:
         result = action()
     except InputError as error:
         mine = str(error)
-    messages: list[str | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(messages, mine)
+    messages = [mine]
+    if dist.is_initialized():
+        messages = [None] * dist.get_world_size()
+        dist.all_gather_object(messages, mine)
     for message in messages:
         if message is not None:
             raise InputError(message)

@@ -14,6 +14,7 @@ from nlirg.forward.batching import EncodedCorpus
 from nlirg.labels import IGNORE
 from nlirg.models.loading import load_model, load_tokenizer
 from nlirg.models.lora import add_lora
+from nlirg.training import ranks
 from nlirg.training.checkpoint import FOLDER, INDEX_COPY, Checkpoints, copy_index, repair_index
 from nlirg.training.trainer import Callbacks, Trainer
 from tests.torch_engine import TorchEngine
@@ -181,3 +182,24 @@ def test_an_index_torn_at_its_first_writing_means_no_checkpoint(tmp_path):
     copy_index(index)
     repair_index(tmp_path / "none" / "index.json")
     assert not (tmp_path / INDEX_COPY).exists()
+
+
+@pytest.mark.parametrize("refusals", [[None, "no such model"], ["no such model", None]])
+def test_what_one_rank_refuses_every_rank_refuses(monkeypatch, refusals):
+    """Seen from the first of two ranks, the other's answer coming out of the collective."""
+
+    def act():
+        if refusals[0]:
+            raise InputError(refusals[0])
+
+    def gather(messages, mine):
+        assert mine == refusals[0]
+        messages[:] = refusals
+
+    monkeypatch.setattr(ranks.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(ranks.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(ranks.dist, "all_gather_object", gather)
+    with pytest.raises(InputError, match="no such model"):
+        ranks.together(act)
+    refusals[:] = [None, None]
+    assert ranks.together(lambda: 3) == 3
