@@ -23,7 +23,7 @@ def together(action: Callable[[], T]) -> T:
         result = action()
     except InputError as error:
         mine = str(error)
-    messages = [mine]
+    messages: list[str | None] = [mine]
     if dist.is_initialized():
         messages = [None] * dist.get_world_size()
         dist.all_gather_object(messages, mine)
