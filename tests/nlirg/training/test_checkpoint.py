@@ -94,7 +94,7 @@ def test_a_resumed_run_ends_bit_identical(tiny_model_dir, tmp_path, changes):
     config = CONFIG.model_copy(update=changes)
     whole = Run(tiny_model_dir, tmp_path, config).train()
     assert len(whole.saved) >= 2
-    for folder in whole.saved:
+    for folder in {whole.saved[0], whole.saved[-1]}:
         resumed = Run(tiny_model_dir, tmp_path / "again", config)
         resumed.checkpoints.load(folder)
         step = resumed.trainer.progress.step
