@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ TEACH_END = (
 
 def check_losses(
     model: str,
-    precision: str,
+    precision: Literal["fp32", "bf16"],
     parameters: int,
     config: EncodeConfig,
     probes: Sequence[Probe],
