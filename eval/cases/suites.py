@@ -20,7 +20,7 @@ from eval.cases.perturbations import known_perturbation, perturb
 from eval.cases.perturbations.slots import case_facts
 from eval.checkers.checkers import kind_of, validate_checker
 from eval.schema.case import Case, Checker, Message, Suite
-from nlirg.errors import HALF_SURROGATE, InputError
+from nlirg.errors import HALF_SURROGATE, InputError, first_line
 
 # What an answer's judgement depends on beside its case.
 _EVAL = Path(__file__).parents[1]
@@ -74,9 +74,8 @@ def load_cases(path: str | Path, suite: Suite) -> list[Case]:
         except InputError:
             raise
         except Exception as error:  # checkers run on what the line says, and may fail in any way
-            said = (str(error).strip().splitlines() or [""])[0]
             raise InputError(
-                f"{where}: cannot be used as a case: {type(error).__name__}: {said}"
+                f"{where}: cannot be used as a case: {type(error).__name__}: {first_line(error)}"
             ) from None
         if case.id in cases:
             raise InputError(f"{where}: id {case.id!r} appears twice; ids must be unique")
