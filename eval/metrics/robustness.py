@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from eval.metrics.definition import Estimator
 from eval.schema.report import PerturbationMetric
 from eval.statistics import estimates
-from eval.statistics.estimates import Estimates, Setting, Statistic
+from eval.statistics.estimates import ComparisonConfig, Estimates, Statistic
 from eval.statistics.inference import Flags, Floats
 from eval.statistics.pairing import Table, Tables
 
-Estimator = Callable[[Tables, Setting], Estimates | None]
-# A kind of rewording that fits fewer questions does not decide which is the worst: of two questions
+# A kind of rewording that fits fewer questions does not decide which is worst: of two questions
 # one wrong answer is 50 %.
 KIND_QUESTIONS = 20
 
@@ -27,7 +27,7 @@ def by_question(holds: Callable[[Flags], bool]) -> Estimator:
             are right; shape `[wordings]`, at least two.
     """
 
-    def estimate(tables: Tables, setting: Setting) -> Estimates | None:
+    def estimate(tables: Tables, config: ComparisonConfig) -> Estimates | None:
         wordings: dict[str, list[tuple[Table, int]]] = defaultdict(list)
         for table in (tables[suite] for suite in ("robustness", "domain") if suite in tables):
             for i, sample in enumerate(table.cases):
@@ -44,7 +44,7 @@ def by_question(holds: Callable[[Flags], bool]) -> Estimator:
             )
             for name in tables["robustness"].answers
         }
-        return estimates.of_columns(columns, np.arange(len(questions)), setting)
+        return estimates.of_columns(columns, np.arange(len(questions)), config)
 
     return estimate
 
@@ -67,7 +67,7 @@ def by_perturbation(reduce: Callable[[Floats], float], least: int = 1) -> Estima
         least: such kinds without which it says nothing.
     """
 
-    def estimate(tables: Tables, setting: Setting) -> Estimates | None:
+    def estimate(tables: Tables, config: ComparisonConfig) -> Estimates | None:
         table = tables["robustness"].part(_of_large_kinds(tables["robustness"]))
         if table is None:
             return None
@@ -85,7 +85,7 @@ def by_perturbation(reduce: Callable[[Floats], float], least: int = 1) -> Estima
 
         columns = table.column(lambda sample: sample.correct)
         statistics = {name: statistic(right) for name, right in columns.items()}
-        return estimates.of_statistics(statistics, table.clusters, setting, upper=1)
+        return estimates.of_statistics(statistics, table.clusters, config, upper=1)
 
     return estimate
 
@@ -108,7 +108,7 @@ def spread(accuracies: Floats) -> float:
     return float(accuracies.max() - accuracies.min())
 
 
-def perturbation_metrics(tables: Tables, setting: Setting) -> list[PerturbationMetric]:
+def perturbation_metrics(tables: Tables, config: ComparisonConfig) -> list[PerturbationMetric]:
     """Accuracy under each kind of rewording, and its change from the same questions as they were.
 
     What fewer than two independent questions have is left out.
@@ -122,7 +122,7 @@ def perturbation_metrics(tables: Tables, setting: Setting) -> list[PerturbationM
         asked = [sample.perturbation == kind for sample in table.cases]
         if part := table.part(asked):
             right = part.column(lambda sample: sample.correct)
-            values = estimates.of_columns(right, part.clusters, setting).values
+            values = estimates.of_columns(right, part.clusters, config).values
             rows.append(
                 PerturbationMetric(key="robustness_accuracy", perturbation=kind, values=values)
             )
@@ -132,7 +132,7 @@ def perturbation_metrics(tables: Tables, setting: Setting) -> list[PerturbationM
                 name: np.array([s.correct - originals[name][s.root_id] for s in samples])
                 for name, samples in part.answers.items()
             }
-            values = estimates.of_columns(change, part.clusters, setting).values
+            values = estimates.of_columns(change, part.clusters, config).values
             rows.append(
                 PerturbationMetric(key="robustness_change", perturbation=kind, values=values)
             )

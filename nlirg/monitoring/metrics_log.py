@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from nlirg.monitoring.alarms import Alarm
+from nlirg.monitoring.alarm import Alarm
 from nlirg.monitoring.heatmap import weight_heatmap
 from nlirg.monitoring.trackers import Tracker, replace_text
 from nlirg.training.step_metrics import BIN_WIDTH, LOSS_BINS

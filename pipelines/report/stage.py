@@ -32,33 +32,19 @@ def report(recipe: Recipe, run: RunDirectory) -> Report:
     """
     run.report.marker.unlink(missing_ok=True)  # an older report must not stand for this one
     variants = [BASE, *recipe.arms]
-    marks = [run.evaluation(variant).summary() for variant in variants]
+    parts = [run.evaluation(variant).summary() for variant in variants]
     samples = {variant: evaluated_samples(run, variant) for variant in variants}
     others = [
         *perplexity_measures(recipe, run),
         *lm_eval_measures(recipe, run, BASE),
         *judge_measures(recipe, run),
     ]
-    judged = compare(samples, BASE, recipe.evaluate, recipe.seed, others)
+    comparison = compare(samples, BASE, recipe.evaluate, recipe.seed, others)
     flips = read_flips(run, list(recipe.arms)) if recipe.evaluate.flip_samples else []
     result = Report(
+        **dict(comparison),
         title=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        variants=variants,
-        baseline=BASE,
-        metrics=judged.metrics,
-        by_task=judged.by_task,
-        by_perturbation=judged.by_perturbation,
-        confidence=recipe.evaluate.confidence,
-        gates=judged.gates,
-        headlines=judged.headlines,
-        tones=judged.tones,
-        verdicts=judged.verdicts,
-        openings=judged.openings,
-        closings=judged.closings,
-        phrases=judged.phrases,
-        samples=judged.samples,
-        cases=judged.cases,
         flips=flips,
         flip_summaries=summarize_flips(flips, BASE),
         training={arm: training_curve(run.arm(arm), recipe.arm(arm)) for arm in recipe.arms},
@@ -67,26 +53,26 @@ def report(recipe: Recipe, run: RunDirectory) -> Report:
         environment=json.loads((run.path / "env.json").read_text(encoding="utf-8")),
     )
     write_report(result, run.report.path)
-    run.report.succeed(fingerprint(marks), {"passed": passed(result)})
+    run.report.succeed(fingerprint(parts), {"passed": passed(result)})
     return result
 
 
 def evaluated_samples(run: RunDirectory, variant: str) -> list[Sample]:
-    """The samples of a variant's complete evaluation.
+    """Read the samples of a variant's complete evaluation.
 
     Raises:
         InputError: if it is not complete, or its files are not as it left them.
     """
     stage = run.evaluation(variant)
-    counts = {suite: found["n"] for suite, found in stage.summary()["suites"].items()}
+    counts = {suite: entry["n"] for suite, entry in stage.summary()["suites"].items()}
     return read_samples(stage.path, counts)
 
 
 def passed(result: Report) -> bool:
-    """Whether every gate of every variant that applies was judged and held."""
+    """Return whether every gate of every variant that applies was judged and held."""
     return all(gate.state in ("passed", "not_applicable") for gate in result.gates)
 
 
 def _corpus(summary: dict[str, Any]) -> CorpusSummary:
-    """The part of the scoring summary that a reader of the report wants."""
+    """Return the part of the scoring summary that a reader of the report wants."""
     return CorpusSummary(**{key: summary[key] for key in CorpusSummary.model_fields})

@@ -18,11 +18,11 @@ from eval.report.charts.plots import (
     axes,
     names_beside,
     padded,
-    percent,
     right_edge,
     thousands,
 )
 from eval.report.charts.svg import Axis, drawing, label, spread, tag
+from eval.report.wording import percent
 
 LEVELS = 8  # shades of the heat map; see report.css
 
@@ -72,7 +72,7 @@ def _marks(marks: Sequence[Mark], x: Axis, y: Axis) -> Markup:
 
 
 def curves(lines: Sequence[Line], x_name: str, y_name: str, marks: Sequence[Mark] = ()) -> Markup:
-    """Curves over training steps, named at their right ends; marks stand behind them."""
+    """Draw curves over training steps, named at their right ends; marks stand behind them."""
     finite = [up for line in lines for up in line.y if math.isfinite(up)]
     span = padded(finite or [0.0, 1.0], low=0.0)
     names = [line.name for line in lines]
@@ -92,7 +92,7 @@ def curves(lines: Sequence[Line], x_name: str, y_name: str, marks: Sequence[Mark
 
 
 def areas(steps: Sequence[float], layers: Sequence[Line], x_name: str, y_name: str) -> Markup:
-    """Shares stacked to 100 % over training steps, named at the right edge.
+    """Stack shares to 100 % over training steps, named at the right edge.
 
     A step whose shares are not finite counts as zero there.
     """
@@ -120,13 +120,13 @@ def areas(steps: Sequence[float], layers: Sequence[Line], x_name: str, y_name: s
     )
 
 
-def heat(
+def heatmap(
     steps: Sequence[float],
     columns: Sequence[Sequence[float]],
     height: float,
     names: tuple[str, str],
 ) -> Markup:
-    """A heat map: each column shaded against its own largest cell, bins without shade cut off.
+    """Draw a heat map: each column shaded against its own largest cell, bins without shade cut off.
 
     Args:
         steps: of each column, in order; at least one.

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from eval.report.charts.svg import FONT_PX, Axis, drawing, label, spread, tag, text_width
+from eval.report.wording import percent
 
 WIDTH = 440.0
 LEFT, TOP, BOTTOM = 52.0, 12.0, 42.0
@@ -66,20 +67,15 @@ class Box(NamedTuple):
         )
 
 
-def percent(share: float) -> str:
-    """A share on an axis: `85%`."""
-    return f"{100 * share:.3g}%"
-
-
 def padded(values: Sequence[float], low: float = -math.inf, high: float = math.inf) -> Ranged:
-    """The range of an axis around values: 8 % air on both sides, kept inside [low, high]."""
+    """Return the range of an axis around values: 8 % air on both sides, kept inside [low, high]."""
     bottom, top = min(values), max(values)
     air = 0.08 * (top - bottom) or 0.05 * abs(top) or 0.5
     return Ranged(0.0, max(low, bottom - air), min(high, top + air))
 
 
 def axes(x: Axis, y: Axis, names: tuple[str, str], formats: tuple[Format, Format]) -> Markup:
-    """Grid lines, tick labels and the two axis titles."""
+    """Draw grid lines, tick labels and the two axis titles."""
     parts = []
     for tick in y.ticks():
         parts.append(tag("line", class_="grid", x1=x.start, x2=x.stop, y1=y(tick), y2=y(tick)))
@@ -108,7 +104,7 @@ def _whiskers(point: Point, x: Axis, y: Axis) -> Markup:
 
 
 def place_label(text: str, x: float, y: float, taken: Sequence[Box], frame: Box) -> Box:
-    """The first place around a point where a label hits nothing and stays inside the frame.
+    """Choose the first place around a point where a label hits nothing and stays inside the frame.
 
     Falls back to the place with the fewest collisions.
     """
@@ -132,14 +128,14 @@ def place_label(text: str, x: float, y: float, taken: Sequence[Box], frame: Box)
 
 
 def right_edge(names: Sequence[str]) -> float:
-    """Where the plot must end so that the names fit beside it; at most a third is given to them."""
+    """Return where the plot must end for the names to fit beside it, in a third at most."""
     return WIDTH - min(WIDTH / 3, max(map(text_width, names)) + 26)
 
 
 def names_beside(
     names: Sequence[tuple[str, str]], heights: Sequence[float], x: float, y: Axis
 ) -> Markup:
-    """Names, given with their styles, at the right of a plot; moved apart where they overlap."""
+    """Write names, given with their styles, at the right of a plot, without overlap."""
     places = spread([*heights], FONT_PX + 2, y.stop + 4, y.start - 2)
     return Markup("").join(
         tag("circle", class_=f"key {style}", cx=x, cy=place, r=4)
@@ -149,7 +145,7 @@ def names_beside(
 
 
 def _names_near(points: Sequence[Point], x: Axis, y: Axis) -> Markup:
-    """The name of every point beside it, clear of the other points, whiskers and names."""
+    """Write the name of every point beside it, clear of the other points, whiskers and names."""
     frame = Box(x.start, y.stop - 4, WIDTH, y.start)
     centres = [(x(point.x.value), y(point.y.value)) for point in points]
     taken = [Box(cx - 7, cy - 7, cx + 7, cy + 7) for cx, cy in centres]
@@ -165,7 +161,7 @@ def _names_near(points: Sequence[Point], x: Axis, y: Axis) -> Markup:
 
 
 def _names_aside(points: Sequence[Point], x: Axis, y: Axis) -> Markup:
-    """The names of many points in a column at the right, with a thin line to each point."""
+    """Write the names of many points in a column at the right, with a thin line to each point."""
     ordered = sorted(points, key=lambda point: y(point.y.value))
     heights = [y(point.y.value) for point in ordered]
     places = spread(heights, FONT_PX + 2, y.stop + 4, y.start - 2)
@@ -179,7 +175,7 @@ def _names_aside(points: Sequence[Point], x: Axis, y: Axis) -> Markup:
 
 
 def scatter(points: Sequence[Point], x_name: str, y_name: str) -> Markup:
-    """Shares against shares, each point with the intervals of both and its name."""
+    """Plot shares against shares, each point with the intervals of both and its name."""
     spans = [
         padded([end for point in points for end in getattr(point, side)], 0, 1) for side in "xy"
     ]
@@ -187,11 +183,11 @@ def scatter(points: Sequence[Point], x_name: str, y_name: str) -> Markup:
     edge = right_edge([point.name for point in points]) if crowded else WIDTH - 24
     x = Axis(spans[0].low, spans[0].high, LEFT, edge)
     y = Axis(spans[1].low, spans[1].high, PLOT_HEIGHT - BOTTOM, TOP + 14)
-    said = "; ".join(f"{p.name}: {percent(p.x.value)}, {percent(p.y.value)}" for p in points)
+    read_out = "; ".join(f"{p.name}: {percent(p.x.value)}, {percent(p.y.value)}" for p in points)
     return drawing(
         WIDTH,
         PLOT_HEIGHT,
-        f"{y_name} against {x_name}. {said}",
+        f"{y_name} against {x_name}. {read_out}",
         axes(x, y, (x_name, y_name), (percent, percent)),
         (_names_aside if crowded else _names_near)(points, x, y),
         *(_whiskers(point, x, y) for point in points),
@@ -227,7 +223,7 @@ def _bar(bar: Bar, x: Axis, top: float, written: str) -> Markup:
 def bars(
     groups: Mapping[str, Sequence[Bar]], written: Format, description: str, named: bool = False
 ) -> Markup:
-    """Horizontal bars from zero in named groups, each with its value written at its end.
+    """Draw horizontal bars from zero in named groups, each with its value written at its end.
 
     Bars whose value is not finite are left out. `named` bars have their name there too, for where
     colours do not tell them apart.
@@ -256,14 +252,14 @@ def bars(
 
 
 def thousands(number: float) -> str:
-    """A count on an axis: `250`, `1.5k`."""
+    """Write a count on an axis: `250`, `1.5k`."""
     return f"{number / 1000:g}k" if abs(number) >= 1000 else f"{number:g}"
 
 
 def histogram(
     start: float, width: float, counts: Sequence[int], beyond: int, x_name: str, y_name: str
 ) -> Markup:
-    """Counts in bins of equal width; those above the last bin stand in a bar of their own.
+    """Draw counts in bins of equal width; those above the last bin stand in a bar of their own.
 
     Args:
         start: lower edge of the first bin.
@@ -281,11 +277,11 @@ def histogram(
     y = Axis(0.0, max(1, *counts, beyond), HISTOGRAM_HEIGHT - BOTTOM, TOP + 14)
     parts = []
     for low, count, style in columns:
-        said = f"above {low - width:g}" if style else f"{low:g} to {low + width:g}"
+        values = f"above {low - width:g}" if style else f"{low:g} to {low + width:g}"
         parts.append(
             tag(
                 "rect",
-                tag("title", f"{said}: {count:,}"),
+                tag("title", f"{values}: {count:,}"),
                 class_=f"bar s2 {style}".rstrip(),
                 x=x(low) + 0.5,
                 y=y(count),

@@ -1,22 +1,23 @@
-"""How numbers, effects and foreign text are put into words; shared by all forms of the report."""
+"""Put numbers, verdicts and foreign text into words; shared by all forms of the report."""
 
 from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from eval.schema.case import SUITES, Suite
-from eval.schema.report import GateResult, GateState, Metric, Paired, Report, SideBySide
-
-Unit = Literal["share", "number", "tokens"]
-Effect = Literal["better", "worse", "changed", "unclear"]
+from eval.schema.report import Effect, GateResult, GateState, Metric, Report, SideBySide, Unit
+from eval.statistics.pairing import HUMAN
+from eval.verdict.gates import GATES
 
 EFFECT_SIGNS: dict[Effect, str] = {"better": "▲", "worse": "▼", "changed": "◆", "unclear": "○"}
+DIRECTION_SIGNS = {"higher": " ↑", "lower": " ↓", "neither": ""}
 
 
-class Family(NamedTuple):
+@dataclass(frozen=True)
+class Family:
     """A family's short name and the question it answers."""
 
     name: str
@@ -46,7 +47,7 @@ def _plain(number: float) -> str:
 
 
 def value(number: float, unit: Unit) -> str:
-    """A measured value: `91.2%`, `0.084`, `45.2`; `n/a` where there is none."""
+    """Write a measured value: `91.2%`, `0.084`, `45.2`; `n/a` where there is none."""
     if not math.isfinite(number):
         return "n/a"
     if unit == "share":
@@ -56,8 +57,13 @@ def value(number: float, unit: Unit) -> str:
     return text.replace("-", "−")
 
 
+def percent(share: float) -> str:
+    """Write a share in a sentence or on an axis, without needless zeros: `85%`, `0.4%`."""
+    return value(share, "share").replace(".0%", "%")
+
+
 def difference(number: float, unit: Unit) -> str:
-    """A signed difference; shares differ by percentage points (`+31.2 pts`)."""
+    """Write a signed difference; shares differ by percentage points (`+31.2 pts`)."""
     if not math.isfinite(number):
         return "n/a"
     text = f"{100 * number:.1f} pts" if unit == "share" else value(number, unit)
@@ -68,34 +74,31 @@ def difference(number: float, unit: Unit) -> str:
 
 
 def interval(low: float, high: float, unit: Unit) -> str:
-    """The interval of a value: `88.1–93.9%`."""
+    """Write the interval of a value: `88.1–93.9%`."""
     left, right = value(low, unit), value(high, unit)
     return f"{left.removesuffix('%') if right.endswith('%') else left}–{right}"
 
 
 def difference_interval(low: float, high: float, unit: Unit) -> str:
-    """The interval of a difference: `+27.0 to +35.1`."""
+    """Write the interval of a difference: `+27.0 to +35.1`."""
     ends = (difference(end, unit).removesuffix(" pts") for end in (low, high))
     return " to ".join(ends)
 
 
-def before(metric: Metric, column: str, baseline: str) -> str:
-    """What the baseline had where a variant, or the human answers, were measured beside it."""
-    beside = metric.values[column].before
-    return value(metric.values[baseline].value if beside is None else beside, metric.unit)
-
-
 def beside(metric: Metric, column: str, baseline: str) -> str:
-    """`base 0.412 at equal length`, where that is not the value shown for the baseline."""
+    """Write the baseline's value at equal length: `base 0.412 at equal length`.
+
+    Empty where the column was not cut, or the value reads like the one in the baseline's column.
+    """
     if metric.values[column].before is None:
         return ""
-    found = before(metric, column, baseline)
-    same = found == value(metric.values[baseline].value, metric.unit)
-    return "" if same else f"{baseline} {found} at equal length"
+    before = value(metric.base_value(column, baseline), metric.unit)
+    shown = value(metric.values[baseline].value, metric.unit)
+    return "" if before == shown else f"{baseline} {before} at equal length"
 
 
 def probability(p: float) -> str:
-    """A p-value as it is printed in papers: `p < .001`, `p = .021`."""
+    """Write a p-value as papers do: `p < .001`, `p = .021`."""
     if p < 0.001:
         return "p < .001"
     digits = f"{p:.2f}" if p >= 0.1 else f"{p:.3f}"
@@ -104,45 +107,39 @@ def probability(p: float) -> str:
     return f"p = {digits.removeprefix('0')}"
 
 
-def effect(metric: Metric, paired: Paired) -> Effect:
-    """Whether a difference is significant and, if so, in which direction."""
-    if not paired.significant:
-        return "unclear"
-    if metric.better == "neither":
-        return "changed"
-    return "better" if (paired.delta > 0) == (metric.better == "higher") else "worse"
-
-
-def significance(metric: Metric, paired: Paired) -> str:
-    """One phrase: the verdict on the difference with its adjusted p-value."""
+def significance(metric: Metric, variant: str) -> str:
+    """Say in one phrase whether a difference is significant, with its adjusted p-value."""
+    paired = metric.against[variant]
     p = probability(paired.p_holm)
-    if effect(metric, paired) != "unclear":
+    if metric.effect(variant) != "unclear":
         return f"significant, {p}"
     if paired.p_holm < paired.alpha:
         return f"unclear: {p}, but the interval includes zero"
-    return f"within noise, {p}; {detectable(metric, paired).removeprefix('are ')}"
+    return f"within noise, {p}; {detectable(metric, variant).removeprefix('are ')}"
 
 
-def detectable(metric: Metric, paired: Paired) -> str:
-    """What the sample could have shown: `could have shown ≥ 3.1 pts`."""
-    if paired.minimum_detectable == 0:
+def detectable(metric: Metric, variant: str) -> str:
+    """Say what the sample could have shown: `could have shown ≥ 3.1 pts`."""
+    minimum = metric.against[variant].minimum_detectable
+    if minimum == 0:
         return "showed no change at all"
-    if metric.unit == "share" and paired.minimum_detectable > _room(metric):
+    if metric.unit == "share" and minimum > _room(metric):
         return "are too few to show any difference"
-    smallest = difference(paired.minimum_detectable, metric.unit).lstrip("+±")
+    smallest = difference(minimum, metric.unit).lstrip("+±")
     if not any(digit in smallest for digit in "123456789"):
         scale, unit = (100, " pts") if metric.unit == "share" else (1, "")
-        smallest = f"{scale * paired.minimum_detectable:.1g}{unit}"
+        smallest = f"{scale * minimum:.1g}{unit}"
     return f"could have shown ≥ {smallest}"
 
 
 def _room(metric: Metric) -> float:
-    """How far a share can move from the baseline's, which is the first column."""
+    """Return how far a share can move from the baseline's, which is the first column."""
     base = next(iter(metric.values.values())).value
     return max(base, 1 - base)
 
 
-class GateText(NamedTuple):
+@dataclass(frozen=True)
+class GateText:
     """A gate in words: `Repetition`, `18.2%`, `≤ 25.0%`, its state and the reason for that."""
 
     label: str
@@ -167,68 +164,39 @@ GATE_SIGNS: dict[GateState, str] = {
 }
 
 
-def gate_text(gate: GateResult) -> GateText:
-    """Words for a gate, from its name: `<what>_min` or `<what>_max`.
-
-    All gates are shares; a gate on a `..._drop` bounds a difference of shares.
-    """
-    sign = "≥" if gate.gate.endswith("_min") else "≤"
-    measured = "n/a" if gate.value is None else value(gate.value, "share")
-    bound = value(gate.bound, "share")
-    if gate.value is not None and gate.state == "failed" and measured == bound:
-        measured = f"{100 * gate.value:.8g}%"  # 84.96 % is not to read 85.0 %, needs 85 %
-    if gate.gate.endswith("_drop_max"):
+def gate_text(result: GateResult) -> GateText:
+    """Put a gate into words; a bound on a drop is in percentage points."""
+    gate = GATES[result.gate]
+    measured, bound = "n/a", percent(result.bound)
+    if result.value is not None:
+        measured = value(result.value, "share")
+        if result.state == "failed" and measured == value(result.bound, "share"):
+            measured = f"{100 * result.value:.8g}%"  # 84.96 % is not to read 85.0 %, needs 85 %
+    if gate.drop:
         measured, bound = measured.replace("%", " pts"), bound.replace("%", " pts")
-    return GateText(
-        gate_label(gate.gate),
-        measured,
-        f"{sign} {bound.replace('.0', '')}",
-        gate.state,
-        gate.reason,
-    )
-
-
-def gate_label(gate: str) -> str:
-    """`domain_accuracy_min` is the gate `Domain accuracy`."""
-    return (gate.rpartition("_")[0] or gate).replace("_", " ").capitalize()
+    sign = "≥" if gate.bound == "least" else "≤"
+    return GateText(gate.label, measured, f"{sign} {bound}", result.state, result.reason)
 
 
 def gates_of(report: Report, variant: str) -> list[GateText]:
-    """The gates of one variant, broken ones first."""
+    """Return the gates of one variant, broken ones first."""
     gates = [gate_text(gate) for gate in report.gates if gate.variant == variant]
     return sorted(gates, key=lambda gate: list(GATE_STATES).index(gate.state))
 
 
-def headline_parts(headline: str) -> tuple[str, str]:
-    """Split a headline at its first semicolon: the three answers, and what the gates say."""
-    answers, _, gates = headline.partition("; ")
-    return answers, gates
-
-
-def lead_and_proof(sentence: str) -> tuple[str, str]:
-    """Split a verdict at its first colon: the answer, and the numbers that support it."""
-    lead, _, proof = sentence.partition(": ")
-    return lead, proof
-
-
 def plain_name(name: str) -> str:
-    """A name from the code as a reader says it: `field_order` is `field order`."""
+    """Write a name from the code as a reader says it: `field_order` is `field order`."""
     return name.replace("_", " ")
 
 
 def columns(report: Report) -> list[str]:
-    """Columns of the metrics table: the variants, baseline first, then the human answers."""
-    human = any("human" in metric.values for metric in report.metrics)
-    return [*report.variants, *(["human"] if human else [])]
-
-
-def tuned(report: Report) -> list[str]:
-    """Every variant but the baseline."""
-    return [variant for variant in report.variants if variant != report.baseline]
+    """Return the columns of the metrics table: the variants, then the human answers if any."""
+    human = any(HUMAN in metric.values for metric in report.metrics)
+    return [*report.variants, *([HUMAN] if human else [])]
 
 
 def by_family(report: Report) -> list[tuple[Family, list[Metric]]]:
-    """The metrics in the order of the questions a reader asks; empty families left out."""
+    """Return the metrics in the order of the questions a reader asks; no empty families."""
     groups = (
         (FAMILIES[key], [metric for metric in report.metrics if metric.family == key])
         for key in FAMILY_ORDER
@@ -237,10 +205,10 @@ def by_family(report: Report) -> list[tuple[Family, list[Metric]]]:
 
 
 def flips(report: Report) -> Iterator[tuple[SideBySide, str, bool]]:
-    """Cases that a variant fixed (True) or broke (False) against the baseline."""
+    """Yield the cases that a variant fixed (True) or broke (False) against the baseline."""
     for sample in report.samples:
         before = sample.answers.get(report.baseline)
-        for variant in tuned(report):
+        for variant in report.tuned:
             after = sample.answers.get(variant)
             if before and after and before.correct != after.correct:
                 yield sample, variant, after.correct
@@ -262,3 +230,25 @@ def visible(text: str) -> str:
         else char
         for char in text
     )
+
+
+def shortened(text: str, limit: float, size: Callable[[str], float] = len) -> str:
+    """Return the longest beginning that fits, with an ellipsis if something was cut.
+
+    Args:
+        text: what may be cut, between characters.
+        limit: largest size, the ellipsis included.
+        size: of a text; grows with it, by one at least for every character.
+    """
+    if size(text) <= limit:
+        return text
+    low, high = 0, min(len(text), int(limit))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if size(text[:middle] + "…") <= limit else (low, middle - 1)
+    return text[:low].rstrip() + "…"
+
+
+def quoted(text: str, length: int = 80) -> str:
+    """Write a text on one line in quotation marks, shortened."""
+    return f"“{shortened(' '.join(text.split()), length)}”"
