@@ -190,7 +190,7 @@ class CorpusSummary(Strict):
 
 
 # `bad`: a gate is broken or cannot be judged; `mixed`: the model got worse in one of learned,
-# parrot and forgot; `good`: it did not, and gates are kept; `open`: no gate, or no measure, applies.
+# parrot and forgot; `good`: it did not, and gates are kept; `open`: no gate or measure applies.
 Severity = Literal["good", "mixed", "bad", "open"]
 Question = Literal["learned", "parrot", "forgot"]
 

@@ -12,9 +12,10 @@ from hypothesis.extra.numpy import arrays
 from eval.report.corpus.findings import findings
 from eval.report.corpus.heat import MOST_TOKENS, chat_sample, scored_tokens, spelled, text_sample
 from eval.report.corpus.model import Repeats
-from eval.report.corpus.page import render_corpus, shortened
+from eval.report.corpus.page import render_corpus
 from eval.report.corpus.reasons import reasons
 from eval.report.corpus.tally import Tally
+from eval.report.wording import shortened
 from nlirg.corpus.profile import DuplicateCount, Hygiene
 from nlirg.labels import IGNORE
 from tests.eval.corpus_report_fixture import SAME, listed_corpus, make_corpus, type_hygiene
@@ -52,8 +53,8 @@ def test_a_thousand_rows_with_one_answer_come_first():
     )
     assert [finding.lead for finding in told] == [
         "1,000 of 5,000 rows have the same answer",  # and so they open alike: said once
-        "12 % of the rows are suspect",
-        "43 rows set aside (0.9 %)",
+        "12% of the rows are suspect",
+        "43 rows set aside (0.9%)",
     ]
     assert told[0].proof.startswith(f"“{SAME}”: ")
     assert "40 for “answer is empty”, 3 for “row is a list, not an object”;" in told[2].proof
@@ -62,7 +63,7 @@ def test_a_thousand_rows_with_one_answer_come_first():
 def test_labels_may_repeat():
     (text,) = findings(make_corpus(of_all(answers=((SAME, 1000),))))
     (label,) = findings(make_corpus(of_all(answers=(("yes", 1000),), median=1)))
-    assert label.grave < text.grave
+    assert label.severity < text.severity
     assert "labels" in label.proof
 
 
@@ -77,13 +78,13 @@ def test_an_answer_is_told_of_the_task_type_where_it_is_commonest():
 @pytest.mark.parametrize(
     ("changes", "lead"),
     [
-        ({"hygiene": of_all(openings=(("Thank", 1500),))}, "30 % of the answers open alike"),
+        ({"hygiene": of_all(openings=(("Thank", 1500),))}, "30% of the answers open alike"),
         ({"truncated": 500}, "500 rows cut at the context length"),
-        ({"zones": (0.4, 0.4, 0.1, 0.1)}, "10 % of the answer tokens are out of reach"),
-        ({"zones": (0.9, 0.1, 0, 0)}, "The model knows 90 % of the answer tokens already"),
+        ({"zones": (0.4, 0.4, 0.1, 0.1)}, "10% of the answer tokens are out of reach"),
+        ({"zones": (0.9, 0.1, 0, 0)}, "The model knows 90% of the answer tokens already"),
         (
             {"hygiene": of_all(languages={"en": 0.95, "zh": 0.03, "und": 0.02})},
-            "3.0 % of the answers are not in en",
+            "3% of the answers are not in en",
         ),
     ],
 )
@@ -215,7 +216,7 @@ def test_reasons_say_what_is_unusual():
     row = {"band": "suspect", "similarity": 0.2, "mean_loss": 4.95, "zone_discarded": 0.1}
     row |= {"n_trained": 1, "truncated": True, "anomaly": 3.0}
     told = " | ".join(reasons(row, [span(0, 1, 2)] * 2, Repeats(answer=1000), tallies))
-    for part in ("2 places", "similarity 0.20", "99 % of the rows", "10 %", "1,000 times", "cut"):
+    for part in ("2 places", "similarity 0.20", "99% of the rows", "10%", "1,000 times", "cut"):
         assert part in told
     calm = row | {"band": "high", "mean_loss": 1, "zone_discarded": 0, "truncated": False}
     assert reasons(calm, [], Repeats(), tallies)[0].startswith("anomaly score 3;")
@@ -234,7 +235,14 @@ def test_hostile_text_is_escaped_everywhere():
 
 
 def test_texts_are_cut_between_characters():
-    assert shortened("价" * 100, 10) == "价价价…"
+    def size(text: str) -> int:
+        return len(text.encode())
+
+    for text in ("价" * 100, "a价" * 50, "a" * 100):
+        for limit in range(4, 40):
+            cut = shortened(text, limit, size)
+            assert limit - 3 < size(cut) <= limit
+            assert text.startswith(cut.removesuffix("…"))
     assert shortened("abc", 3) == "abc"
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.report import figures, training
-from eval.report.charts.curves import LEVELS, Line, Mark, areas, curves, heat
+from eval.report.charts.curves import LEVELS, Line, Mark, areas, curves, heatmap
 from eval.report.charts.plots import (
     MOST_NEAR,
     WIDTH,
@@ -17,11 +17,11 @@ from eval.report.charts.plots import (
     Ranged,
     bars,
     padded,
-    percent,
     place_label,
     scatter,
 )
-from eval.report.charts.svg import Axis, fit, round_ticks, spread, tag, text_width
+from eval.report.charts.svg import Axis, round_ticks, spread, tag, text_width
+from eval.report.wording import percent, shortened
 from eval.schema.report import Report
 from tests.eval.report_fixture import HOSTILE, make_report
 from tests.eval.seeds_fixture import make_seeds
@@ -90,9 +90,9 @@ def test_spread_labels_stay_apart_inside_and_in_order(positions, gap):
 
 
 def test_fit_counts_wide_characters_twice_as_wide():
-    assert fit("short", 100) == "short"
-    assert fit("您好感谢您联系客服", 60) == "您好感谢…"
-    assert text_width(fit("x" * 200, 120)) <= 120
+    assert shortened("short", 100, text_width) == "short"
+    assert shortened("您好感谢您联系客服", 60, text_width) == "您好感谢…"
+    assert text_width(shortened("x" * 200, 120, text_width)) <= 120
 
 
 def test_markup_is_escaped_in_elements_and_attributes():
@@ -204,7 +204,7 @@ def test_marks_stand_at_their_steps_with_their_signs_apart():
 
 
 def test_a_heat_map_shades_each_column_against_its_own_largest_bin():
-    svg = heat([10, 20], [[0.8, 0.2, 0, 0], [0, 0.004, 0, 0]], 0.5, ("step", "loss"))
+    svg = heatmap([10, 20], [[0.8, 0.2, 0, 0], [0, 0.004, 0, 0]], 0.5, ("step", "loss"))
     shades = {n.get("class"): n.get("d") for n in ET.fromstring(svg).iter("path")}
     assert set(shades) == {f"heat h{LEVELS}", f"heat h{LEVELS // 2}"}
     strongest = [part.split(",")[0] for part in shades[f"heat h{LEVELS}"].split("M")[1:]]
@@ -214,7 +214,7 @@ def test_a_heat_map_shades_each_column_against_its_own_largest_bin():
 
 
 def test_a_heat_map_of_nothing_can_be_drawn():
-    assert not list(ET.fromstring(heat([1], [[0.0, 0.0]], 0.5, ("step", "loss"))).iter("path"))
+    assert not list(ET.fromstring(heatmap([1], [[0.0, 0.0]], 0.5, ("step", "loss"))).iter("path"))
 
 
 def test_a_single_logged_step_can_be_drawn():

@@ -11,6 +11,13 @@ from tests.eval.made_samples import sample, suite_of, template_of
 from tests.eval.verdict.test_compare import CONFIG, OPEN_GATES, by_key, ood
 
 
+def test_every_bound_of_the_recipe_is_a_gate_whose_key_says_its_direction():
+    assert set(GATES) == set(Gates.model_fields)
+    for name, gate in GATES.items():
+        assert gate.bound == ("most" if name.endswith("_max") else "least")
+        assert gate.drop == name.endswith("_drop_max")
+
+
 def test_gates_of_suites_not_run_are_unjudged():
     comparison = ood([1, 0, 1], [1, 1, 1])
     assert [metric.key for metric in comparison.metrics] == ["ood_accuracy", "retention"]
@@ -28,8 +35,8 @@ def test_gates_of_suites_not_run_are_unjudged():
     assert (
         unjudged(comparison.gates)[0] == "gate domain_accuracy_min: suite 'domain' has no answers"
     )
-    assert "Not measured" in comparison.verdicts["tuned"][0]
-    assert "Not measured" in comparison.verdicts["tuned"][1]
+    outcomes = [each.outcome for each in comparison.verdicts["tuned"].conclusions]
+    assert outcomes == ["unmeasured", "unmeasured", "unclear"]
 
 
 @pytest.mark.parametrize(
