@@ -41,18 +41,18 @@ def build_metrics(
     """
     built = [(measure, measure.estimates(tables, config)) for measure in MEASURES]
     built += [(measure, measure.estimate(tables, config)) for measure in others]
-    found = {measure: estimates for measure, estimates in built if estimates is not None}
-    against: dict[Measure, dict[str, Paired]] = {measure: {} for measure in found}
-    for variant in dict.fromkeys(name for each in found.values() for name in each.against):
+    defined = {measure: estimates for measure, estimates in built if estimates is not None}
+    against: dict[str, dict[str, Paired]] = {measure.key: {} for measure in defined}
+    for variant in dict.fromkeys(name for each in defined.values() for name in each.against):
         differences = {
-            m: each.against[variant] for m, each in found.items() if variant in each.against
+            m.key: each.against[variant] for m, each in defined.items() if variant in each.against
         }
-        adjusted = inference.holm({m.key: each.p_value for m, each in differences.items()})
-        for measure, difference in differences.items():
-            against[measure][variant] = difference.paired(
-                adjusted[measure.key], config.confidence, len(adjusted)
+        adjusted = inference.holm({key: each.p_value for key, each in differences.items()})
+        for key, difference in differences.items():
+            against[key][variant] = difference.paired(
+                adjusted[key], config.confidence, len(adjusted)
             )
-    return [measure.metric(each, against[measure]) for measure, each in found.items()]
+    return [measure.metric(each, against[measure.key]) for measure, each in defined.items()]
 
 
 def build_task_metrics(tables: Tables, config: ComparisonConfig) -> list[TaskMetric]:
@@ -62,33 +62,14 @@ def build_task_metrics(tables: Tables, config: ComparisonConfig) -> list[TaskMet
         parts = {suite: _of_task(table, task) for suite, table in tables.items()}
         present = {suite: table for suite, table in parts.items() if table is not None}
         for measure in MEASURES:
-            found = measure.estimates(present, config) if task and measure.by_task else None
-            if found is not None:
-                rows.append(TaskMetric(key=measure.key, task_type=task, values=found.values))
+            of_task = measure.estimates(present, config) if task and measure.by_task else None
+            if of_task is not None:
+                rows.append(TaskMetric(key=measure.key, task_type=task, values=of_task.values))
     return rows
 
 
 def _of_task(table: Table, task: str) -> Table | None:
-    return table.part([sample.task_type == task for sample in table.cases])
-
-
-def _mean(suite: Suite, value: Callable[[Sample], bool | float]) -> Callable[..., Estimates]:
-    """Make an estimator of the mean of one value a sample."""
-
-    def estimate(tables: Tables, config: ComparisonConfig) -> Estimates:
-        table = tables[suite]
-        return estimates.of_columns(table.column(value), table.clusters, config)
-
-    return estimate
-
-
-def _format_rate(tables: Tables, config: ComparisonConfig) -> Estimates | None:
-    """Estimate the share of right forms, of the cases that ask for one."""
-    table = tables["domain"]
-    asked = table.part([sample.format_ok is not None for sample in table.cases])
-    if asked is None:
-        return None
-    return _mean("domain", lambda sample: bool(sample.format_ok))({"domain": asked}, config)
+    return table.part(sample.task_type == task for sample in table.cases)
 
 
 INSTRUCTIONS = "instructions"
@@ -96,27 +77,38 @@ COMMONSENSE = "commonsense"
 
 
 def task_family(task_type: str) -> str:
-    """`commonsense/zh` is of the family `commonsense`."""
+    """Return the family of a task type: `commonsense` of `commonsense/zh`."""
     return task_type.partition("/")[0]
 
 
-def _family_accuracy(family: str) -> Estimator:
-    """Make an estimator of the share of right answers to the out-of-domain cases of one family."""
+def _mean(
+    suite: Suite,
+    value: Callable[[Sample], bool | float],
+    of: Callable[[Sample], bool] | None = None,
+) -> Estimator:
+    """Make an estimator of the mean of one value a sample, of all cases or of those chosen."""
 
     def estimate(tables: Tables, config: ComparisonConfig) -> Estimates | None:
-        cases = tables["ood"].cases
-        asked = tables["ood"].part([task_family(s.task_type) == family for s in cases])
-        if asked is None:
+        table = tables[suite] if of is None else tables[suite].part(map(of, tables[suite].cases))
+        if table is None:
             return None
-        return _mean("ood", lambda sample: sample.correct)({"ood": asked}, config)
+        return estimates.of_columns(table.column(value), table.clusters, config)
 
     return estimate
+
+
+def _correct(sample: Sample) -> bool:
+    return sample.correct
+
+
+def _of_family(family: str) -> Callable[[Sample], bool]:
+    return lambda sample: task_family(sample.task_type) == family
 
 
 def _retention(tables: Tables, config: ComparisonConfig) -> Estimates | None:
     """Estimate the share still right of the cases the baseline gets right, whose own is 1."""
     table = tables["ood"]
-    columns = table.column(lambda sample: sample.correct)
+    columns = table.column(_correct)
     known = columns[config.baseline]
     if not known.any():
         return None
@@ -137,7 +129,7 @@ MEASURES = (
     Measure(
         "domain_accuracy", "Domain accuracy", "domain", "share", "higher",
         "Share of the held-out domain questions answered correctly.",
-        _mean("domain", lambda sample: sample.correct), by_task=True,
+        _mean("domain", _correct), by_task=True,
     ),
     Measure(
         "domain_slots", "Domain score", "domain", "share", "higher",
@@ -147,12 +139,14 @@ MEASURES = (
     Measure(
         "format_rate", "Format kept", "domain", "share", "higher",
         "Share of the domain answers that have the form asked for, whatever they say.",
-        _format_rate, by_task=True,
+        _mean(
+            "domain", lambda s: bool(s.format_ok), of=lambda s: s.format_ok is not None
+        ), by_task=True,
     ),
     Measure(
         "robustness_accuracy", "Accuracy on reworded prompts", "robustness", "share", "higher",
         "Share of correct answers when the same domain questions are worded differently.",
-        _mean("robustness", lambda sample: sample.correct), by_task=True,
+        _mean("robustness", _correct), by_task=True,
     ),
     Measure(
         "robustness_worst", "Worst rewording", "robustness", "share", "higher",
@@ -245,17 +239,17 @@ MEASURES = (
     Measure(
         "ood_accuracy", "General accuracy", "ood", "share", "higher",
         "Share of the questions from outside the domain answered correctly.",
-        _mean("ood", lambda sample: sample.correct), by_task=True,
+        _mean("ood", _correct), by_task=True,
     ),
     Measure(
         "instruction_following", "Instruction following", "ood", "share", "higher",
         "Share of the general questions on instruction following answered correctly.",
-        _family_accuracy(INSTRUCTIONS),
+        _mean("ood", _correct, of=_of_family(INSTRUCTIONS)),
     ),
     Measure(
         "commonsense_accuracy", "Commonsense", "ood", "share", "higher",
         "Share of the general questions on commonsense answered correctly.",
-        _family_accuracy(COMMONSENSE),
+        _mean("ood", _correct, of=_of_family(COMMONSENSE)),
     ),
     Measure(
         "retention", "Retention", "ood", "share", "higher",

@@ -20,7 +20,7 @@ KIND_QUESTIONS = 20
 
 
 def by_question(holds: Callable[[Flags], bool]) -> Estimator:
-    """An estimator of the share of questions of which `holds` is true.
+    """Make an estimator of the share of questions of which `holds` is true.
 
     Args:
         holds: takes whether the answers to all wordings of one question, the original among them,
@@ -50,17 +50,17 @@ def by_question(holds: Callable[[Flags], bool]) -> Estimator:
 
 
 def always_right(right: Flags) -> bool:
-    """Worst case: one wording answered wrong is enough to fail the question."""
+    """Return the worst case: one wording answered wrong is enough to fail the question."""
     return bool(right.all())
 
 
 def always_alike(right: Flags) -> bool:
-    """Consistency: right in every wording, or wrong in every wording."""
+    """Return the consistency: right in every wording, or wrong in every wording."""
     return bool(right.all() or not right.any())
 
 
 def by_perturbation(reduce: Callable[[Floats], float], least: int = 1) -> Estimator:
-    """An estimator of one number made of the accuracies under the kinds of rewording.
+    """Make an estimator of one number made of the accuracies under the kinds of rewording.
 
     Args:
         reduce: takes the accuracies, shape `[kinds]`, of kinds with `KIND_QUESTIONS` questions.
@@ -91,7 +91,7 @@ def by_perturbation(reduce: Callable[[Floats], float], least: int = 1) -> Estima
 
 
 def _of_large_kinds(table: Table) -> list[bool]:
-    """Which cases are of a kind with enough questions for its accuracy to mean something."""
+    """Flag the cases of a kind with enough questions for its accuracy to mean something."""
     questions: dict[str, set[int]] = defaultdict(set)
     for sample, root in zip(table.cases, table.clusters.tolist(), strict=True):
         questions[sample.perturbation].add(root)
@@ -99,17 +99,17 @@ def _of_large_kinds(table: Table) -> list[bool]:
 
 
 def lowest(accuracies: Floats) -> float:
-    """The accuracy under the rewording that hurts most."""
+    """Return the accuracy under the rewording that hurts most."""
     return float(accuracies.min())
 
 
 def spread(accuracies: Floats) -> float:
-    """From the rewording that hurts most to the one that hurts least."""
+    """Return the range from the rewording that hurts most to the one that hurts least."""
     return float(accuracies.max() - accuracies.min())
 
 
 def perturbation_metrics(tables: Tables, config: ComparisonConfig) -> list[PerturbationMetric]:
-    """Accuracy under each kind of rewording, and its change from the same questions as they were.
+    """Estimate accuracy under each kind of rewording, and its change from the original wording.
 
     What fewer than two independent questions have is left out.
     """
@@ -140,7 +140,7 @@ def perturbation_metrics(tables: Tables, config: ComparisonConfig) -> list[Pertu
 
 
 def _original_accuracy(tables: Tables) -> dict[str, dict[str, float]]:
-    """Variant -> question -> share of right answers to its original wording."""
+    """Return variant -> question -> share of right answers to its original wording."""
     accuracy: dict[str, dict[str, float]] = {}
     for name, samples in tables["domain"].answers.items() if "domain" in tables else ():
         flags: dict[str, list[bool]] = defaultdict(list)

@@ -65,7 +65,7 @@ def _longest(texts: Sequence[Units]) -> int:
 
 
 def mean(value: Callable[[Units], float]) -> OfTexts:
-    """The mean of one value an answer."""
+    """Average one value an answer."""
 
     def of_texts(
         texts: Mapping[str, Sequence[Units]], table: Table, config: ComparisonConfig
@@ -79,7 +79,7 @@ def mean(value: Callable[[Units], float]) -> OfTexts:
 def whole(
     statistic: Callable[[Sequence[Units]], Statistic], upper: float = 1, *, binomial: bool = False
 ) -> OfTexts:
-    """A statistic of all answers together, at most `upper`; see `estimates.of_statistics`."""
+    """Estimate a statistic of all answers together; see `estimates.of_statistics`."""
 
     def of_texts(
         texts: Mapping[str, Sequence[Units]], table: Table, config: ComparisonConfig
@@ -93,7 +93,7 @@ def whole(
 def duplicates(
     texts: Mapping[str, Sequence[Units]], table: Table, config: ComparisonConfig
 ) -> Estimates:
-    """Share of the answers that another prompt was given, too, word by word."""
+    """Estimate the share of the answers that another prompt was given, too, word by word."""
 
     def statistic(answers: Sequence[Units]) -> Statistic:
         known: dict[tuple[str, ...], int] = {}
@@ -132,8 +132,8 @@ def commonest(part: Callable[[Units], tuple[str, ...]]) -> Callable[[Sequence[Un
         spoken = np.array([bool(text) for text in texts])
 
         def share(keep: Flags) -> float:
-            found = codes[keep & spoken]
-            return float(np.bincount(found).max() / len(found)) if len(found) else 1.0
+            parts = codes[keep & spoken]
+            return float(np.bincount(parts).max() / len(parts)) if len(parts) else 1.0
 
         return share
 

@@ -62,19 +62,14 @@ def _verdict(report: Report, variant: str) -> Iterator[str]:
 
 
 def _cell(metric: Metric, column: str, baseline: str) -> str:
-    estimate = metric.values.get(column)
-    if estimate is None:
+    cell = wording.cell(metric, column, baseline)
+    if cell is None:
         return "–"
-    text = wording.value(estimate.value, metric.unit)
-    paired = metric.against.get(column)
-    if paired is None:
-        return f"{text} ({wording.interval(estimate.low, estimate.high, metric.unit)})"
-    kind = metric.effect(column)
-    change = wording.difference(paired.delta, metric.unit)
-    strong = change if kind == "unclear" else f"**{change}**"
-    ends = wording.difference_interval(paired.low, paired.high, metric.unit)
-    proof = ", ".join(filter(None, [ends, inline(wording.beside(metric, column, baseline))]))
-    return f"{text}<br>{wording.EFFECT_SIGNS[kind]} {strong} ({proof})"
+    if cell.effect is None:
+        return f"{cell.value} ({cell.interval})"
+    strong = cell.change if cell.effect == "unclear" else f"**{cell.change}**"
+    proof = ", ".join(filter(None, [cell.change_interval, inline(cell.beside)]))
+    return f"{cell.value}<br>{cell.sign} {strong} ({proof})"
 
 
 def _table(report: Report) -> Iterator[str]:
@@ -189,12 +184,12 @@ def _phrases(report: Report) -> str:
             f"{what} “{inline(row.phrase)}”",
             *(wording.value(row.shares[v], "share") if v in row.shares else "–" for v in columns),
         ]
-        for what, found in (
+        for what, shares in (
             ("begin", report.openings),
             ("end", report.closings),
             ("contain", report.phrases),
         )
-        for row in found
+        for row in shares
     )
     header = ["Share of answers that", *map(inline, columns)]
     return _folded("What the answers repeat", _grid(header, rows))
@@ -217,8 +212,7 @@ def _training(report: Report) -> str:
 
 def _alarms(report: Report) -> str:
     lines = [
-        f"- ⚠️ {inline(f'{found.arm}, step {found.alarm.step}: {found.alarm.message}')}"
-        for found in alarms(report)
+        f"- ⚠️ {inline(f'{a.arm}, step {a.alarm.step}: {a.alarm.message}')}" for a in alarms(report)
     ]
     return "\n".join(["### Alarms of training", "", *lines, ""]) if lines else ""
 
@@ -237,15 +231,15 @@ def _resampled(report: Report) -> str:
 
 
 def _made(report: Report) -> str:
-    versions = (f"- {inline(key)}: {inline(found)}" for key, found in report.environment.items())
+    versions = (f"- {inline(key)}: {inline(text)}" for key, text in report.environment.items())
     recipe = block(report.recipe, LONGEST_RECIPE)
     return _folded("How it was made", [recipe, "", *versions])
 
 
 def _flips(report: Report) -> str:
-    found = chosen_flips(report)
-    lines = [f"### {len(found)} answers that changed sides", ""] if found else []
-    for sample, variant, fixed in found:
+    flips = chosen_flips(report)
+    lines = [f"### {len(flips)} answers that changed sides", ""] if flips else []
+    for sample, variant, fixed in flips:
         lines += _flip(report, sample, variant, fixed)
     return "\n".join(lines)
 

@@ -21,20 +21,15 @@ COLOURS: dict[Effect, str] = {
 
 def _cell(metric: Metric, variant: str, baseline: str) -> Text:
     """Write the value; below it dim its interval or, if tuned, the coloured difference."""
-    estimate = metric.values.get(variant)
-    if estimate is None:
+    cell = wording.cell(metric, variant, baseline)
+    if cell is None:
         return Text("–", style="dim")
-    text = Text(wording.value(estimate.value, metric.unit))
-    paired = metric.against.get(variant)
-    if paired is None:
-        ends = wording.interval(estimate.low, estimate.high, metric.unit)
-        return text.append(f"\n{ends}", style="dim")
-    kind = metric.effect(variant)
-    change = wording.difference(paired.delta, metric.unit).removesuffix(" pts")
-    text.append(f" {wording.EFFECT_SIGNS[kind]}{change}", style=COLOURS[kind])
-    ends = wording.difference_interval(paired.low, paired.high, metric.unit)
-    beside = textwrap.wrap(wording.beside(metric, variant, baseline), WIDEST)
-    return text.append("\n".join(["", ends, *beside]), style="dim")
+    text = Text(cell.value)
+    if cell.effect is None:
+        return text.append(f"\n{cell.interval}", style="dim")
+    text.append(f" {cell.sign}{cell.change.removesuffix(' pts')}", style=COLOURS[cell.effect])
+    beside = textwrap.wrap(cell.beside, WIDEST)
+    return text.append("\n".join(["", cell.change_interval, *beside]), style="dim")
 
 
 def _gates(report: Report, variant: str) -> Text:

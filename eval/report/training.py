@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.report.charts.curves import Line, Mark, areas, curves, heatmap
+from eval.report.charts.curves import Event, Line, areas, curves, heatmap
 from eval.report.figures import ZONE_STYLES, Figure, styles
 from eval.schema.report import Report, TrainingCurve
 from nlirg.monitoring.alarm import Alarm
 
-MAX_POINTS = 120  # per curve: more cannot be told apart at the size they are drawn
+MAX_POINTS = 120  # per curve: more cannot be distinguished at the size they are drawn
 MAX_TASKS = 6  # curves in one chart, and colours
 STEPS = "Optimizer step"
 
@@ -61,11 +61,11 @@ def _training_loss(report: Report) -> Iterator[Figure]:
     ]
     if not lines:
         return
-    marks = [Mark(a.alarm.step, a.sign, colour.get(a.arm, "s0")) for a in alarms(report)]
+    events = [Event(a.alarm.step, a.sign, colour.get(a.arm, "s0")) for a in alarms(report)]
     note = "Mean unweighted loss of the tokens trained at each step; neighbouring steps averaged."
-    if marks:
+    if events:
         note += " Upright lines are alarms, explained under their signs."
-    yield Figure("Training loss", note, curves(lines, STEPS, "Loss in nats", marks), [])
+    yield Figure("Training loss", note, curves(lines, STEPS, "Loss in nats", events), [])
 
 
 def _validation_loss(report: Report) -> Iterator[Figure]:
@@ -119,15 +119,15 @@ def _tasks(arm: str, curve: TrainingCurve) -> Iterator[Figure]:
     """Draw loss per task type; of many, those that end highest. One type alone is no news."""
     if len(curve.loss_by_task) < 2:
         return
-    found = {task: thinned(curve.steps, loss) for task, loss in curve.loss_by_task.items()}
-    highest = sorted(found, key=lambda task: -_last(found[task][1]))[:MAX_TASKS]
+    curves_of = {task: thinned(curve.steps, loss) for task, loss in curve.loss_by_task.items()}
+    highest = sorted(curves_of, key=lambda task: -_last(curves_of[task][1]))[:MAX_TASKS]
     lines = [
-        Line(task or "no task type", f"s{number}", *found[task])
+        Line(task or "no task type", f"s{number}", *curves_of[task])
         for number, task in enumerate(highest, start=1)
     ]
     note = "Mean unweighted loss of each task type’s tokens."
-    if len(found) > MAX_TASKS:
-        note += f" The {MAX_TASKS} of {len(found)} that end highest."
+    if len(curves_of) > MAX_TASKS:
+        note += f" The {MAX_TASKS} of {len(curves_of)} that end highest."
     yield Figure(f"Loss per task type of {arm}", note, curves(lines, STEPS, "Loss in nats"), [])
 
 

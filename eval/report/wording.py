@@ -85,18 +85,6 @@ def difference_interval(low: float, high: float, unit: Unit) -> str:
     return " to ".join(ends)
 
 
-def beside(metric: Metric, column: str, baseline: str) -> str:
-    """Write the baseline's value at equal length: `base 0.412 at equal length`.
-
-    Empty where the column was not cut, or the value reads like the one in the baseline's column.
-    """
-    if metric.values[column].before is None:
-        return ""
-    before = value(metric.base_value(column, baseline), metric.unit)
-    shown = value(metric.values[baseline].value, metric.unit)
-    return "" if before == shown else f"{baseline} {before} at equal length"
-
-
 def probability(p: float) -> str:
     """Write a p-value as papers do: `p < .001`, `p = .021`."""
     if p < 0.001:
@@ -136,6 +124,67 @@ def _room(metric: Metric) -> float:
     """Return how far a share can move from the baseline's, which is the first column."""
     base = next(iter(metric.values.values())).value
     return max(base, 1 - base)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One column's value of a metric in words.
+
+    Attributes:
+        value: `91.2%`.
+        interval: of the value: `88.1–93.9%`.
+        effect: of the difference; None where nothing is compared, and the rest is empty.
+        change: the difference: `+31.2 pts`.
+        change_interval: `+27.0 to +35.1`.
+        significance: whether the difference is one, and its p-value.
+        beside: what the baseline had where answers were cut, if its own column says otherwise.
+        n: cases.
+    """
+
+    value: str
+    interval: str
+    n: int
+    beside: str
+    effect: Effect | None = None
+    change: str = ""
+    change_interval: str = ""
+    significance: str = ""
+
+    @property
+    def sign(self) -> str:
+        """Sign of the effect."""
+        return EFFECT_SIGNS[self.effect] if self.effect else ""
+
+
+def cell(metric: Metric, column: str, baseline: str) -> Cell | None:
+    """Put one column of a metric into words; None if it was not measured."""
+    estimate, unit = metric.values.get(column), metric.unit
+    if estimate is None:
+        return None
+    shown = value(estimate.value, unit), interval(estimate.low, estimate.high, unit), estimate.n
+    aside = beside(metric, column, baseline)
+    if (paired := metric.against.get(column)) is None:
+        return Cell(*shown, aside)
+    return Cell(
+        *shown,
+        aside,
+        metric.effect(column),
+        difference(paired.delta, unit),
+        difference_interval(paired.low, paired.high, unit),
+        significance(metric, column),
+    )
+
+
+def beside(metric: Metric, column: str, baseline: str) -> str:
+    """Write the baseline's value at equal length: `base 0.412 at equal length`.
+
+    Empty where the column was not cut, or the value reads like the one in the baseline's column.
+    """
+    if metric.values[column].before is None:
+        return ""
+    before = value(metric.base_value(column, baseline), metric.unit)
+    shown = value(metric.values[baseline].value, metric.unit)
+    return "" if before == shown else f"{baseline} {before} at equal length"
 
 
 @dataclass(frozen=True)

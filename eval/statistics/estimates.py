@@ -145,8 +145,8 @@ def _test(
     error = inference.mean_error(change, clusters)
 
     def detectable(alpha: float) -> float:
-        found = inference.minimum_detectable(error, count, alpha)
-        return max(found, inference.mcnemar_detectable(0.0, count, alpha)) if shares else found
+        least = inference.minimum_detectable(error, count, alpha)
+        return max(least, inference.mcnemar_detectable(0.0, count, alpha)) if shares else least
 
     return inference.t_test(float(change.mean()), error, count), detectable
 

@@ -7,7 +7,7 @@ a *cluster*, and clusters, not cases, are resampled or left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,14 +63,14 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(p_values, adjusted.tolist(), strict=True))
 
 
-def number_clusters(names: list[str]) -> Ints:
+def number_clusters(names: Sequence[Hashable]) -> Ints:
     """Number the clusters 0, 1, ... in order of appearance; shape `[cases]`.
 
     Raises:
         InputError: if there are no cases, or all are of one cluster: nothing says how much chance
             there is in them.
     """
-    known: dict[str, int] = {}
+    known: dict[Hashable, int] = {}
     clusters = np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int64)
     if len(known) < 2:
         few = "one independent case" if known else "zero pairs"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from typing import Any, get_args
 
 import numpy as np
@@ -47,23 +48,14 @@ class Table:
         """Return one value a case for every variant, each of shape `[cases]`."""
         return {name: np.array([value(s) for s in rows]) for name, rows in self.answers.items()}
 
-    def where(self, keep: Sequence[bool]) -> Table:
-        """Return the table of some of the cases.
-
-        Raises:
-            InputError: if fewer than two independent cases remain.
-        """
-        answers = {
-            name: [sample for sample, kept in zip(rows, keep, strict=True) if kept]
-            for name, rows in self.answers.items()
-        }
-        roots = [root for root, kept in zip(self.clusters, keep, strict=True) if kept]
-        return Table(answers, number_clusters(list(map(str, roots))))
-
-    def part(self, keep: Sequence[bool]) -> Table | None:
+    def part(self, keep: Iterable[bool]) -> Table | None:
         """Return the table of some of the cases; None if fewer than two are independent."""
-        roots = {root for root, kept in zip(self.clusters, keep, strict=True) if kept}
-        return self.where(keep) if len(roots) > 1 else None
+        kept = list(keep)
+        roots = list(compress(self.clusters.tolist(), kept))
+        if len(set(roots)) < 2:
+            return None
+        answers = {name: list(compress(rows, kept)) for name, rows in self.answers.items()}
+        return Table(answers, number_clusters(roots))
 
     @cached_property
     def units(self) -> dict[str, list[Units]]:

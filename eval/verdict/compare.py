@@ -106,8 +106,8 @@ def _sampled_texts(tables: Tables) -> dict[str, list[Units]]:
 
 def _require_finite(metrics: Sequence[Metric]) -> None:
     for metric in metrics:
-        for variant, found in itertools.chain(metric.values.items(), metric.against.items()):
-            for name, number in found.model_dump(exclude_none=True).items():
+        for variant, numbers in itertools.chain(metric.values.items(), metric.against.items()):
+            for name, number in numbers.model_dump(exclude_none=True).items():
                 if not math.isfinite(number):
                     raise InputError(
                         f"cannot judge: {metric.key} of variant {variant!r}: {name} is {number}"

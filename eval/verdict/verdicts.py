@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from eval.schema.report import Conclusion, Effect, GateResult, Metric, Severity, Verdict
+from eval.schema.report import (
+    Conclusion,
+    Effect,
+    GateResult,
+    Metric,
+    Question,
+    Severity,
+    Verdict,
+)
 from eval.statistics.pairing import HUMAN
 
 Metrics = Mapping[str, Metric]
@@ -41,16 +49,23 @@ def _severity(conclusions: Sequence[Conclusion], gates: Sequence[GateResult]) ->
     return "good" if "passed" in states else "open"
 
 
+def _unmeasured(question: Question) -> Conclusion:
+    return Conclusion(question=question, outcome="unmeasured", severity="open")
+
+
 def _learned(metrics: Metrics, variant: str) -> Conclusion:
     metric = metrics.get("domain_accuracy")
-    if metric is None:
-        return Conclusion(question="learned", outcome="unmeasured", severity="open")
+    return _by_accuracy("learned", metric, variant) if metric else _unmeasured("learned")
+
+
+def _by_accuracy(question: Question, metric: Metric, variant: str, **counts: int) -> Conclusion:
     effect = metric.effect(variant)
     return Conclusion(
-        question="learned",
+        question=question,
         outcome=effect,
         severity="mixed" if effect == "worse" else "good",
         evidence={metric.key: effect},
+        **counts,
     )
 
 
@@ -60,7 +75,7 @@ def _parrot(metrics: Metrics, variant: str) -> Conclusion:
         metrics[key] for key in SAMENESS if key in metrics and variant in metrics[key].against
     ]
     if not measured:
-        return Conclusion(question="parrot", outcome="unmeasured", severity="open")
+        return _unmeasured("parrot")
     evidence = {metric.key: metric.effect(variant) for metric in measured}
     outcome = _parroting(list(evidence.values()))
     like_people = _like_people(
@@ -104,15 +119,8 @@ def _forgot(metrics: Metrics, variant: str) -> Conclusion:
     """Conclude from general accuracy; a base that gets nothing right has nothing to forget."""
     accuracy, retention = metrics.get("ood_accuracy"), metrics.get("retention")
     if accuracy is None or retention is None:
-        return Conclusion(question="forgot", outcome="unmeasured", severity="open")
-    effect, paired = accuracy.effect(variant), accuracy.against[variant]
-    kept = retention.values[variant]
+        return _unmeasured("forgot")
+    paired, kept = accuracy.against[variant], retention.values[variant]
     lost = round(kept.n * (1 - kept.value))
-    return Conclusion(
-        question="forgot",
-        outcome=effect,
-        severity="mixed" if effect == "worse" else "good",
-        evidence={accuracy.key: effect},
-        lost=lost,
-        gained=lost + round(paired.n * paired.delta),
-    )
+    gained = lost + round(paired.n * paired.delta)
+    return _by_accuracy("forgot", accuracy, variant, lost=lost, gained=gained)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -32,7 +33,8 @@ class Ranged(NamedTuple):
     high: float
 
 
-class Point(NamedTuple):
+@dataclass(frozen=True)
+class Point:
     """One variant in the scatter; `style` is its colour class."""
 
     name: str
@@ -41,7 +43,8 @@ class Point(NamedTuple):
     y: Ranged
 
 
-class Bar(NamedTuple):
+@dataclass(frozen=True)
+class Bar:
     """One bar of a group."""
 
     name: str
@@ -49,7 +52,8 @@ class Bar(NamedTuple):
     size: Ranged
 
 
-class Box(NamedTuple):
+@dataclass(frozen=True)
+class Box:
     """A rectangle in pixels that a label occupies."""
 
     left: float

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from eval.report.corpus.model import CorpusReport
 from eval.report.wording import percent, quoted
@@ -24,7 +25,8 @@ LABEL_TOKENS = 8  # answers of at most this median length may be labels, which m
 Counts = dict[tuple[str, str], DuplicateCount]
 
 
-class Finding(NamedTuple):
+@dataclass(frozen=True)
+class Finding:
     """One sentence of the headline.
 
     Attributes:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.report import figures, training
-from eval.report.charts.curves import LEVELS, Line, Mark, areas, curves, heatmap
+from eval.report.charts.curves import LEVELS, Event, Line, areas, curves, heatmap
 from eval.report.charts.plots import (
     MOST_NEAR,
     WIDTH,
@@ -193,7 +193,7 @@ def test_stacked_shares_fill_the_height():
 
 
 def test_marks_stand_at_their_steps_with_their_signs_apart():
-    marks = [Mark(step, f"!{i}", "s1") for i, step in enumerate([0, 50, 51, 52, 400])]
+    marks = [Event(step, f"!{i}", "s1") for i, step in enumerate([0, 50, 51, 52, 400])]
     svg = curves([Line("a", "s1", [0, 100], [3, 1])], "step", "loss", marks)
     events = [n for n in ET.fromstring(svg).iter("line") if n.get("class", "").startswith("event")]
     places = [float(node.get("x1")) for node in events]
