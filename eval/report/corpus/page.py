@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from eval.report.corpus import figures
 from eval.report.corpus.findings import findings
-from eval.report.corpus.model import CorpusReport, ListedRow, Sample, Turn
+from eval.report.corpus.model import CorpusReport, ListedRow, TokenHeatmap, Turn
 from eval.report.figures import BAND_STYLES
 from eval.report.page import embedded_json, render_page
 from eval.report.wording import percent, quoted, shortened, visible
@@ -89,7 +89,7 @@ def _beginning(text: str, limit: int) -> str:
     return visible(shortened(text, limit, lambda part: len(part.encode())))
 
 
-def _sample(sample: Sample) -> dict[str, Any]:
+def _sample(sample: TokenHeatmap) -> dict[str, Any]:
     return {
         "turns": [_turn(turn) for turn in sample.turns],
         "flags": [

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from eval.report.corpus.findings import findings
-from eval.report.corpus.heat import MOST_TOKENS, chat_sample, scored_tokens, spelled, text_sample
+from eval.report.corpus.heatmap import (
+    MOST_TOKENS,
+    chat_heatmap,
+    scored_tokens,
+    spelled,
+    text_heatmap,
+)
 from eval.report.corpus.model import Repeats
 from eval.report.corpus.page import render_corpus
 from eval.report.corpus.reasons import reasons
@@ -171,7 +177,7 @@ def test_spans_are_marked_in_the_answer_they_are_of():
     loss = np.arange(sum(label != IGNORE for label in labels), dtype=float)
     spans = [span(1, 2, 4, 2.5), span(0, 4, 7, 9.0)]
     scored = scored_tokens(ids, labels, loss, loss / 10, spans)
-    found = chat_sample(scored, messages, "all", decode, ["why"])
+    found = chat_heatmap(scored, messages, "all", decode, ["why"])
     assert [turn.role for turn in found.turns] == ["user", "assistant"] * 2
     assert marked(found.turns[1]) == list("two")
     assert marked(found.turns[3]) == ["不", "对"]
@@ -188,7 +194,7 @@ def test_of_the_last_answer_alone_the_others_are_text():
     cut = len("Q:\none$")
     labels[:cut] = [IGNORE] * cut
     scored = scored_tokens(ids, labels, np.ones(5), None, [span(1, 0, 3)])
-    found = chat_sample(scored, messages, "last", decode, [])
+    found = chat_heatmap(scored, messages, "last", decode, [])
     assert found.turns[1].text == "one"
     assert not found.turns[1].pieces
     assert marked(found.turns[3]) == list("two")
@@ -200,13 +206,13 @@ def test_a_long_document_is_shown_around_its_worst_span():
     ids = list(text.encode())
     spans = [span(0, 900, 905), span(0, 3, 4, 2.0)]
     scored = scored_tokens(ids, ids, np.ones(len(ids)), None, spans)
-    (turn,) = text_sample(scored, text, decode, []).turns
+    (turn,) = text_heatmap(scored, text, decode, []).turns
     assert marked(turn) == list("WRONG")
     assert "\ufffd" not in turn.pieces[0].text
     tokens = sum(len(piece.text.encode()) for piece in turn.pieces[:-1])
     assert tokens <= MOST_TOKENS
     assert turn.before + turn.after + MOST_TOKENS == len(ids)
-    assert len(text_sample(scored, text, decode, []).flags) == 1  # the other is out of sight
+    assert len(text_heatmap(scored, text, decode, []).flags) == 1  # the other is out of sight
 
 
 def test_reasons_say_what_is_unusual():
