@@ -10,8 +10,7 @@ from markupsafe import Markup
 
 from eval.report import wording
 from eval.report.charts.plots import Bar, Format, Point, Ranged, bars, scatter
-from eval.schema.case import Suite
-from eval.schema.report import Estimate, Metric, PhraseShare, Report
+from eval.schema.report import Estimate, PhraseShare, Report
 from eval.statistics.pairing import HUMAN
 
 ZONE_STYLES = {zone: f"z-{zone}" for zone in ("low", "mid", "high", "discarded")}
@@ -43,16 +42,10 @@ def _ranged(estimate: Estimate) -> Ranged:
     return Ranged(estimate.value, estimate.low, estimate.high)
 
 
-def _share(report: Report, family: Suite, preferred: str) -> Metric | None:
-    """Return the share metric to plot for a family: the preferred one, else the first."""
-    shares = [m for m in report.metrics if m.family == family and m.unit == "share"]
-    return next((m for m in shares if m.key == preferred), shares[0] if shares else None)
-
-
 def tradeoff(report: Report) -> Iterator[Figure]:
     """Plot out-of-domain accuracy against domain accuracy."""
-    learned = _share(report, "domain", "domain_accuracy")
-    kept = _share(report, "ood", "ood_accuracy")
+    metrics = {metric.key: metric for metric in report.metrics}
+    learned, kept = metrics.get("domain_accuracy"), metrics.get("ood_accuracy")
     if not learned or not kept:
         return
     colour = styles(report)

@@ -128,27 +128,16 @@ def _room(metric: Metric) -> float:
 
 @dataclass(frozen=True)
 class Cell:
-    """One column's value of a metric in words.
+    """One column of a metric in words; without an effect nothing is compared."""
 
-    Attributes:
-        value: `91.2%`.
-        interval: of the value: `88.1–93.9%`.
-        effect: of the difference; None where nothing is compared, and the rest is empty.
-        change: the difference: `+31.2 pts`.
-        change_interval: `+27.0 to +35.1`.
-        significance: whether the difference is one, and its p-value.
-        beside: what the baseline had where answers were cut, if its own column says otherwise.
-        n: cases.
-    """
-
-    value: str
-    interval: str
-    n: int
-    beside: str
+    value: str  # `91.2%`
+    interval: str  # `88.1–93.9%`
+    n: int  # cases
+    beside: str  # what the baseline had where answers were cut, if its column says otherwise
     effect: Effect | None = None
-    change: str = ""
-    change_interval: str = ""
-    significance: str = ""
+    change: str = ""  # `+31.2 pts`
+    change_interval: str = ""  # `+27.0 to +35.1`
+    significance: str = ""  # `within noise, p = .40; could have shown ≥ 4.2 pts`
 
     @property
     def sign(self) -> str:

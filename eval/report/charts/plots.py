@@ -19,7 +19,6 @@ from eval.report.wording import percent
 WIDTH = 440.0
 LEFT, TOP, BOTTOM = 52.0, 12.0, 42.0
 PLOT_HEIGHT, HISTOGRAM_HEIGHT = 300.0, 210.0
-MOST_NEAR = 5  # points of a scatter whose names stand beside them
 BAR, BAR_GAP, GROUP_GAP = 13.0, 3.0, 16.0
 
 Format = Callable[[float], str]
@@ -50,25 +49,6 @@ class Bar:
     name: str
     style: str
     size: Ranged
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in pixels that a label occupies."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def overlaps(self, other: Box) -> bool:
-        """Whether the two rectangles share area."""
-        return (
-            self.left < other.right
-            and other.left < self.right
-            and self.top < other.bottom
-            and other.top < self.bottom
-        )
 
 
 def padded(values: Sequence[float], low: float = -math.inf, high: float = math.inf) -> Ranged:
@@ -107,30 +87,6 @@ def _whiskers(point: Point, x: Axis, y: Axis) -> Markup:
     )
 
 
-def place_label(text: str, x: float, y: float, taken: Sequence[Box], frame: Box) -> Box:
-    """Choose the first place around a point where a label hits nothing and stays inside the frame.
-
-    Falls back to the place with the fewest collisions.
-    """
-    width, height = text_width(text) + 4, FONT_PX + 3
-    corners = [(9.0, -height - 4), (9.0, 4.0), (-width - 9, -height - 4), (-width - 9, 4.0)]
-    farther = [(dx * 2, dy * 2.4) for dx, dy in corners]
-    boxes = [
-        Box(x + dx, y + dy, x + dx + width, y + dy + height) for dx, dy in [*corners, *farther]
-    ]
-
-    def trouble(box: Box) -> int:
-        outside = (
-            box.left < frame.left
-            or box.right > frame.right
-            or box.top < frame.top
-            or box.bottom > frame.bottom
-        )
-        return 10 * outside + sum(box.overlaps(other) for other in taken)
-
-    return min(boxes, key=trouble)
-
-
 def right_edge(names: Sequence[str]) -> float:
     """Return where the plot must end for the names to fit beside it, in a third at most."""
     return WIDTH - min(WIDTH / 3, max(map(text_width, names)) + 26)
@@ -148,24 +104,8 @@ def names_beside(
     )
 
 
-def _names_near(points: Sequence[Point], x: Axis, y: Axis) -> Markup:
-    """Write the name of every point beside it, clear of the other points, whiskers and names."""
-    frame = Box(x.start, y.stop - 4, WIDTH, y.start)
-    centres = [(x(point.x.value), y(point.y.value)) for point in points]
-    taken = [Box(cx - 7, cy - 7, cx + 7, cy + 7) for cx, cy in centres]
-    for point, (cx, cy) in zip(points, centres, strict=True):
-        taken.append(Box(x(point.x.low), cy - 1, x(point.x.high), cy + 1))
-        taken.append(Box(cx - 1, y(point.y.high), cx + 1, y(point.y.low)))
-    parts = []
-    for point, (cx, cy) in zip(points, centres, strict=True):
-        box = place_label(point.name, cx, cy, taken, frame)
-        taken.append(box)
-        parts.append(label(box.left + 2, box.bottom - 4, point.name, class_="name"))
-    return Markup("").join(parts)
-
-
 def _names_aside(points: Sequence[Point], x: Axis, y: Axis) -> Markup:
-    """Write the names of many points in a column at the right, with a thin line to each point."""
+    """Write the names of points in a column at the right, with a thin line to each point."""
     ordered = sorted(points, key=lambda point: y(point.y.value))
     heights = [y(point.y.value) for point in ordered]
     places = spread(heights, FONT_PX + 2, y.stop + 4, y.start - 2)
@@ -183,9 +123,7 @@ def scatter(points: Sequence[Point], x_name: str, y_name: str) -> Markup:
     spans = [
         padded([end for point in points for end in getattr(point, side)], 0, 1) for side in "xy"
     ]
-    crowded = len(points) > MOST_NEAR
-    edge = right_edge([point.name for point in points]) if crowded else WIDTH - 24
-    x = Axis(spans[0].low, spans[0].high, LEFT, edge)
+    x = Axis(spans[0].low, spans[0].high, LEFT, right_edge([point.name for point in points]))
     y = Axis(spans[1].low, spans[1].high, PLOT_HEIGHT - BOTTOM, TOP + 14)
     read_out = "; ".join(f"{p.name}: {percent(p.x.value)}, {percent(p.y.value)}" for p in points)
     return drawing(
@@ -193,7 +131,7 @@ def scatter(points: Sequence[Point], x_name: str, y_name: str) -> Markup:
         PLOT_HEIGHT,
         f"{y_name} against {x_name}. {read_out}",
         axes(x, y, (x_name, y_name), (percent, percent)),
-        (_names_aside if crowded else _names_near)(points, x, y),
+        _names_aside(points, x, y),
         *(_whiskers(point, x, y) for point in points),
         *(
             tag("circle", class_=f"mark {p.style}", cx=x(p.x.value), cy=y(p.y.value), r=6)
