@@ -181,8 +181,10 @@ def of_statistics(
         low, high = np.clip(jackknife.interval(config.confidence), 0, upper)
         estimates[name] = Estimate(value=jackknife.value, low=low, high=high, n=len(clusters))
     against = {}
-    base = jackknives.pop(config.baseline, None)
-    for name, jackknife in jackknives.items() if base else ():
+    base = jackknives.get(config.baseline)
+    for name, jackknife in jackknives.items():
+        if base is None or name == config.baseline:
+            continue
         change = jackknife - base
         low, high = np.clip(change.interval(config.confidence), -upper, upper)
         detectable = partial(inference.minimum_detectable, change.error, len(change.left_out))

@@ -85,7 +85,7 @@ def judge_gates(
         if (bound := getattr(gates, name)) is None:
             continue
         metric = metrics.get(gate.metric)
-        judged = (
+        judged: dict[str, Any] = (
             _judge(gate, bound, metric, tables, baseline, variant)
             if metric
             else {"value": None, "state": "unjudged", **_unmeasured(gate, tables, baseline)}

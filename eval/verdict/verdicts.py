@@ -58,14 +58,17 @@ def _learned(metrics: Metrics, variant: str) -> Conclusion:
     return _by_accuracy("learned", metric, variant) if metric else _unmeasured("learned")
 
 
-def _by_accuracy(question: Question, metric: Metric, variant: str, **counts: int) -> Conclusion:
+def _by_accuracy(
+    question: Question, metric: Metric, variant: str, lost: int = 0, gained: int = 0
+) -> Conclusion:
     effect = metric.effect(variant)
     return Conclusion(
         question=question,
         outcome=effect,
         severity="mixed" if effect == "worse" else "good",
         evidence={metric.key: effect},
-        **counts,
+        lost=lost,
+        gained=gained,
     )
 
 
