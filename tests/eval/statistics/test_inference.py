@@ -217,9 +217,9 @@ def test_clustered_shares_do_not_raise_false_alarms():
 
 def test_holm_keeps_the_chance_of_any_false_alarm():
     rng = np.random.default_rng(10)
-    p_values = rng.random((2000, 20))
+    p_values = rng.random((400, 20))
     raised = [min(holm(dict(enumerate(map(float, row)))).values()) < 0.05 for row in p_values]
-    assert np.mean(raised) == pytest.approx(0.05, abs=0.015)
+    assert np.mean(raised) == pytest.approx(0.05, abs=0.03)
 
 
 def test_groups_hold_whole_clusters_of_nearly_equal_number():
