@@ -23,7 +23,7 @@ from eval.metrics.definition import Measure
 from eval.schema.case import Strict
 from eval.schema.report import Estimate
 from eval.statistics import estimates
-from eval.statistics.estimates import Estimates, Setting
+from eval.statistics.estimates import ComparisonConfig, Estimates
 from eval.statistics.pairing import Tables
 from nlirg.errors import InputError, first_line
 
@@ -290,17 +290,19 @@ def _is_share(result: TaskResult) -> bool:
     return set(result.samples.values()) <= {0.0, 1.0}
 
 
-def _estimate(of_all: Mapping[str, TaskResult], _tables: Tables, setting: Setting) -> Estimates:
+def _estimate(
+    of_all: Mapping[str, TaskResult], _tables: Tables, config: ComparisonConfig
+) -> Estimates:
     if not _paired(of_all):
-        z = float(norm.ppf((1 + setting.confidence) / 2))
+        z = float(norm.ppf((1 + config.confidence) / 2))
         return Estimates({name: _by_stderr(each, z) for name, each in of_all.items()}, against={})
-    documents = list(of_all[setting.baseline].samples)
+    documents = list(of_all[config.baseline].samples)
     kind = bool if all(map(_is_share, of_all.values())) else float
     columns = {
         name: np.array([each.samples[document] for document in documents], dtype=kind)
         for name, each in of_all.items()
     }
-    return estimates.of_columns(columns, np.arange(len(documents)), setting)
+    return estimates.of_columns(columns, np.arange(len(documents)), config)
 
 
 def _by_stderr(result: TaskResult, z: float) -> Estimate:

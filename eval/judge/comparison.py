@@ -24,7 +24,7 @@ from eval.metrics.definition import Measure
 from eval.schema.case import Case, Strict
 from eval.schema.report import Estimate
 from eval.statistics import estimates, inference
-from eval.statistics.estimates import Difference, Estimates, Setting
+from eval.statistics.estimates import ComparisonConfig, Difference, Estimates
 from eval.statistics.inference import number_clusters
 from eval.statistics.pairing import Tables
 from nlirg.errors import InputError
@@ -159,16 +159,18 @@ def _counts(judgements: Sequence[Judgement]) -> str:
 
 
 def _estimate(
-    parsed: Mapping[str, Sequence[Judgement]], _tables: Tables, setting: Setting
+    parsed: Mapping[str, Sequence[Judgement]], _tables: Tables, config: ComparisonConfig
 ) -> Estimates:
     values, against = {}, {}
     for name, judgements in parsed.items():
-        values[name], against[name] = _against_half(judgements, setting)
+        values[name], against[name] = _against_half(judgements, config)
     half = Estimate(value=0.5, low=0.5, high=0.5, n=max(map(len, parsed.values())))
-    return Estimates({setting.baseline: half, **values}, against)
+    return Estimates({config.baseline: half, **values}, against)
 
 
-def _against_half(judgements: Sequence[Judgement], setting: Setting) -> tuple[Estimate, Difference]:
+def _against_half(
+    judgements: Sequence[Judgement], config: ComparisonConfig
+) -> tuple[Estimate, Difference]:
     """One variant's rate, and its difference from 1/2.
 
     Rate - 1/2 is half of (wins - losses) / n, whose exact test is the sign test. The interval spans
@@ -177,14 +179,14 @@ def _against_half(judgements: Sequence[Judgement], setting: Setting) -> tuple[Es
     """
     clusters = number_clusters([judgement.root_id for judgement in judgements])
     outcomes = np.array([judgement.outcome for judgement in judgements])
-    sides = {setting.baseline: outcomes == "loss", "tuned": outcomes == "win"}
-    test = estimates.of_columns(sides, clusters, setting).against["tuned"]
+    sides = {config.baseline: outcomes == "loss", "tuned": outcomes == "win"}
+    test = estimates.of_columns(sides, clusters, config).against["tuned"]
     rate = 0.5 + test.delta / 2
     low, high = 0.5 + test.low / 2, 0.5 + test.high / 2
     decided = outcomes != "tie"
     if decided.any():
         wins = float((outcomes[decided] == "win").mean())
-        ends = inference.wilson(wins, len(set(clusters[decided].tolist())), setting.confidence)
+        ends = inference.wilson(wins, len(set(clusters[decided].tolist())), config.confidence)
         share = float(decided.mean())
         low = min(low, 0.5 + share * (ends[0] - 0.5))
         high = max(high, 0.5 + share * (ends[1] - 0.5))

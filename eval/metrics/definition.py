@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eval.schema.case import Suite
-from eval.schema.report import Metric, Paired
-from eval.statistics.estimates import Estimates, Setting
+from eval.schema.report import Metric, Paired, Unit
+from eval.statistics.estimates import ComparisonConfig, Estimates
 from eval.statistics.pairing import Tables
+
+Estimator = Callable[[Tables, ComparisonConfig], Estimates | None]
 
 
 @dataclass(frozen=True)
@@ -19,25 +21,20 @@ class Measure:
     key: str
     label: str
     family: Suite
-    unit: Literal["share", "number", "tokens"]
+    unit: Unit
     better: Literal["higher", "lower", "neither"]
     help: str
-    estimate: Callable[[Tables, Setting], Estimates | None]
+    estimate: Estimator
     by_task: bool = False
 
-    def estimates(self, tables: Tables, setting: Setting) -> Estimates | None:
+    def estimates(self, tables: Tables, config: ComparisonConfig) -> Estimates | None:
         """Compute the metric; None if its suite was not run or it is not defined on it."""
-        return self.estimate(tables, setting) if self.family in tables else None
+        return self.estimate(tables, config) if self.family in tables else None
 
-    def metric(self, found: Estimates, against: dict[str, Paired]) -> Metric:
-        """The metric as the report shows it."""
-        return Metric(
-            key=self.key,
-            label=self.label,
-            family=self.family,
-            unit=self.unit,
-            better=self.better,
-            help=self.help,
-            values=found.values,
-            against=against,
-        )
+    def metric(self, estimates: Estimates, against: dict[str, Paired]) -> Metric:
+        """Return the metric as the report shows it."""
+        words = {
+            name: getattr(self, name)
+            for name in ("key", "label", "family", "unit", "better", "help")
+        }
+        return Metric(**words, values=estimates.values, against=against)

@@ -30,7 +30,7 @@ FALSE_ALARMS = 0.05
 
 @cache
 def least_change(n: int) -> int:
-    """How many more of n answers must be right for one model than for the other; 4 of 8.
+    """Return how many more of n answers must be right for one of two models; 4 of 8.
 
     The smallest number that two models with one common pass rate exceed or reach in the direction
     of the flip with a chance of at most `FALSE_ALARMS`, by the two binomials, at any rate.
@@ -47,7 +47,7 @@ def least_change(n: int) -> int:
 
 
 def find_flips(base: Sequence[Sample], variant: Sequence[Sample]) -> dict[Key, Kind]:
-    """The cases on which the two models' answers were judged differently, in the base's order.
+    """Return the cases on which the two models were judged differently, in the base's order.
 
     Cases that either model has no sound answer to are left out.
     """
@@ -63,7 +63,7 @@ def find_flips(base: Sequence[Sample], variant: Sequence[Sample]) -> dict[Key, K
 
 
 def resample_prompts(prompts: Sequence[Prompt], n: int) -> list[Prompt]:
-    """Every prompt n times, to be sampled; the cases' ids differ, and with them the seeds."""
+    """Repeat every prompt n times, to be sampled; case ids differ, and with them the seeds."""
     return [
         replace(
             prompt,
@@ -117,14 +117,14 @@ def judge_flips(
 
 
 def _by_case(samples: Sequence[Sample]) -> dict[Key, list[Sample]]:
-    found: dict[Key, list[Sample]] = defaultdict(list)
+    by_case: dict[Key, list[Sample]] = defaultdict(list)
     for sample in samples:
-        found[sample.suite, sample.root_id].append(sample)
-    return found
+        by_case[sample.suite, sample.root_id].append(sample)
+    return by_case
 
 
 def summarize_flips(flips: Sequence[FlipResample], baseline: str) -> list[FlipSummary]:
-    """Counts and pass@k by variant and suite, for those that have flips."""
+    """Count flips, with pass@k, by variant and suite, for those that have flips."""
     groups: dict[tuple[str, Suite], list[FlipResample]] = defaultdict(list)
     for flip in flips:
         groups[flip.variant, flip.suite].append(flip)
@@ -157,7 +157,7 @@ def _summary(
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
-    """Chance that at least one of k answers is right, given `right` of n were.
+    """Return the chance that at least one of k answers is right, given `right` of n were.
 
     The unbiased estimator of Chen et al. (arXiv 2107.03374), 1 - C(n - right, k) / C(n, k).
 

@@ -14,7 +14,7 @@ from eval.cases.general import Passage
 from eval.metrics.definition import Measure
 from eval.schema.case import Case, Strict
 from eval.statistics import estimates
-from eval.statistics.estimates import Estimates, Setting
+from eval.statistics.estimates import ComparisonConfig, Estimates
 from eval.statistics.inference import number_clusters
 from eval.statistics.pairing import Tables
 from nlirg.corpus.chat import encode_chat
@@ -179,19 +179,19 @@ def _comparable(rows: Rows) -> bool:
     return any(len({row.root_id for row in part}) > 1 for part in rows.values())
 
 
-def _losses(rows: Rows, _tables: Tables, setting: Setting) -> Estimates:
+def _losses(rows: Rows, _tables: Tables, config: ComparisonConfig) -> Estimates:
     texts = next(iter(rows.values()))
-    columns = {setting.baseline: _per_token(texts, "base_loss")}
+    columns = {config.baseline: _per_token(texts, "base_loss")}
     columns |= {name: _per_token(part, "loss") for name, part in rows.items()}
-    return _over_texts(columns, texts, setting)
+    return _over_texts(columns, texts, config)
 
 
-def _divergences(rows: Rows, _tables: Tables, setting: Setting) -> Estimates:
+def _divergences(rows: Rows, _tables: Tables, config: ComparisonConfig) -> Estimates:
     """The base's own is 0; that others' predictions moved at all is no finding to be tested."""
     texts = next(iter(rows.values()))
-    columns = {setting.baseline: np.zeros(sum(row.tokens for row in texts))}
+    columns = {config.baseline: np.zeros(sum(row.tokens for row in texts))}
     columns |= {name: _per_token(part, "kl") for name, part in rows.items()}
-    return Estimates(_over_texts(columns, texts, setting).values, against={})
+    return Estimates(_over_texts(columns, texts, config).values, against={})
 
 
 def _per_token(texts: Sequence[TextDivergence], field: str) -> np.ndarray:
@@ -200,12 +200,12 @@ def _per_token(texts: Sequence[TextDivergence], field: str) -> np.ndarray:
 
 
 def _over_texts(
-    columns: Mapping[str, np.ndarray], texts: Sequence[TextDivergence], setting: Setting
+    columns: Mapping[str, np.ndarray], texts: Sequence[TextDivergence], config: ComparisonConfig
 ) -> Estimates:
     """Estimates from one value a token; what is counted, and drawn at random, are the texts."""
     roots = number_clusters([row.root_id for row in texts])
     clusters = np.repeat(roots, [row.tokens for row in texts])
-    found = estimates.of_columns(columns, clusters, setting)
+    found = estimates.of_columns(columns, clusters, config)
     count = len(texts)
     return Estimates(
         {name: each.model_copy(update={"n": count}) for name, each in found.values.items()},

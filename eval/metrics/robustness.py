@@ -7,27 +7,27 @@ from collections.abc import Callable
 
 import numpy as np
 
+from eval.metrics.definition import Estimator
 from eval.schema.report import PerturbationMetric
 from eval.statistics import estimates
-from eval.statistics.estimates import Estimates, Setting, Statistic
+from eval.statistics.estimates import ComparisonConfig, Estimates, Statistic
 from eval.statistics.inference import Flags, Floats
 from eval.statistics.pairing import Table, Tables
 
-Estimator = Callable[[Tables, Setting], Estimates | None]
-# A kind of rewording that fits fewer questions does not decide which is the worst: of two questions
+# A kind of rewording that fits fewer questions does not decide which is worst: of two questions
 # one wrong answer is 50 %.
 KIND_QUESTIONS = 20
 
 
 def by_question(holds: Callable[[Flags], bool]) -> Estimator:
-    """An estimator of the share of questions of which `holds` is true.
+    """Make an estimator of the share of questions of which `holds` is true.
 
     Args:
         holds: takes whether the answers to all wordings of one question, the original among them,
             are right; shape `[wordings]`, at least two.
     """
 
-    def estimate(tables: Tables, setting: Setting) -> Estimates | None:
+    def estimate(tables: Tables, config: ComparisonConfig) -> Estimates | None:
         wordings: dict[str, list[tuple[Table, int]]] = defaultdict(list)
         for table in (tables[suite] for suite in ("robustness", "domain") if suite in tables):
             for i, sample in enumerate(table.cases):
@@ -44,30 +44,30 @@ def by_question(holds: Callable[[Flags], bool]) -> Estimator:
             )
             for name in tables["robustness"].answers
         }
-        return estimates.of_columns(columns, np.arange(len(questions)), setting)
+        return estimates.of_columns(columns, np.arange(len(questions)), config)
 
     return estimate
 
 
 def always_right(right: Flags) -> bool:
-    """Worst case: one wording answered wrong is enough to fail the question."""
+    """Return the worst case: one wording answered wrong is enough to fail the question."""
     return bool(right.all())
 
 
 def always_alike(right: Flags) -> bool:
-    """Consistency: right in every wording, or wrong in every wording."""
+    """Return the consistency: right in every wording, or wrong in every wording."""
     return bool(right.all() or not right.any())
 
 
 def by_perturbation(reduce: Callable[[Floats], float], least: int = 1) -> Estimator:
-    """An estimator of one number made of the accuracies under the kinds of rewording.
+    """Make an estimator of one number made of the accuracies under the kinds of rewording.
 
     Args:
         reduce: takes the accuracies, shape `[kinds]`, of kinds with `KIND_QUESTIONS` questions.
         least: such kinds without which it says nothing.
     """
 
-    def estimate(tables: Tables, setting: Setting) -> Estimates | None:
+    def estimate(tables: Tables, config: ComparisonConfig) -> Estimates | None:
         table = tables["robustness"].part(_of_large_kinds(tables["robustness"]))
         if table is None:
             return None
@@ -85,13 +85,13 @@ def by_perturbation(reduce: Callable[[Floats], float], least: int = 1) -> Estima
 
         columns = table.column(lambda sample: sample.correct)
         statistics = {name: statistic(right) for name, right in columns.items()}
-        return estimates.of_statistics(statistics, table.clusters, setting, upper=1)
+        return estimates.of_statistics(statistics, table.clusters, config, upper=1)
 
     return estimate
 
 
 def _of_large_kinds(table: Table) -> list[bool]:
-    """Which cases are of a kind with enough questions for its accuracy to mean something."""
+    """Flag the cases of a kind with enough questions for its accuracy to mean something."""
     questions: dict[str, set[int]] = defaultdict(set)
     for sample, root in zip(table.cases, table.clusters.tolist(), strict=True):
         questions[sample.perturbation].add(root)
@@ -99,17 +99,17 @@ def _of_large_kinds(table: Table) -> list[bool]:
 
 
 def lowest(accuracies: Floats) -> float:
-    """The accuracy under the rewording that hurts most."""
+    """Return the accuracy under the rewording that hurts most."""
     return float(accuracies.min())
 
 
 def spread(accuracies: Floats) -> float:
-    """From the rewording that hurts most to the one that hurts least."""
+    """Return the range from the rewording that hurts most to the one that hurts least."""
     return float(accuracies.max() - accuracies.min())
 
 
-def perturbation_metrics(tables: Tables, setting: Setting) -> list[PerturbationMetric]:
-    """Accuracy under each kind of rewording, and its change from the same questions as they were.
+def perturbation_metrics(tables: Tables, config: ComparisonConfig) -> list[PerturbationMetric]:
+    """Estimate accuracy under each kind of rewording, and its change from the original wording.
 
     What fewer than two independent questions have is left out.
     """
@@ -122,7 +122,7 @@ def perturbation_metrics(tables: Tables, setting: Setting) -> list[PerturbationM
         asked = [sample.perturbation == kind for sample in table.cases]
         if part := table.part(asked):
             right = part.column(lambda sample: sample.correct)
-            values = estimates.of_columns(right, part.clusters, setting).values
+            values = estimates.of_columns(right, part.clusters, config).values
             rows.append(
                 PerturbationMetric(key="robustness_accuracy", perturbation=kind, values=values)
             )
@@ -132,7 +132,7 @@ def perturbation_metrics(tables: Tables, setting: Setting) -> list[PerturbationM
                 name: np.array([s.correct - originals[name][s.root_id] for s in samples])
                 for name, samples in part.answers.items()
             }
-            values = estimates.of_columns(change, part.clusters, setting).values
+            values = estimates.of_columns(change, part.clusters, config).values
             rows.append(
                 PerturbationMetric(key="robustness_change", perturbation=kind, values=values)
             )
@@ -140,7 +140,7 @@ def perturbation_metrics(tables: Tables, setting: Setting) -> list[PerturbationM
 
 
 def _original_accuracy(tables: Tables) -> dict[str, dict[str, float]]:
-    """Variant -> question -> share of right answers to its original wording."""
+    """Return variant -> question -> share of right answers to its original wording."""
     accuracy: dict[str, dict[str, float]] = {}
     for name, samples in tables["domain"].answers.items() if "domain" in tables else ():
         flags: dict[str, list[bool]] = defaultdict(list)

@@ -3,59 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
+from eval.metrics.definition import Estimator
 from eval.metrics.diversity import NGrams, compression_ratio, repeated_share
 from eval.statistics import estimates
-from eval.statistics.estimates import Estimates, Setting, Statistic
+from eval.statistics.estimates import ComparisonConfig, Estimates, Statistic
 from eval.statistics.inference import Flags
 from eval.statistics.pairing import HUMAN, Table, Tables
 from eval.text import Units, join_units
 
-Estimator = Callable[[Tables, Setting], Estimates | None]
-OfTexts = Callable[[Mapping[str, Sequence[Units]], Table, Setting], Estimates]
+OfTexts = Callable[[Mapping[str, Sequence[Units]], Table, ComparisonConfig], Estimates]
 
 
 def as_they_are(of_texts: OfTexts) -> Estimator:
-    """An estimator of something about whole answers; the human ones are shown beside them."""
+    """Make an estimator of whole answers; the human ones are estimated on their own."""
 
-    def estimate(tables: Tables, setting: Setting) -> Estimates:
+    def estimate(tables: Tables, config: ComparisonConfig) -> Estimates:
         table = tables["template"]
-        found = of_texts(table.units, table, setting)
+        whole = of_texts(table.units, table, config)
         if (beside := table.beside_references) is not None:
-            human = of_texts(beside.units, beside, setting).values[HUMAN]
-            found = replace(found, values=found.values | {HUMAN: human})
-        return found
+            whole.values.update(of_texts({HUMAN: beside.units[HUMAN]}, beside, config).values)
+        return whole
 
     return estimate
 
 
 def at_equal_length(of_texts: OfTexts, least: int) -> Estimator:
-    """An estimator for every variant beside the baseline, their answers cut to the shorter one.
+    """Make an estimator of every variant beside the baseline, their answers cut to the shorter one.
 
     Short text looks diverse. It is cut in pairs, so that one arm with short answers does not take
     the others' words away: what the baseline had in a pair is `Estimate.before`. Its own value is
     that of its whole answers. Who never has the `least` units has no value.
     """
 
-    def estimate(tables: Tables, setting: Setting) -> Estimates | None:
-        table, base = tables["template"], setting.baseline
+    def estimate(tables: Tables, config: ComparisonConfig) -> Estimates | None:
+        table, base = tables["template"], config.baseline
         if _longest(table.units[base]) < least:
             return None
-        found = of_texts({base: table.units[base]}, table, setting)
+        result = of_texts({base: table.units[base]}, table, config)
         pairs = [(table, name) for name in table.answers if name != base]
         if table.beside_references is not None:
             pairs.append((table.beside_references, HUMAN))
         for part, name in pairs:
             texts = part.equal_units(base, name)
-            if _longest(texts[name]) >= least:
-                both = of_texts(texts, part, setting)
-                before = {"before": both.values[base].value}
-                found.values[name] = both.values[name].model_copy(update=before)
-                found.against.update(both.against)
-        return found
+            if _longest(texts[name]) < least:
+                continue
+            both = of_texts(texts, part, config)
+            before = {"before": both.values[base].value}
+            result.values[name] = both.values[name].model_copy(update=before)
+            if name != HUMAN:  # shown, not compared
+                result.against.update(both.against)
+        return result
 
     return estimate
 
@@ -65,11 +65,13 @@ def _longest(texts: Sequence[Units]) -> int:
 
 
 def mean(value: Callable[[Units], float]) -> OfTexts:
-    """The mean of one value an answer."""
+    """Average one value an answer."""
 
-    def of_texts(texts: Mapping[str, Sequence[Units]], table: Table, setting: Setting) -> Estimates:
+    def of_texts(
+        texts: Mapping[str, Sequence[Units]], table: Table, config: ComparisonConfig
+    ) -> Estimates:
         columns = {name: np.array([*map(value, answers)]) for name, answers in texts.items()}
-        return estimates.of_columns(columns, table.clusters, setting, extra=HUMAN)
+        return estimates.of_columns(columns, table.clusters, config)
 
     return of_texts
 
@@ -77,19 +79,21 @@ def mean(value: Callable[[Units], float]) -> OfTexts:
 def whole(
     statistic: Callable[[Sequence[Units]], Statistic], upper: float = 1, *, binomial: bool = False
 ) -> OfTexts:
-    """A statistic of all answers together, at most `upper`; see `estimates.of_statistics`."""
+    """Estimate a statistic of all answers together; see `estimates.of_statistics`."""
 
-    def of_texts(texts: Mapping[str, Sequence[Units]], table: Table, setting: Setting) -> Estimates:
+    def of_texts(
+        texts: Mapping[str, Sequence[Units]], table: Table, config: ComparisonConfig
+    ) -> Estimates:
         statistics = {name: statistic(answers) for name, answers in texts.items()}
-        return estimates.of_statistics(
-            statistics, table.clusters, setting, upper, extra=HUMAN, binomial=binomial
-        )
+        return estimates.of_statistics(statistics, table.clusters, config, upper, binomial=binomial)
 
     return of_texts
 
 
-def duplicates(texts: Mapping[str, Sequence[Units]], table: Table, setting: Setting) -> Estimates:
-    """Share of the answers that another prompt was given, too, word by word."""
+def duplicates(
+    texts: Mapping[str, Sequence[Units]], table: Table, config: ComparisonConfig
+) -> Estimates:
+    """Estimate the share of the answers that another prompt was given, too, word by word."""
 
     def statistic(answers: Sequence[Units]) -> Statistic:
         known: dict[tuple[str, ...], int] = {}
@@ -103,9 +107,7 @@ def duplicates(texts: Mapping[str, Sequence[Units]], table: Table, setting: Sett
         return share
 
     statistics = {name: statistic(answers) for name, answers in texts.items()}
-    return estimates.of_statistics(
-        statistics, table.clusters, setting, 1, extra=HUMAN, binomial=True
-    )
+    return estimates.of_statistics(statistics, table.clusters, config, 1, binomial=True)
 
 
 def distinct(n: int) -> Callable[[Sequence[Units]], Statistic]:
@@ -130,8 +132,8 @@ def commonest(part: Callable[[Units], tuple[str, ...]]) -> Callable[[Sequence[Un
         spoken = np.array([bool(text) for text in texts])
 
         def share(keep: Flags) -> float:
-            found = codes[keep & spoken]
-            return float(np.bincount(found).max() / len(found)) if len(found) else 1.0
+            parts = codes[keep & spoken]
+            return float(np.bincount(parts).max() / len(parts)) if len(parts) else 1.0
 
         return share
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 from markupsafe import Markup
 
-from eval import wording
+from eval.report import wording
 from eval.report.charts.plots import Bar, Format, Point, Ranged, bars, scatter
-from eval.schema.case import Suite
-from eval.schema.report import Estimate, Metric, PhraseShare, Report
+from eval.schema.report import Estimate, PhraseShare, Report
+from eval.statistics.pairing import HUMAN
 
 ZONE_STYLES = {zone: f"z-{zone}" for zone in ("low", "mid", "high", "discarded")}
 BAND_STYLES = {"high": "z-low", "good": "z-mid", "fair": "z-high", "suspect": "z-discarded"}
@@ -19,7 +19,8 @@ COLOURS = 7  # Okabe-Ito: black or white for the baseline, and six hues; see rep
 _written_share = partial(wording.value, unit="share")
 
 
-class Figure(NamedTuple):
+@dataclass(frozen=True)
+class Figure:
     """One chart with its title, a sentence on how to read it, and the variants it colours."""
 
     title: str
@@ -29,28 +30,22 @@ class Figure(NamedTuple):
 
 
 def styles(report: Report) -> dict[str, str]:
-    """Colour class of every variant and arm; the seeds of an arm share one."""
+    """Return the colour class of every variant and arm; the seeds of an arm share one."""
     arm_of = {variant: arm for arm, seeds in report.seeds.items() for variant in seeds}
-    arms = dict.fromkeys(arm_of.get(name, name) for name in wording.tuned(report))
+    arms = dict.fromkeys(arm_of.get(name, name) for name in report.tuned)
     hues = {arm: f"s{1 + i % (COLOURS - 1)}" for i, arm in enumerate(arms)}
-    variants = {name: hues[arm_of.get(name, name)] for name in wording.tuned(report)}
-    return {report.baseline: "s0", **hues, **variants, "human": "human"}
+    variants = {name: hues[arm_of.get(name, name)] for name in report.tuned}
+    return {report.baseline: "s0", **hues, **variants, HUMAN: "human"}
 
 
 def _ranged(estimate: Estimate) -> Ranged:
     return Ranged(estimate.value, estimate.low, estimate.high)
 
 
-def _share(report: Report, family: Suite, preferred: str) -> Metric | None:
-    """The share metric to plot for a family: the preferred one, else the first."""
-    found = [m for m in report.metrics if m.family == family and m.unit == "share"]
-    return next((m for m in found if m.key == preferred), found[0] if found else None)
-
-
 def tradeoff(report: Report) -> Iterator[Figure]:
-    """Out-of-domain accuracy against domain accuracy: learning against forgetting."""
-    learned = _share(report, "domain", "domain_accuracy")
-    kept = _share(report, "ood", "ood_accuracy")
+    """Plot out-of-domain accuracy against domain accuracy."""
+    metrics = {metric.key: metric for metric in report.metrics}
+    learned, kept = metrics.get("domain_accuracy"), metrics.get("ood_accuracy")
     if not learned or not kept:
         return
     colour = styles(report)
@@ -75,7 +70,7 @@ def _grouped(
     rows: Mapping[str, Mapping[str, Ranged]],
     written: Format = _written_share,
 ) -> Figure:
-    """One group of bars for each row, one bar for each variant that the row has.
+    """Draw a group of bars for each row, one bar for each variant that the row has.
 
     Where variants share a colour, names at the bars take the place of the legend.
     """
@@ -93,7 +88,7 @@ def _all_ranged(values: Mapping[str, Estimate]) -> dict[str, Ranged]:
 
 
 def task_keys(report: Report) -> tuple[list[str], list[str]]:
-    """Metrics measured per task type: the first of every family, and the others."""
+    """Return the metrics measured per task type: the first of every family, and the others."""
     family = {metric.key: metric.family for metric in report.metrics}
     first: dict[str, str] = {}
     keys = list(dict.fromkeys(row.key for row in report.by_task))
@@ -103,7 +98,7 @@ def task_keys(report: Report) -> tuple[list[str], list[str]]:
 
 
 def per_task(report: Report, keys: Sequence[str]) -> Iterator[Figure]:
-    """One grouped bar chart for each of these metrics."""
+    """Draw a grouped bar chart for each of these metrics."""
     metrics = {metric.key: metric for metric in report.metrics}
     for key in keys:
         metric = metrics.get(key)
@@ -124,7 +119,7 @@ def per_task(report: Report, keys: Sequence[str]) -> Iterator[Figure]:
 
 
 def rewordings(report: Report) -> Iterator[Figure]:
-    """Accuracy under every kind of rewording."""
+    """Draw accuracy under every kind of rewording."""
     rows = {
         wording.plain_name(row.perturbation): _all_ranged(row.values)
         for row in report.by_perturbation
@@ -135,17 +130,17 @@ def rewordings(report: Report) -> Iterator[Figure]:
         yield _grouped(report, "Accuracy per kind of rewording", note, rows)
 
 
-def _phrases(report: Report, title: str, note: str, found: list[PhraseShare]) -> Iterator[Figure]:
+def _phrases(report: Report, title: str, note: str, shares: list[PhraseShare]) -> Iterator[Figure]:
     rows = {
         f"“{row.phrase}”": {v: Ranged(share, share, share) for v, share in row.shares.items()}
-        for row in found
+        for row in shares
     }
     if rows:
         yield _grouped(report, title, note, rows)
 
 
 def phrases(report: Report) -> Iterator[Figure]:
-    """The commonest openings, closings and phrases, as shares of answers."""
+    """Draw the commonest openings, closings and phrases, as shares of answers."""
     yield from _phrases(
         report, "Commonest openings", "Share of answers that start so.", report.openings
     )
@@ -158,14 +153,13 @@ def phrases(report: Report) -> Iterator[Figure]:
 
 
 def corpus(report: Report) -> Iterator[Figure]:
-    """What scoring found: similarity bands and loss zones of the corpus."""
-    found = report.corpus
-    if found is not None:
-        yield from corpus_shares(found.bands, found.zones)
+    """Draw similarity bands and loss zones of the corpus."""
+    if report.corpus is not None:
+        yield from corpus_shares(report.corpus.bands, report.corpus.zones)
 
 
 def corpus_shares(bands: Mapping[str, int], zones: Mapping[str, float]) -> Iterator[Figure]:
-    """Rows per similarity band, and share of tokens per loss zone; either may be empty."""
+    """Draw rows per similarity band and tokens per loss zone; either may be empty."""
     if total := sum(bands.values()):
         shares = {band: rows / total for band, rows in bands.items()}
         note = "How alike a sample's loss and entropy run; suspect samples are worth a look."

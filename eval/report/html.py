@@ -8,9 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from eval import wording
-from eval.report import figures, seeds, training
+from eval.report import figures, seeds, training, wording
 from eval.report.page import HOME, embedded_json, render_page
+from eval.report.verdict_text import verdict_text
 from eval.schema.case import Suite
 from eval.schema.report import Report, SideBySide
 from eval.schema.sample import FlipResample
@@ -19,8 +19,8 @@ Again = Mapping[tuple[str, Suite, str], FlipResample]  # by variant, suite and c
 
 
 def _sample_row(sample: SideBySide, variants: list[str], resampled: Again) -> dict[str, Any]:
-    """One sample as the page's script reads it; its answers in the order of `variants`."""
-    found = [sample.answers.get(variant) for variant in variants]
+    """Return a sample as the page's script reads it; its answers in the order of `variants`."""
+    answers = [sample.answers.get(variant) for variant in variants]
     again = [resampled.get((variant, sample.suite, sample.case_id)) for variant in variants]
     return {
         "id": wording.visible(sample.case_id),
@@ -31,7 +31,7 @@ def _sample_row(sample: SideBySide, variants: list[str], resampled: Again) -> di
         "reference": wording.visible(sample.reference),
         "answers": [
             answer and [wording.visible(answer.text), answer.correct, answer.finish_reason]
-            for answer in found
+            for answer in answers
         ],
         "again": [
             flip and [flip.n, flip.base_right, flip.variant_right, flip.stable] for flip in again
@@ -40,8 +40,8 @@ def _sample_row(sample: SideBySide, variants: list[str], resampled: Again) -> di
 
 
 def _samples_json(report: Report) -> Markup:
-    """The samples for the page's script."""
-    order = [report.baseline, *wording.tuned(report)]
+    """Return the samples for the page's script."""
+    order = [report.baseline, *report.tuned]
     colour = figures.styles(report)
     again = {(flip.variant, flip.suite, flip.case_id): flip for flip in report.flips}
     return embedded_json(
@@ -54,7 +54,7 @@ def _samples_json(report: Report) -> Markup:
 
 
 def _cut_suites(report: Report) -> list[str]:
-    """`2,500 of 6,000 reworded` cases, of the suites that are not shown whole."""
+    """Write `2,500 of 6,000 reworded` for each suite that is not shown whole."""
     shown = Counter(sample.suite for sample in report.samples)
     return [
         f"{shown[suite]:,} of {cases:,} {wording.SUITE_NAMES[suite]}"
@@ -78,10 +78,11 @@ def render_html(report: Report) -> str:
         styles=["report.css"],
         scripts=["report.js"],
         report=report,
-        tuned=wording.tuned(report),
+        tuned=report.tuned,
+        verdicts={name: verdict_text(report, name) for name in report.tuned},
         columns=wording.columns(report),
         families=wording.by_family(report),
-        gates={name: wording.gates_of(report, name) for name in wording.tuned(report)},
+        gates={name: wording.gates_of(report, name) for name in report.tuned},
         styles_of=figures.styles(report),
         seed_rows=seeds.seed_table(report),
         tasks=[*figures.tradeoff(report), *figures.per_task(report, main)],

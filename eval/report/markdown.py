@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 
-from eval import wording
+from eval.report import wording
 from eval.report.seeds import OverSeeds, seed_table
 from eval.report.training import alarms
-from eval.schema.report import Estimate, GateState, Metric, Report, SideBySide, Tone
+from eval.report.verdict_text import verdict_text
+from eval.schema.report import Estimate, GateState, Metric, Report, Severity, SideBySide, Unit
 
 LONGEST = 60_000  # bytes; a comment on GitHub ends at 65,536 characters
 FOOTER = 2_000  # bytes of it that are kept for title and last line
@@ -22,15 +23,13 @@ _ACTIVE = re.compile(r"[\\`*_{}\[\]<>#|~!&@]")
 
 def inline(text: str) -> str:
     """Escape text so that Markdown shows it as it is, on one line."""
-    shown = _ACTIVE.sub(lambda found: f"&#{ord(found[0])};", wording.visible(text))
+    shown = _ACTIVE.sub(lambda char: f"&#{ord(char[0])};", wording.visible(text))
     return " ".join(shown.replace("&#64;", "&#64;\u2060").split())  # U+2060: no @-mention
 
 
 def block(text: str, longest: int = LONGEST_TEXT) -> str:
-    """A fenced code block that no backticks inside can end; text beyond `longest` is cut."""
-    shown = wording.visible(text)
-    if len(shown) > longest:
-        shown = shown[:longest] + " […]"
+    """Fence a text as code so that no backticks inside can end it; beyond `longest` it is cut."""
+    shown = wording.shortened(wording.visible(text), longest)
     ticks = max((len(run) for run in re.findall(r"`+", shown)), default=0)
     fence = "`" * max(3, ticks + 1)
     return f"{fence}text\n{shown}\n{fence}"
@@ -42,7 +41,7 @@ _GATE_SIGNS: dict[GateState, str] = {
     "passed": "✅",
     "not_applicable": "➖",
 }
-_TONE_SIGNS: dict[Tone, str] = {"bad": "❌", "mixed": "⚠️", "good": "✅", "open": "➖"}
+_SEVERITY_SIGNS: dict[Severity, str] = {"bad": "❌", "mixed": "⚠️", "good": "✅", "open": "➖"}
 
 
 def _gate(gate: wording.GateText) -> str:
@@ -52,30 +51,25 @@ def _gate(gate: wording.GateText) -> str:
 
 
 def _verdict(report: Report, variant: str) -> Iterator[str]:
-    gates = wording.gates_of(report, variant)
-    mark = _TONE_SIGNS[report.tones.get(variant, "open")]
-    yield f"### {mark} {inline(variant)}: {inline(report.headlines.get(variant, ''))}"
+    gates, text = wording.gates_of(report, variant), verdict_text(report, variant)
+    sign = _SEVERITY_SIGNS[report.verdicts[variant].severity]
+    yield f"### {sign} {inline(variant)}: {inline(text.headline)}"
     yield ""
-    yield from (f"- {inline(sentence)}" for sentence in report.verdicts.get(variant, []))
+    yield from (f"- {inline(str(sentence))}" for sentence in text.sentences)
     if gates:
         yield f"- Gates: {' · '.join(map(_gate, gates))}"
     yield ""
 
 
-def _cell(metric: Metric, column: str) -> str:
-    found = metric.values.get(column)
-    if found is None:
+def _cell(metric: Metric, column: str, baseline: str) -> str:
+    cell = wording.cell(metric, column, baseline)
+    if cell is None:
         return "–"
-    text = wording.value(found.value, metric.unit)
-    paired = metric.against.get(column)
-    if paired is None:
-        return f"{text} ({wording.interval(found.low, found.high, metric.unit)})"
-    kind = wording.effect(metric, paired)
-    change = wording.difference(paired.delta, metric.unit)
-    strong = change if kind == "unclear" else f"**{change}**"
-    ends = wording.difference_interval(paired.low, paired.high, metric.unit)
-    beside = "" if found.before is None else f", from {wording.value(found.before, metric.unit)}"
-    return f"{text}<br>{wording.EFFECT_SIGNS[kind]} {strong} ({ends}{beside})"
+    if cell.effect is None:
+        return f"{cell.value} ({cell.interval})"
+    strong = cell.change if cell.effect == "unclear" else f"**{cell.change}**"
+    proof = ", ".join(filter(None, [cell.change_interval, inline(cell.beside)]))
+    return f"{cell.value}<br>{cell.sign} {strong} ({proof})"
 
 
 def _table(report: Report) -> Iterator[str]:
@@ -85,9 +79,8 @@ def _table(report: Report) -> Iterator[str]:
     for family, metrics in wording.by_family(report):
         yield f"| **{family.name}** |{' |' * len(columns)}"
         for metric in metrics:
-            arrow = {"higher": " ↑", "lower": " ↓", "neither": ""}[metric.better]
-            cells = " | ".join(_cell(metric, column) for column in columns)
-            yield f"| {inline(metric.label)}{arrow} | {cells} |"
+            cells = " | ".join(_cell(metric, column, report.baseline) for column in columns)
+            yield f"| {inline(metric.label)}{wording.DIRECTION_SIGNS[metric.better]} | {cells} |"
     yield ""
     yield (
         "↑ higher is better, ↓ lower is better. ▲ better, ▼ worse, ◆ changed, ○ within noise, "
@@ -97,9 +90,9 @@ def _table(report: Report) -> Iterator[str]:
 
 
 def chosen_flips(report: Report) -> list[tuple[SideBySide, str, bool]]:
-    """A few cases that changed sides, broken and fixed in turn, no case twice."""
-    found = list(wording.flips(report))
-    broken, fixed = ([flip for flip in found if flip[2] is side] for side in (False, True))
+    """Choose a few cases that changed sides, broken and fixed in turn, no case twice."""
+    flips = list(wording.flips(report))
+    broken, fixed = ([flip for flip in flips if flip[2] is side] for side in (False, True))
     turns = [flip for flip in chain(*zip_longest(broken, fixed)) if flip]
     first = {flip[0].case_id: flip for flip in reversed(turns)}
     return [flip for flip in turns if first[flip[0].case_id] is flip][:FLIPS]
@@ -122,13 +115,13 @@ def _flip(report: Report, sample: SideBySide, variant: str, fixed: bool) -> Iter
 
 
 def _folded(title: str, lines: Iterable[str]) -> str:
-    """A part of the report that the reader opens; empty if it has no lines."""
+    """Fold a part of the report, which the reader opens; empty if it has no lines."""
     text = "\n".join(lines)
     return f"<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>\n" if text else ""
 
 
 def _grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A table of cells that are Markdown already; nothing without rows."""
+    """Yield a table of cells that are Markdown already; nothing without rows."""
     for number, row in enumerate(rows):
         if number == 0:
             yield f"| {' | '.join(header)} |"
@@ -140,9 +133,9 @@ def _seeds(report: Report) -> str:
     rows = (
         [
             inline(metric.label),
-            *(_mean(metric, found[arm]) if arm in found else "–" for arm in report.seeds),
+            *(_mean(metric, means[arm]) if arm in means else "–" for arm in report.seeds),
         ]
-        for metric, found in seed_table(report)
+        for metric, means in seed_table(report)
     )
     header = ["Mean over seeds", *(f"{inline(a)} ({len(s)})" for a, s in report.seeds.items())]
     return "\n".join([*_grid(header, rows), ""])
@@ -153,9 +146,7 @@ def _mean(metric: Metric, mean: OverSeeds) -> str:
     return f"{wording.value(mean.value, metric.unit)} ({ends})"
 
 
-def _values(
-    values: Mapping[str, Estimate], columns: Sequence[str], unit: wording.Unit
-) -> list[str]:
+def _values(values: Mapping[str, Estimate], columns: Sequence[str], unit: Unit) -> list[str]:
     return [wording.value(values[v].value, unit) if v in values else "–" for v in columns]
 
 
@@ -193,12 +184,12 @@ def _phrases(report: Report) -> str:
             f"{what} “{inline(row.phrase)}”",
             *(wording.value(row.shares[v], "share") if v in row.shares else "–" for v in columns),
         ]
-        for what, found in (
+        for what, shares in (
             ("begin", report.openings),
             ("end", report.closings),
             ("contain", report.phrases),
         )
-        for row in found
+        for row in shares
     )
     header = ["Share of answers that", *map(inline, columns)]
     return _folded("What the answers repeat", _grid(header, rows))
@@ -221,8 +212,7 @@ def _training(report: Report) -> str:
 
 def _alarms(report: Report) -> str:
     lines = [
-        f"- ⚠️ {inline(f'{found.arm}, step {found.alarm.step}: {found.alarm.message}')}"
-        for found in alarms(report)
+        f"- ⚠️ {inline(f'{a.arm}, step {a.alarm.step}: {a.alarm.message}')}" for a in alarms(report)
     ]
     return "\n".join(["### Alarms of training", "", *lines, ""]) if lines else ""
 
@@ -241,22 +231,22 @@ def _resampled(report: Report) -> str:
 
 
 def _made(report: Report) -> str:
-    versions = (f"- {inline(key)}: {inline(found)}" for key, found in report.environment.items())
+    versions = (f"- {inline(key)}: {inline(text)}" for key, text in report.environment.items())
     recipe = block(report.recipe, LONGEST_RECIPE)
     return _folded("How it was made", [recipe, "", *versions])
 
 
 def _flips(report: Report) -> str:
-    found = chosen_flips(report)
-    lines = [f"### {len(found)} answers that changed sides", ""] if found else []
-    for sample, variant, fixed in found:
+    flips = chosen_flips(report)
+    lines = [f"### {len(flips)} answers that changed sides", ""] if flips else []
+    for sample, variant, fixed in flips:
         lines += _flip(report, sample, variant, fixed)
     return "\n".join(lines)
 
 
 def _parts(report: Report) -> Iterator[tuple[str, str]]:
-    """The report in pieces, each with its name; what matters most comes first."""
-    for variant in wording.tuned(report):
+    """Yield the report in pieces, each with its name; what matters most comes first."""
+    for variant in report.tuned:
         yield f"the verdict on {variant}", "\n".join(_verdict(report, variant))
     if report.seeds:
         yield "the means over seeds", _seeds(report)

@@ -14,7 +14,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from eval import wording
+from eval.report import wording
 
 HOME = "eval.report"  # the package whose templates every page may use
 

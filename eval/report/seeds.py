@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from eval import wording
+from eval.report import wording
 from eval.schema.report import Metric, Report
 
 
-class OverSeeds(NamedTuple):
+@dataclass(frozen=True)
+class OverSeeds:
     """One metric of one arm.
 
     `low` and `high` are the ends of Student's t interval of the mean over `n` seeds, which says
@@ -30,21 +32,21 @@ class OverSeeds(NamedTuple):
 
 
 def over_seeds(report: Report, metric: Metric) -> dict[str, OverSeeds]:
-    """A metric of every arm whose seeds all have it."""
-    before = metric.values.get(report.baseline)
-    base = before.value if before else float("nan")
-    found = {}
+    """Average a metric over the seeds of every arm whose seeds all have it."""
+    base = report.baseline if report.baseline in metric.values else ""
+    means = {}
     for arm, variants in report.seeds.items():
         if all(variant in metric.values for variant in variants):
-            each = [metric.values[variant] for variant in variants]
-            values = mean_interval([one.value for one in each], report.confidence)
-            changes = [one.value - (base if one.before is None else one.before) for one in each]
-            found[arm] = OverSeeds(*values, *mean_interval(changes, report.confidence), len(each))
-    return found
+            values = [metric.values[variant].value for variant in variants]
+            befores = [metric.base_value(v, base) if base else math.nan for v in variants]
+            changes = [now - before for now, before in zip(values, befores, strict=True)]
+            mean, change = (mean_interval(x, report.confidence) for x in (values, changes))
+            means[arm] = OverSeeds(*mean, *change, len(values))
+    return means
 
 
 def mean_interval(values: Sequence[float], confidence: float) -> tuple[float, float, float]:
-    """Mean of independent values and the ends of its Student's t interval; NaN ends for one."""
+    """Return a mean and the ends of its Student's t interval; NaN ends for one value."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, float("nan"), float("nan")
@@ -54,7 +56,7 @@ def mean_interval(values: Sequence[float], confidence: float) -> tuple[float, fl
 
 
 def seed_table(report: Report) -> list[tuple[Metric, dict[str, OverSeeds]]]:
-    """The metrics of arms with seeds, in the order of the questions; empty without seeds."""
+    """Average the metrics of arms with seeds, in the order of the questions."""
     ordered = [metric for _, metrics in wording.by_family(report) for metric in metrics]
     rows = [(metric, over_seeds(report, metric)) for metric in ordered]
     return [(metric, arms) for metric, arms in rows if arms]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from rich.table import Table
 from rich.text import Text
 
-from eval import wording
-from eval.schema.report import Metric, Report
+from eval.report import wording
+from eval.schema.report import Effect, Metric, Report
 
-COLOURS: dict[wording.Effect, str] = {
+WIDEST = 16  # characters of a line that is no interval
+COLOURS: dict[Effect, str] = {
     "better": "green",
     "worse": "red",
     "changed": "yellow",
@@ -16,24 +19,17 @@ COLOURS: dict[wording.Effect, str] = {
 }
 
 
-def _cell(metric: Metric, variant: str) -> Text:
-    """The value, below it dim its interval or, for a tuned variant, the coloured difference."""
-    found = metric.values.get(variant)
-    if found is None:
+def _cell(metric: Metric, variant: str, baseline: str) -> Text:
+    """Write the value; below it dim its interval or, if tuned, the coloured difference."""
+    cell = wording.cell(metric, variant, baseline)
+    if cell is None:
         return Text("–", style="dim")
-    text = Text(wording.value(found.value, metric.unit))
-    paired = metric.against.get(variant)
-    if paired is None:
-        ends = wording.interval(found.low, found.high, metric.unit)
-        return text.append(f"\n{ends}", style="dim")
-    kind = wording.effect(metric, paired)
-    change = wording.difference(paired.delta, metric.unit).removesuffix(" pts")
-    text.append(f" {wording.EFFECT_SIGNS[kind]}{change}", style=COLOURS[kind])
-    ends = wording.difference_interval(paired.low, paired.high, metric.unit)
-    text.append(f"\n{ends}", style="dim")
-    if found.before is not None:
-        text.append(f"\nfrom {wording.value(found.before, metric.unit)}", style="dim")
-    return text
+    text = Text(cell.value)
+    if cell.effect is None:
+        return text.append(f"\n{cell.interval}", style="dim")
+    text.append(f" {cell.sign}{cell.change.removesuffix(' pts')}", style=COLOURS[cell.effect])
+    beside = textwrap.wrap(cell.beside, WIDEST)
+    return text.append("\n".join(["", cell.change_interval, *beside]), style="dim")
 
 
 def _gates(report: Report, variant: str) -> Text:
@@ -48,13 +44,12 @@ def _gates(report: Report, variant: str) -> Text:
 
 
 def terminal_table(report: Report) -> Table:
-    """Every metric of every variant, two lines each; fits 80 columns with three variants."""
+    """Make the table of every metric and variant; fits 80 columns with three variants."""
     table = Table(
         title=Text(wording.visible(report.title), style="bold"),
         caption=(
             f"Second line: interval, of the difference to {report.baseline} where there is "
             "one.\n▲ better  ▼ worse  ◆ changed  ○ within noise (after Holm)"
-            "\nfrom: what the base had at equal length"
         ),
         caption_justify="left",
         header_style="bold",
@@ -68,17 +63,17 @@ def terminal_table(report: Report) -> Table:
     for family, metrics in wording.by_family(report):
         table.add_row(Text(family.name, style="bold cyan"))
         for metric in metrics:
-            arrow = {"higher": " ↑", "lower": " ↓", "neither": ""}[metric.better]
-            name = Text(wording.visible(metric.label) + arrow)
-            table.add_row(name, *(_cell(metric, variant) for variant in report.variants))
+            name = Text(wording.visible(metric.label) + wording.DIRECTION_SIGNS[metric.better])
+            cells = (_cell(metric, variant, report.baseline) for variant in report.variants)
+            table.add_row(name, *cells)
     table.add_row(Text("Gates kept", style="bold"), *(_gates(report, v) for v in report.variants))
     return table
 
 
 def gate_lines(report: Report) -> list[str]:
-    """A line for every gate that is not kept, does not apply, or that the baseline misses."""
+    """Write a line for every gate that is not kept, does not apply, or that the baseline misses."""
     lines = []
-    for variant in wording.tuned(report):
+    for variant in report.tuned:
         for gate in wording.gates_of(report, variant):
             if gate.state == "passed" and not gate.reason:
                 continue

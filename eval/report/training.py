@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
-from eval.report.charts.curves import Line, Mark, areas, curves, heat
+from eval.report.charts.curves import Event, Line, areas, curves, heatmap
 from eval.report.figures import ZONE_STYLES, Figure, styles
-from eval.schema.report import Report, TrainingAlarm, TrainingCurve
+from eval.schema.report import Report, TrainingCurve
+from nlirg.monitoring.alarm import Alarm
 
-MAX_POINTS = 120  # per curve: more cannot be told apart at the size they are drawn
+MAX_POINTS = 120  # per curve: more cannot be distinguished at the size they are drawn
 MAX_TASKS = 6  # curves in one chart, and colours
 STEPS = "Optimizer step"
 
 
-class Alarm(NamedTuple):
-    """An alarm of an arm with the sign that marks it in the chart of losses."""
+@dataclass(frozen=True)
+class NumberedAlarm:
+    """An alarm of an arm with the sign that points to it in the chart of losses."""
 
     sign: str
     arm: str
-    alarm: TrainingAlarm
+    alarm: Alarm
 
 
-def alarms(report: Report) -> list[Alarm]:
-    """The alarms of all arms, numbered."""
-    found = [(arm, alarm) for arm, curve in report.training.items() for alarm in curve.alarms]
-    return [Alarm(f"!{number}", arm, alarm) for number, (arm, alarm) in enumerate(found, start=1)]
+def alarms(report: Report) -> list[NumberedAlarm]:
+    """Number the alarms of all arms."""
+    raised = [(arm, alarm) for arm, curve in report.training.items() for alarm in curve.alarms]
+    return [NumberedAlarm(f"!{n}", arm, alarm) for n, (arm, alarm) in enumerate(raised, start=1)]
 
 
 def thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Mean of consecutive bins, so that a curve has at most `MAX_POINTS` points.
+    """Average consecutive bins, so that a curve has at most `MAX_POINTS` points.
 
     A bin without a finite value stays a gap (NaN).
     """
@@ -44,13 +46,13 @@ def thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float],
 
 
 def losses(report: Report) -> Iterator[Figure]:
-    """Training and validation loss, each of every arm in one chart."""
+    """Draw training and validation loss, each of every arm in one chart."""
     yield from _training_loss(report)
     yield from _validation_loss(report)
 
 
 def _training_loss(report: Report) -> Iterator[Figure]:
-    """With the alarms marked."""
+    """Draw training loss with the alarms."""
     colour = styles(report)
     lines = [
         Line(arm, colour.get(arm, "s0"), *thinned(curve.steps, curve.loss))
@@ -59,25 +61,27 @@ def _training_loss(report: Report) -> Iterator[Figure]:
     ]
     if not lines:
         return
-    marks = [Mark(alarm.step, sign, colour.get(arm, "s0")) for sign, arm, alarm in alarms(report)]
+    events = [Event(a.alarm.step, a.sign, colour.get(a.arm, "s0")) for a in alarms(report)]
     note = "Mean unweighted loss of the tokens trained at each step; neighbouring steps averaged."
-    if marks:
+    if events:
         note += " Upright lines are alarms, explained under their signs."
-    yield Figure("Training loss", note, curves(lines, STEPS, "Loss in nats", marks), [])
+    yield Figure("Training loss", note, curves(lines, STEPS, "Loss in nats", events), [])
 
 
 def _validation_loss(report: Report) -> Iterator[Figure]:
-    """With the base model's loss on the same rows, where all arms have the same."""
+    """Draw validation loss, with the base model's where all arms have the same rows."""
     colour = styles(report)
-    found = {arm: curve.validation for arm, curve in report.training.items() if curve.validation}
-    if not found:
+    validations = {
+        arm: curve.validation for arm, curve in report.training.items() if curve.validation
+    }
+    if not validations:
         return
     lines = [
         Line(arm, colour.get(arm, "s0"), *thinned(each.steps, each.loss))
-        for arm, each in found.items()
+        for arm, each in validations.items()
     ]
     note = "Mean loss of rows that were held out of training: where it rises, the arm overfits."
-    bases = {each.base_loss for each in found.values()}
+    bases = {each.base_loss for each in validations.values()}
     if len(bases) == 1 and (base := bases.pop()) is not None:
         ends = [min(min(line.x) for line in lines), max(max(line.x) for line in lines)]
         lines.insert(0, Line(report.baseline, "s0", ends, [base, base]))
@@ -85,13 +89,13 @@ def _validation_loss(report: Report) -> Iterator[Figure]:
 
 
 def of_arm(arm: str, curve: TrainingCurve) -> Iterator[Figure]:
-    """Zones of an arm's tokens, loss per task type, and where its weights lay."""
+    """Draw zones of an arm's tokens, loss per task type, and where its weights lay."""
     if not curve.steps:
         return
     yield from _zones(arm, curve)
     yield from _tasks(arm, curve)
     if curve.weights and any(map(any, curve.weights.shares)):
-        svg = heat(
+        svg = heatmap(
             curve.weights.steps, curve.weights.shares, curve.weights.bin_width,
             (STEPS, "Token loss in nats"),
         )  # fmt: skip
@@ -112,18 +116,18 @@ def _zones(arm: str, curve: TrainingCurve) -> Iterator[Figure]:
 
 
 def _tasks(arm: str, curve: TrainingCurve) -> Iterator[Figure]:
-    """Loss per task type; of many, those that end highest. One type alone is no news."""
+    """Draw loss per task type; of many, those that end highest. One type alone is no news."""
     if len(curve.loss_by_task) < 2:
         return
-    found = {task: thinned(curve.steps, loss) for task, loss in curve.loss_by_task.items()}
-    highest = sorted(found, key=lambda task: -_last(found[task][1]))[:MAX_TASKS]
+    curves_of = {task: thinned(curve.steps, loss) for task, loss in curve.loss_by_task.items()}
+    highest = sorted(curves_of, key=lambda task: -_last(curves_of[task][1]))[:MAX_TASKS]
     lines = [
-        Line(task or "no task type", f"s{number}", *found[task])
+        Line(task or "no task type", f"s{number}", *curves_of[task])
         for number, task in enumerate(highest, start=1)
     ]
     note = "Mean unweighted loss of each task type’s tokens."
-    if len(found) > MAX_TASKS:
-        note += f" The {MAX_TASKS} of {len(found)} that end highest."
+    if len(curves_of) > MAX_TASKS:
+        note += f" The {MAX_TASKS} of {len(curves_of)} that end highest."
     yield Figure(f"Loss per task type of {arm}", note, curves(lines, STEPS, "Loss in nats"), [])
 
 

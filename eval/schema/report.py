@@ -8,6 +8,10 @@ from pydantic import Field
 
 from eval.schema.case import Strict, Suite
 from eval.schema.sample import FlipResample, FlipSummary
+from nlirg.monitoring.alarm import Alarm
+
+Unit = Literal["share", "number", "tokens"]
+Effect = Literal["better", "worse", "changed", "unclear"]
 
 
 class Estimate(Strict):
@@ -56,11 +60,25 @@ class Metric(Strict):
     key: str  # e.g. "domain_accuracy"
     label: str  # e.g. "Domain accuracy"
     family: Suite
-    unit: Literal["share", "number", "tokens"]
+    unit: Unit
     better: Literal["higher", "lower", "neither"]
     help: str  # one sentence for a reader who does not know the metric
     values: dict[str, Estimate]  # by variant; may hold "human" for the reference answers
     against: dict[str, Paired] = Field(default_factory=dict)  # by variant, baseline = base
+
+    def effect(self, variant: str) -> Effect:
+        """Return the direction of a variant's difference; `unclear` unless it is significant."""
+        paired = self.against[variant]
+        if not paired.significant:
+            return "unclear"
+        if self.better == "neither":
+            return "changed"
+        return "better" if (paired.delta > 0) == (self.better == "higher") else "worse"
+
+    def base_value(self, column: str, baseline: str) -> float:
+        """Return the baseline's value that a column is compared with, at equal length if cut."""
+        before = self.values[column].before
+        return self.values[baseline].value if before is None else before
 
 
 class TaskMetric(Strict):
@@ -129,14 +147,6 @@ class PhraseShare(Strict):
     shares: dict[str, float]
 
 
-class TrainingAlarm(Strict):
-    """Something that training noticed to be wrong; a line of `train/<arm>/alarms.jsonl`."""
-
-    kind: str
-    step: int
-    message: str  # what is wrong and what to do
-
-
 class WeightMap(Strict):
     """On which losses the weights lay as training went on; some tens of columns."""
 
@@ -163,7 +173,7 @@ class TrainingCurve(Strict):
     loss_by_task: dict[str, list[float]] = Field(default_factory=dict)  # NaN where not seen
     weights: WeightMap | None = None
     validation: ValidationCurve | None = None
-    alarms: list[TrainingAlarm] = Field(default_factory=list)
+    alarms: list[Alarm] = Field(default_factory=list)
     trained_tokens: int
     optimizer_steps: int
     settings: dict[str, str]  # weighting, learning rate, ... as shown to the reader
@@ -179,34 +189,74 @@ class CorpusSummary(Strict):
     mean_loss: float
 
 
-# What a verdict comes to. `bad`: a gate is broken or cannot be judged; `mixed`: the gates are kept,
-# but the model got worse in one of learned, parrot and forgot; `good`: gates are kept and nothing
-# got worse; `open`: no gate applies.
-Tone = Literal["good", "mixed", "bad", "open"]
+# `bad`: a gate is broken or cannot be judged; `mixed`: the model got worse in one of learned,
+# parrot and forgot; `good`: it did not, and gates are kept; `open`: no gate or measure applies.
+Severity = Literal["good", "mixed", "bad", "open"]
+Question = Literal["learned", "parrot", "forgot"]
 
 
-class Report(Strict):
-    """The whole before/after report; `report/results.json`."""
+class Conclusion(Strict):
+    """The answer to one question about one variant, and what it rests on.
 
-    format: Literal[1] = 1
-    title: str
-    created: str  # ISO 8601, UTC
+    `outcome` judges the model: `better` at `parrot` is less of one, at `forgot` it gained.
+    """
+
+    question: Question
+    outcome: Effect | Literal["unmeasured"]
+    severity: Severity
+    # Key of `Comparison.metrics`, where the numbers are -> its effect, in order of importance.
+    evidence: dict[str, Effect] = Field(default_factory=dict)
+    # Of `parrot`: no metric that got worse lies beyond the human answers' interval.
+    like_people: bool = False
+    # Of `forgot`: general questions right before and wrong now, and the reverse.
+    lost: int = 0
+    gained: int = 0
+
+    @property
+    def quoted(self) -> str:
+        """The metric whose numbers prove the outcome: the first with this effect, or the first."""
+        alike = [key for key, effect in self.evidence.items() if effect == self.outcome]
+        return next(iter(alike or self.evidence))
+
+
+class Verdict(Strict):
+    """What is concluded about one variant."""
+
+    severity: Severity  # the worst of gates and conclusions
+    conclusions: list[Conclusion]  # learned, parrot, forgot
+
+
+class Comparison(Strict):
+    """The tuned variants beside their base model on the prompts that all of them answered."""
+
     variants: list[str]  # baseline first
     baseline: str
-    seeds: dict[str, list[str]] = Field(default_factory=dict)  # arm -> its variants, one a seed
     confidence: float = 0.95  # of every interval; differences are tested at 1 - confidence
     metrics: list[Metric]
     by_task: list[TaskMetric]
     by_perturbation: list[PerturbationMetric] = Field(default_factory=list)
     gates: list[GateResult]
-    headlines: dict[str, str] = Field(default_factory=dict)  # variant -> its verdict in one line
-    tones: dict[str, Tone] = Field(default_factory=dict)  # variant -> what its verdict comes to
-    verdicts: dict[str, list[str]]  # variant -> sentences: learned? parrot? forgot?
+    verdicts: dict[str, Verdict]  # by tuned variant
     openings: list[PhraseShare]
     closings: list[PhraseShare] = Field(default_factory=list)
     phrases: list[PhraseShare]
     samples: list[SideBySide]
     cases: dict[Suite, int] = Field(default_factory=dict)  # compared, whether shown or not
+    left_out: dict[Suite, int] = Field(default_factory=dict)  # because an answer failed; if any
+
+    @property
+    def tuned(self) -> list[str]:
+        """Every variant but the baseline."""
+        return [variant for variant in self.variants if variant != self.baseline]
+
+
+class Report(Comparison):
+    """The whole before/after report; `report/results.json`."""
+
+    format: Literal[2] = 2
+    title: str
+    created: str  # ISO 8601, UTC
+    seeds: dict[str, list[str]] = Field(default_factory=dict)  # arm -> its variants, one a seed
     flips: list[FlipResample] = Field(default_factory=list)
     flip_summaries: list[FlipSummary] = Field(default_factory=list)
     training: dict[str, TrainingCurve]  # arm -> curve

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.config import EvaluateConfig
 from eval.schema.report import Estimate, Paired
 from eval.statistics import inference
 from eval.statistics.inference import Flags, Ints, Jackknife
@@ -20,17 +19,20 @@ Statistic = Callable[[Flags], float]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What every estimate of a comparison has in common."""
+class ComparisonConfig:
+    """What every estimate of a comparison has in common.
+
+    Attributes:
+        baseline: name of the variant that the others are compared with.
+        bootstrap: number of resamples.
+        confidence: coverage of the intervals.
+        seed: of resampling.
+    """
 
     baseline: str
-    config: EvaluateConfig
+    bootstrap: int
+    confidence: float
     seed: int
-
-    @property
-    def confidence(self) -> float:
-        """Coverage of the intervals."""
-        return self.config.confidence
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ class Difference:
     detectable: Callable[[float], float]
 
     def paired(self, p_holm: float, confidence: float, tests: int) -> Paired:
-        """The difference among `tests` of the same variant.
+        """Return the difference as one of `tests` of the same variant.
 
-        What could have been shown is told for the hardest step of Holm's procedure, alpha / tests.
+        The minimum detectable effect is that of Holm's hardest step, alpha / tests.
         """
         return Paired(
             delta=self.delta,
@@ -79,42 +81,41 @@ class Estimates:
 
 
 def share(right: Flags, clusters: Ints, confidence: float) -> Estimate:
-    """A share with Wilson's interval; clusters count once, which is on the safe side."""
+    """Return a share with Wilson's interval, each cluster counted once (conservative)."""
     value = float(right.mean())
     low, high = inference.wilson(value, len(np.unique(clusters)), confidence)
     return Estimate(value=value, low=low, high=high, n=len(right))
 
 
 def of_columns(
-    columns: Mapping[str, NDArray[Any]], clusters: Ints, setting: Setting, extra: str = ""
+    columns: Mapping[str, NDArray[Any]], clusters: Ints, config: ComparisonConfig
 ) -> Estimates:
-    """Means by variant.
+    """Estimate means by variant, and their differences from the baseline if it is among them.
 
     Args:
         columns: variant -> one value a case; booleans are shares (Wilson, McNemar), numbers are
             means (cluster bootstrap, cluster-robust t test).
         clusters: shape `[cases]`.
-        setting: baseline, repeats, confidence, seed.
-        extra: a column that is shown but not compared (the human answers).
+        config: of the comparison.
     """
     values = np.stack([column.astype(np.float64) for column in columns.values()], axis=1)
-    means = inference.bootstrap_means(values, clusters, setting.config.bootstrap, setting.seed)
+    means = inference.bootstrap_means(values, clusters, config.bootstrap, config.seed)
     at = {name: i for i, name in enumerate(columns)}
     estimates = {}
     for name, column in columns.items():
         if column.dtype == np.bool_:
-            estimates[name] = share(column, clusters, setting.confidence)
+            estimates[name] = share(column, clusters, config.confidence)
         else:
-            low, high = inference.percentile_interval(means[:, at[name]], setting.confidence)
+            low, high = inference.percentile_interval(means[:, at[name]], config.confidence)
             value = float(column.mean())
             estimates[name] = Estimate(value=value, low=low, high=high, n=len(column))
-    base = setting.baseline
+    base = config.baseline
     against = {
         name: _difference(
-            columns[base], columns[name], means[:, at[name]] - means[:, at[base]], clusters, setting
+            columns[base], columns[name], means[:, at[name]] - means[:, at[base]], clusters, config
         )
         for name in columns
-        if name not in (base, extra)
+        if base in columns and name != base
     }
     return Estimates(estimates, against)
 
@@ -124,10 +125,10 @@ def _difference(
     variant: NDArray[Any],
     replicates: inference.Floats,
     clusters: Ints,
-    setting: Setting,
+    config: ComparisonConfig,
 ) -> Difference:
     change = variant.astype(np.float64) - base.astype(np.float64)
-    low, high = inference.percentile_interval(replicates, setting.confidence)
+    low, high = inference.percentile_interval(replicates, config.confidence)
     p_value, detectable = _test(change, clusters, shares=base.dtype == np.bool_)
     return Difference(float(change.mean()), low, high, len(change), p_value, detectable)
 
@@ -135,7 +136,7 @@ def _difference(
 def _test(
     change: inference.Floats, clusters: Ints, shares: bool
 ) -> tuple[float, Callable[[float], float]]:
-    """The p-value of a mean change, and what its test could have shown."""
+    """Return the p-value of a mean change, and its minimum detectable effect by alpha."""
     count = int(clusters.max()) + 1
     if shares and count == len(change):  # independent pairs: the exact test is at hand
         gains, losses = int((change > 0).sum()), int((change < 0).sum())
@@ -144,8 +145,8 @@ def _test(
     error = inference.mean_error(change, clusters)
 
     def detectable(alpha: float) -> float:
-        found = inference.minimum_detectable(error, count, alpha)
-        return max(found, inference.mcnemar_detectable(0.0, count, alpha)) if shares else found
+        least = inference.minimum_detectable(error, count, alpha)
+        return max(least, inference.mcnemar_detectable(0.0, count, alpha)) if shares else least
 
     return inference.t_test(float(change.mean()), error, count), detectable
 
@@ -153,23 +154,21 @@ def _test(
 def of_statistics(
     statistics: Mapping[str, Statistic],
     clusters: Ints,
-    setting: Setting,
+    config: ComparisonConfig,
     upper: float,
-    extra: str = "",
     *,
     binomial: bool = False,
 ) -> Estimates:
-    """Values of statistics of whole sets of answers, by the jackknife.
+    """Estimate statistics of whole sets of answers, by the jackknife.
 
     Args:
         statistics: variant -> the statistic of the answers in a mask of shape `[cases]`.
         clusters: shape `[cases]`.
-        setting: baseline, confidence, seed.
+        config: of the comparison.
         upper: the largest possible value (the smallest is 0): intervals end there.
-        extra: a variant that is shown but not compared (the human answers).
         binomial: whether they are shares of the answers, with no less error than such have.
     """
-    groups = inference.jackknife_groups(clusters, setting.seed)
+    groups = inference.jackknife_groups(clusters, config.seed)
     jackknives = {name: Jackknife.of(each, groups) for name, each in statistics.items()}
     if binomial:
         count = int(clusters.max()) + 1
@@ -179,15 +178,15 @@ def of_statistics(
         }
     estimates = {}
     for name, jackknife in jackknives.items():
-        low, high = np.clip(jackknife.interval(setting.confidence), 0, upper)
+        low, high = np.clip(jackknife.interval(config.confidence), 0, upper)
         estimates[name] = Estimate(value=jackknife.value, low=low, high=high, n=len(clusters))
-    base = jackknives[setting.baseline]
     against = {}
-    for name in statistics:
-        if name in (setting.baseline, extra):
+    base = jackknives.get(config.baseline)
+    for name, jackknife in jackknives.items():
+        if base is None or name == config.baseline:
             continue
-        change = jackknives[name] - base
-        low, high = np.clip(change.interval(setting.confidence), -upper, upper)
+        change = jackknife - base
+        low, high = np.clip(change.interval(config.confidence), -upper, upper)
         detectable = partial(inference.minimum_detectable, change.error, len(change.left_out))
         against[name] = Difference(
             change.value, low, high, len(clusters), change.p_value, detectable

@@ -7,7 +7,7 @@ a *cluster*, and clusters, not cases, are resampled or left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +26,10 @@ _DRAWS_AT_ONCE = 4_000_000  # bounds the memory of resampling
 
 
 def mcnemar(gains: int, losses: int) -> float:
-    """Exact two-sided McNemar test: are gains and losses equally likely?
+    """Return the p-value of the exact two-sided McNemar test; 1 without discordant pairs.
 
-    The binomial test on the discordant pairs (McNemar 1947); 1 if there are none.
+    The binomial test on the discordant pairs (McNemar 1947); statsmodels' `mcnemar` computes the
+    same numbers from a table.
     """
     if gains + losses == 0:
         return 1.0
@@ -36,49 +37,49 @@ def mcnemar(gains: int, losses: int) -> float:
 
 
 def wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
-    """Wilson's score interval for a share of n independent cases (Wilson 1927).
+    """Return Wilson's score interval for a share of n independent cases (Wilson 1927).
 
     Raises:
         InputError: if n is 0.
     """
+    from statsmodels.stats.proportion import proportion_confint
+
     if n == 0:
         raise InputError("zero cases: a share of nothing has no interval")
-    z = float(stats.norm.ppf((1 + confidence) / 2))
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = proportion_confint(share * n, n, alpha=1 - confidence, method="wilson")
     # Rounding must not push the ends past the share itself.
-    return max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0)
+    return min(float(low), share), max(float(high), share)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down adjustment (Holm 1979): keeps the chance of any false alarm at alpha."""
-    adjusted: dict[str, float] = {}
-    highest = 0.0
-    for rank, key in enumerate(sorted(p_values, key=lambda key: p_values[key])):
-        highest = max(highest, min((len(p_values) - rank) * p_values[key], 1.0))
-        adjusted[key] = highest
-    return {key: adjusted[key] for key in p_values}
+    """Adjust p-values by Holm's step-down procedure (Holm 1979): any false alarm has chance alpha.
+
+    Args:
+        p_values: at least one.
+    """
+    from statsmodels.stats.multitest import multipletests  # loads pandas; only judging needs it
+
+    adjusted = multipletests(list(p_values.values()), method="holm")[1]
+    return dict(zip(p_values, adjusted.tolist(), strict=True))
 
 
-def number_clusters(names: list[str]) -> Ints:
+def number_clusters(names: Sequence[Hashable]) -> Ints:
     """Number the clusters 0, 1, ... in order of appearance; shape `[cases]`.
 
     Raises:
         InputError: if there are no cases, or all are of one cluster: nothing says how much chance
             there is in them.
     """
-    known: dict[str, int] = {}
+    known: dict[Hashable, int] = {}
     clusters = np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int64)
     if len(known) < 2:
-        found = "one independent case" if known else "zero pairs"
-        raise InputError(
-            f"{found}: a comparison needs at least two cases answered by every variant"
-        )
+        few = "one independent case" if known else "zero pairs"
+        raise InputError(f"{few}: a comparison needs at least two cases answered by every variant")
     return clusters
 
 
 def bootstrap_means(values: Floats, clusters: Ints, repeats: int, seed: int) -> Floats:
-    """Means of resampled clusters (cluster bootstrap; Cameron, Gelbach & Miller 2008).
+    """Return means of resampled clusters (cluster bootstrap; Cameron, Gelbach & Miller 2008).
 
     Args:
         values: one row a case, one column a variant, shape `[cases, variants]`. A resample takes
@@ -113,14 +114,14 @@ def cluster_sums(values: Floats, clusters: Ints) -> Floats:
 
 
 def percentile_interval(replicates: Floats, confidence: float) -> tuple[float, float]:
-    """The middle `confidence` of bootstrap replicates, shape `[repeats]`."""
+    """Return the ends of the middle `confidence` of bootstrap replicates, shape `[repeats]`."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail])
     return float(low), float(high)
 
 
 def mean_error(values: Floats, clusters: Ints) -> float:
-    """Standard error of a mean of clustered values, shape `[cases]`.
+    """Return the standard error of a mean of clustered values, shape `[cases]`.
 
     The linearised ratio estimator: sqrt(G/(G-1) * sum_g (S_g - n_g * mean)^2) / n.
     """
@@ -131,7 +132,7 @@ def mean_error(values: Floats, clusters: Ints) -> float:
 
 
 def t_test(difference: float, error: float, units: int) -> float:
-    """Two-sided p-value of a difference with its standard error from `units` independent units.
+    """Return the two-sided p-value of a difference with its standard error from `units` units.
 
     Never below 2^(1-units), the smallest p-value a sign test on that many units can give: a
     difference that is the same everywhere has no spread, yet few units prove little.
@@ -143,7 +144,7 @@ def t_test(difference: float, error: float, units: int) -> float:
 
 
 def minimum_detectable(error: float, units: int, alpha: float, power: float = POWER) -> float:
-    """The smallest true difference of means that `t_test` would have shown at `alpha`.
+    """Return the smallest true difference of means that `t_test` would have shown at `alpha`.
 
     (t_{1-alpha/2} + t_power) * standard error, each with units - 1 degrees of freedom: about 2.8
     standard errors at .05 (Bloom 1995, Evaluation Review 19(5), 547-556).
@@ -153,7 +154,7 @@ def minimum_detectable(error: float, units: int, alpha: float, power: float = PO
 
 
 def mcnemar_power(effect: float, churn: float, n: int, alpha: float) -> float:
-    """The chance that an exact McNemar test finds a net change, in its true direction.
+    """Return the chance that an exact McNemar test shows a net change in its true direction.
 
     Exact: the sum over the number of changed pairs, which is binomial, of the chance that the test
     rejects given that number.
@@ -176,7 +177,7 @@ def mcnemar_power(effect: float, churn: float, n: int, alpha: float) -> float:
 
 
 def mcnemar_detectable(churn: float, n: int, alpha: float, power: float = POWER) -> float:
-    """The smallest net change of a share that an exact McNemar test would have shown at `alpha`.
+    """Return the smallest net change of a share that an exact McNemar test shows at `alpha`.
 
     Above 1, which no share can reach, where n pairs can show nothing.
     """
@@ -191,7 +192,7 @@ def mcnemar_detectable(churn: float, n: int, alpha: float, power: float = POWER)
 
 
 def fewest_discordant(alpha: float) -> int:
-    """How many pairs, all changed in one direction, an exact McNemar test needs: 6 at .05."""
+    """Count the pairs, all changed in one direction, that a McNemar test needs: 6 at .05."""
     return math.floor(1 - math.log2(alpha)) + 1
 
 

@@ -1,10 +1,11 @@
-"""Putting the variants' answers to the same prompts side by side."""
+"""Pair the variants' answers to the same prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from typing import Any, get_args
 
 import numpy as np
@@ -35,35 +36,26 @@ class Table:
 
     @property
     def left_out(self) -> int:
-        """How many cases were dropped."""
+        """Number of cases that were dropped."""
         return len(self.dropped)
 
     @property
     def cases(self) -> list[Sample]:
-        """The baseline's samples, for what is the same in every variant's."""
+        """The baseline's samples, for the fields that are the same in every variant's."""
         return next(iter(self.answers.values()))
 
     def column(self, value: Callable[[Sample], Any]) -> dict[str, NDArray[Any]]:
-        """One value a case, for every variant; each of shape `[cases]`."""
+        """Return one value a case for every variant, each of shape `[cases]`."""
         return {name: np.array([value(s) for s in rows]) for name, rows in self.answers.items()}
 
-    def where(self, keep: Sequence[bool]) -> Table:
-        """The table of some of the cases.
-
-        Raises:
-            InputError: if fewer than two independent cases remain.
-        """
-        answers = {
-            name: [sample for sample, kept in zip(rows, keep, strict=True) if kept]
-            for name, rows in self.answers.items()
-        }
-        roots = [root for root, kept in zip(self.clusters, keep, strict=True) if kept]
-        return Table(answers, number_clusters(list(map(str, roots))))
-
-    def part(self, keep: Sequence[bool]) -> Table | None:
-        """The table of some of the cases; None if they are not two independent ones."""
-        roots = {root for root, kept in zip(self.clusters, keep, strict=True) if kept}
-        return self.where(keep) if len(roots) > 1 else None
+    def part(self, keep: Iterable[bool]) -> Table | None:
+        """Return the table of some of the cases; None if fewer than two are independent."""
+        kept = list(keep)
+        roots = list(compress(self.clusters.tolist(), kept))
+        if len(set(roots)) < 2:
+            return None
+        answers = {name: list(compress(rows, kept)) for name, rows in self.answers.items()}
+        return Table(answers, number_clusters(roots))
 
     @cached_property
     def units(self) -> dict[str, list[Units]]:
@@ -72,7 +64,7 @@ class Table:
 
     @cached_property
     def beside_references(self) -> Table | None:
-        """The baseline's answers with the human ones, `HUMAN`, to the cases that have one.
+        """The baseline's answers beside the human ones, `HUMAN`, to the cases that have one.
 
         One case of every root: a reference written twice would look like repetition. None if
         fewer than two are left.
@@ -89,7 +81,7 @@ class Table:
         return Table({next(iter(part.answers)): part.cases, HUMAN: human}, part.clusters)
 
     def equal_units(self, *names: str) -> dict[str, list[Units]]:
-        """`units` of some variants, cut to the shortest of them, case by case."""
+        """Return `units` of some variants, cut to the shortest of them, case by case."""
         return truncate_to_equal_length({name: self.units[name] for name in names})
 
 
@@ -167,8 +159,8 @@ def _pair(
     answers = {name: [rows[key] for key in kept] for name, rows in by_variant.items()}
     whole = set(kept)
     dropped = [[rows[key] for rows in by_variant.values()] for key in base if key not in whole]
-    told = (next((s for s in samples if _sound(s)), samples[0]) for samples in dropped)
-    return Table(answers, clusters, tuple(told))
+    shown = (next((s for s in samples if _sound(s)), samples[0]) for samples in dropped)
+    return Table(answers, clusters, tuple(shown))
 
 
 def _same_prompts(base: Mapping[str, Sample], rows: Mapping[str, Sample], who: str) -> None:

@@ -1,11 +1,10 @@
-"""The comparison of tuned variants with their base model, as the report shows it."""
+"""Compare tuned variants with their base model."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from eval.config import EvaluateConfig
@@ -15,43 +14,16 @@ from eval.metrics.definition import Measure
 from eval.metrics.diversity import top_closings, top_openings, top_phrases
 from eval.metrics.robustness import perturbation_metrics
 from eval.schema.case import Suite
-from eval.schema.report import (
-    Answer,
-    GateResult,
-    Metric,
-    PerturbationMetric,
-    PhraseShare,
-    SideBySide,
-    TaskMetric,
-    Tone,
-)
+from eval.schema.report import Answer, Comparison, Metric, SideBySide
 from eval.schema.sample import Sample
-from eval.statistics.estimates import Setting
+from eval.statistics.estimates import ComparisonConfig
 from eval.statistics.pairing import HUMAN, Tables, pair_samples
 from eval.text import Units
 from eval.verdict.gates import judge_gates
-from eval.verdict.verdicts import headline, judge, tone
+from eval.verdict.verdicts import judge
 from nlirg.errors import InputError
 
 SHOWN_ANSWERS = 7_500  # of a suite, all variants together: some 5 MB of the page
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What `compare` finds; the fields are those of `eval.schema.report.Report`."""
-
-    metrics: list[Metric]
-    by_task: list[TaskMetric]
-    by_perturbation: list[PerturbationMetric]
-    gates: list[GateResult]
-    headlines: dict[str, str]
-    tones: dict[str, Tone]
-    verdicts: dict[str, list[str]]
-    openings: list[PhraseShare]
-    closings: list[PhraseShare]
-    phrases: list[PhraseShare]
-    samples: list[SideBySide]
-    cases: dict[Suite, int]
 
 
 def read_samples(folder: Path, counts: Mapping[Suite, int]) -> list[Sample]:
@@ -64,7 +36,7 @@ def read_samples(folder: Path, counts: Mapping[Suite, int]) -> list[Sample]:
     Raises:
         InputError: if a file is missing or damaged, or samples are.
     """
-    found = []
+    rows = []
     for suite, count in counts.items():
         path = sample_files.samples_path(folder, suite)
         samples = sample_files.read_samples(path)
@@ -73,14 +45,14 @@ def read_samples(folder: Path, counts: Mapping[Suite, int]) -> list[Sample]:
                 f"{path}: {len(samples)} samples, but {count} were written; delete {folder} and "
                 "evaluate again"
             )
-        found += samples
-    return found
+        rows += samples
+    return rows
 
 
 def compare(
     samples: Mapping[str, Sequence[Sample]],
     baseline: str,
-    config: EvaluateConfig,
+    evaluate: EvaluateConfig,
     seed: int,
     others: Sequence[Measure] = (),
 ) -> Comparison:
@@ -89,7 +61,7 @@ def compare(
     Args:
         samples: variant -> its samples of all suites.
         baseline: the variant the others are compared with.
-        config: gates, number of bootstrap resamples, confidence.
+        evaluate: gates, number of bootstrap resamples, confidence.
         seed: of resampling; equal arguments give equal results.
         others: measures of something else than the samples.
 
@@ -97,32 +69,34 @@ def compare(
         InputError: if the samples cannot be paired (see `eval.statistics.pairing.pair_samples`), or
             a metric is not finite.
     """
-    tables = pair_samples(samples, baseline, config.max_error_share)
-    setting = Setting(baseline, config, seed)
-    metrics = build_metrics(tables, setting, others)
+    tables = pair_samples(samples, baseline, evaluate.max_error_share)
+    config = ComparisonConfig(baseline, evaluate.bootstrap, evaluate.confidence, seed)
+    metrics = build_metrics(tables, config, others)
     _require_finite(metrics)
     by_key = {metric.key: metric for metric in metrics}
     tuned = [name for name in samples if name != baseline]
-    gates = {name: judge_gates(by_key, tables, config.gates, baseline, name) for name in tuned}
+    gates = {name: judge_gates(by_key, tables, evaluate.gates, baseline, name) for name in tuned}
     texts = _sampled_texts(tables)
     return Comparison(
+        variants=[baseline, *tuned],
+        baseline=baseline,
+        confidence=evaluate.confidence,
         metrics=metrics,
-        by_task=build_task_metrics(tables, setting),
-        by_perturbation=perturbation_metrics(tables, setting),
+        by_task=build_task_metrics(tables, config),
+        by_perturbation=perturbation_metrics(tables, config),
         gates=list(itertools.chain.from_iterable(gates.values())),
-        headlines={name: headline(by_key, gates[name], name) for name in tuned},
-        tones={name: tone(by_key, gates[name], name) for name in tuned},
-        verdicts={variant: judge(by_key, tables, baseline, variant) for variant in tuned},
+        verdicts={name: judge(by_key, gates[name], name) for name in tuned},
         openings=top_openings(texts),
         closings=top_closings(texts),
         phrases=top_phrases(texts),
         samples=side_by_side(tables),
         cases={suite: len(table.cases) for suite, table in tables.items()},
+        left_out={suite: table.left_out for suite, table in tables.items() if table.left_out},
     )
 
 
 def _sampled_texts(tables: Tables) -> dict[str, list[Units]]:
-    """Every variant's sampled answers, and the human ones where there are any."""
+    """Return every variant's sampled answers, and the human ones where there are any."""
     if "template" not in tables:
         return {}
     table = tables["template"]
@@ -132,8 +106,8 @@ def _sampled_texts(tables: Tables) -> dict[str, list[Units]]:
 
 def _require_finite(metrics: Sequence[Metric]) -> None:
     for metric in metrics:
-        for variant, found in itertools.chain(metric.values.items(), metric.against.items()):
-            for name, number in found.model_dump(exclude_none=True).items():
+        for variant, numbers in itertools.chain(metric.values.items(), metric.against.items()):
+            for name, number in numbers.model_dump(exclude_none=True).items():
                 if not math.isfinite(number):
                     raise InputError(
                         f"cannot judge: {metric.key} of variant {variant!r}: {name} is {number}"
@@ -141,7 +115,7 @@ def _require_finite(metrics: Sequence[Metric]) -> None:
 
 
 def side_by_side(tables: Tables) -> list[SideBySide]:
-    """The cases of every suite, as many as can be shown.
+    """Choose the cases of every suite that are shown.
 
     First those judged differently, then those whose answers differ, then the rest.
     """

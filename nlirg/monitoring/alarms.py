@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import stats
+
+from nlirg.monitoring.alarm import Alarm
 
 START_STEPS, START_TOKENS = 20, 500  # the start of a run is over after either
 MOST = 0.5
@@ -22,21 +23,6 @@ RISE_Z, RISE_NATS, RISE_SHARE = 3.7, 0.1, 0.05  # z: one-sided p of 1e-4
 # A stair is a jump between the lines through half an epoch on either side of a border.
 STAIR_SIDE, STAIR_GAP, STAIR_BLOCKS, STAIR_MIN_RECORDS = 0.5, 0.05, 16, 6
 STAIR_NATS, STAIR_SHARE, STAIR_ERRORS = 0.1, 0.1, 4.0
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """Something wrong with a run.
-
-    Attributes:
-        kind: short name; a run raises each kind at most once.
-        step: optimizer step at which it was noticed.
-        message: what is wrong and what to do, in one line.
-    """
-
-    kind: str
-    step: int
-    message: str
 
 
 class Alarms:

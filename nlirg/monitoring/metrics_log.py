@@ -13,7 +13,7 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from nlirg.atomic_io import write_text
-from nlirg.monitoring.alarms import Alarm
+from nlirg.monitoring.alarm import Alarm
 from nlirg.monitoring.heatmap import weight_heatmap
 from nlirg.monitoring.trackers import Tracker
 from nlirg.training.step_metrics import BIN_WIDTH, LOSS_BINS

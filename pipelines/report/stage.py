@@ -95,26 +95,12 @@ def build_report(recipe: Recipe, run: RunDirectory) -> Report:
         *lm_eval_measures(recipe, run, BASE),
         *judge_measures(recipe, run),
     ]
-    judged = compare(samples, BASE, recipe.evaluate, recipe.seed, others)
+    comparison = compare(samples, BASE, recipe.evaluate, recipe.seed, others)
     flips = read_flips(run, list(recipe.arms)) if recipe.evaluate.flip_samples else []
     return Report(
+        **dict(comparison),
         title=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        variants=variants,
-        baseline=BASE,
-        metrics=judged.metrics,
-        by_task=judged.by_task,
-        by_perturbation=judged.by_perturbation,
-        confidence=recipe.evaluate.confidence,
-        gates=judged.gates,
-        headlines=judged.headlines,
-        tones=judged.tones,
-        verdicts=judged.verdicts,
-        openings=judged.openings,
-        closings=judged.closings,
-        phrases=judged.phrases,
-        samples=judged.samples,
-        cases=judged.cases,
         flips=flips,
         flip_summaries=summarize_flips(flips, BASE),
         training={arm: training_curve(run.arm(arm), recipe.arm(arm)) for arm in recipe.arms},
@@ -125,13 +111,13 @@ def build_report(recipe: Recipe, run: RunDirectory) -> Report:
 
 
 def evaluated_samples(run: RunDirectory, variant: str) -> list[Sample]:
-    """The samples of a variant's complete evaluation.
+    """Read the samples of a variant's complete evaluation.
 
     Raises:
         InputError: if it is not complete, or its files are not as it left them.
     """
     stage = run.evaluation(variant)
-    counts = {suite: found["n"] for suite, found in stage.summary()["suites"].items()}
+    counts = {suite: entry["n"] for suite, entry in stage.summary()["suites"].items()}
     return read_samples(stage.path, counts)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from cluster.rundir import StageFolder
-from eval.schema.report import TrainingAlarm, TrainingCurve, ValidationCurve, WeightMap
+from eval.schema.report import TrainingCurve, ValidationCurve, WeightMap
 from nlirg.config.training import TrainConfig
+from nlirg.monitoring.alarm import Alarm
 from nlirg.training.step_metrics import BIN_WIDTH
 from nlirg.weighting.zones import ZONES
 
@@ -33,7 +34,7 @@ def training_curve(stage: StageFolder, train: TrainConfig) -> TrainingCurve:
         loss_by_task=loss_by_task(rows),
         weights=weight_map(rows) if rows else None,
         validation=validation_curve(records),
-        alarms=[TrainingAlarm(**line) for line in _lines(stage.path / "alarms.jsonl")],
+        alarms=[Alarm(**line) for line in _lines(stage.path / "alarms.jsonl")],
         trained_tokens=summary["trained_tokens"],
         optimizer_steps=summary["optimizer_steps"],
         settings={
@@ -48,21 +49,21 @@ def training_curve(stage: StageFolder, train: TrainConfig) -> TrainingCurve:
 
 
 def loss_by_task(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    """Loss of each task type at every record, NaN where none of its tokens were trained."""
+    """Return each task type's loss at every record, NaN where none of its tokens were trained."""
     names = dict.fromkeys(name for row in rows for name in row["loss_by_task"])
     return {name: [row["loss_by_task"].get(name, math.nan) for row in rows] for name in names}
 
 
 def validation_curve(records: Sequence[dict[str, Any]]) -> ValidationCurve | None:
-    """The validations among log records; None if there was none."""
-    found = [record for record in records if "validation_loss" in record]
-    if not found:
+    """Return the validations among log records; None if there was none."""
+    validations = [record for record in records if "validation_loss" in record]
+    if not validations:
         return None
-    losses = [record["validation_loss"] for record in found]
+    losses = [record["validation_loss"] for record in validations]
     return ValidationCurve(
-        steps=[record["step"] for record in found],
+        steps=[record["step"] for record in validations],
         loss=[math.nan if loss is None else loss for loss in losses],
-        base_loss=found[-1]["validation_base_loss"],
+        base_loss=validations[-1]["validation_base_loss"],
     )
 
 

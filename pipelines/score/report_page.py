@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.rundir import RunDirectory
-from eval.report.corpus.heat import chat_sample, scored_tokens, text_sample
-from eval.report.corpus.model import CorpusReport, ListedRow, Repeats, Sample
+from eval.report.corpus.heatmap import chat_heatmap, scored_tokens, text_heatmap
+from eval.report.corpus.model import CorpusReport, ListedRow, Repeats, TokenHeatmap
 from eval.report.corpus.page import render_corpus
 from eval.report.corpus.reasons import reasons
 from eval.report.corpus.tally import Tally
@@ -91,15 +91,15 @@ class HeatMaps:
         self.tokenizer = load_tokenizer(recipe.model, chat=recipe.encode.task == "sft")
         self.loss_on, self.tallies = recipe.encode.loss_on, tallies
 
-    def sample(self, row: Mapping[str, Any], repeats: Repeats) -> Sample:
+    def sample(self, row: Mapping[str, Any], repeats: Repeats) -> TokenHeatmap:
         """A row of the scores in full, with why it stands out."""
         lists = (row["input_ids"], row["labels"], row["token_loss"], row.get("token_entropy"))
         scored = scored_tokens(*lists, row["spans"])
         why = reasons(row, scored.spans, repeats, self.tallies)
         if "messages" in row:
             messages = json.loads(row["messages"])
-            return chat_sample(scored, messages, self.loss_on, self._decode, why)
-        return text_sample(scored, row["text"], self._decode, why)
+            return chat_heatmap(scored, messages, self.loss_on, self._decode, why)
+        return text_heatmap(scored, row["text"], self._decode, why)
 
     def _decode(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))

@@ -6,7 +6,7 @@ from eval.report.corpus.model import (
     ListedRow,
     Piece,
     Repeats,
-    Sample,
+    TokenHeatmap,
     Turn,
     TypeScores,
 )
@@ -70,7 +70,7 @@ def make_corpus(
     )
 
 
-def sample(answer: str, entropies: bool = True) -> Sample:
+def sample(answer: str, entropies: bool = True) -> TokenHeatmap:
     """Words of an answer with losses 0, 1, 2…; the third word is a flagged span."""
     words = [word + " " for word in answer.split()]
     pieces = [
@@ -78,7 +78,9 @@ def sample(answer: str, entropies: bool = True) -> Sample:
         for i, word in enumerate(words)
     ]
     turns = [Turn("system", "Be kind."), Turn("user", HOSTILE), Turn("assistant", "", pieces, 3, 7)]
-    return Sample(turns, [Flag("overconfident_error", 2.0, 0.2)], ["the model was sure", HOSTILE])
+    return TokenHeatmap(
+        turns, [Flag("overconfident_error", 2.0, 0.2)], ["the model was sure", HOSTILE]
+    )
 
 
 def listed_row(index: int, heat: bool = True, entropies: bool = True) -> ListedRow:

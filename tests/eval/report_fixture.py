@@ -18,12 +18,13 @@ from eval.schema.report import (
     Report,
     SideBySide,
     TaskMetric,
-    TrainingAlarm,
     TrainingCurve,
     ValidationCurve,
     WeightMap,
 )
 from eval.schema.sample import FlipResample, FlipSummary
+from eval.verdict.verdicts import judge
+from nlirg.monitoring.alarm import Alarm
 
 VARIANTS = ["base", "uniform", "nlirg"]
 TASKS = ["triage", "reply", "record"]
@@ -54,6 +55,10 @@ _METRICS = [
     (
         "stop_rate", "Stops by itself", "template", "share", "higher",
         "Share of answers that end before the length limit.", 0.99, 0.995, 0.99, None,
+    ),
+    (
+        "opening_share", "Commonest opening", "template", "share", "lower",
+        "Share of answers that begin with the same five words.", 0.03, 0.86, 0.71, 0.7,
     ),
     (
         "length", "Answer length", "template", "tokens", "neither",
@@ -194,16 +199,16 @@ def _gates() -> list[GateResult]:
 
 
 _ALARMS = [
-    TrainingAlarm(
+    Alarm(
         kind="rising_loss", step=2400, message="the loss has risen steadily, by 0.21 nats over the "
         "later half of the run: lower train.learning_rate",
     ),
-    TrainingAlarm(kind="stairs", step=2500, message=HOSTILE),
+    Alarm(kind="stairs", step=2500, message=HOSTILE),
 ]  # fmt: skip
 
 
 def make_curve(
-    seed: int, floor: float, points: int = 400, alarms: Sequence[TrainingAlarm] = ()
+    seed: int, floor: float, points: int = 400, alarms: Sequence[Alarm] = ()
 ) -> TrainingCurve:
     rng = random.Random(seed)
     loss = [floor + 2.6 * math.exp(-i / 90) + rng.gauss(0, 0.08) for i in range(points)]
@@ -280,43 +285,21 @@ def make_report(samples: int = 60) -> Report:
         _special("chinese", CHINESE + "退款。", "客户问：什么时候可以退款？"),
         _special("fences", TICKS, TICKS),
     ]
+    metrics, gates = [_metric(row) for row in _METRICS], _gates()
+    by_key = {metric.key: metric for metric in metrics}
     shares = {"base": 0.03, "uniform": 0.86, "nlirg": 0.71, "human": 0.7}
     return Report(
         title="Support tickets: does the tuned model keep its head?",
         created="2026-11-21T10:30:00Z",
         variants=VARIANTS,
         baseline="base",
-        metrics=[_metric(row) for row in _METRICS],
+        metrics=metrics,
         by_task=_by_task(),
         by_perturbation=_by_perturbation(),
-        gates=_gates(),
-        headlines={
-            "uniform": "Learned the domain, more of a parrot, forgot; breaks 2 of 4 gates: domain "
-            "accuracy, repetition",
-            "nlirg": "Learned the domain, more of a parrot, no forgetting shown; keeps all 4 gates",
-        },
-        tones={"uniform": "bad", "nlirg": "mixed"},
+        gates=gates,
         verdicts={
-            "uniform": [
-                "Learned? Yes, it learned the domain: accuracy 12.0% → 81.0% (+69.0 pts, interval "
-                "+64.4 to +73.6 excludes zero, p < .001 adjusted).",
-                "Parrot? More of one than before: of 6 measures of sameness 2 got "
-                "worse (distinct-2, commonest opening), none better; distinct-2 0.412 → "
-                "0.068 (−0.344, interval −0.349 to −0.339 excludes zero, p < .001 adjusted), human "
-                "answers 0.091.",
-                "Forgot? Yes, it forgot: accuracy on general questions 94.0% → 86.6% (−7.4 pts, "
-                "interval −11.4 to −3.4 excludes zero, p < .001 adjusted).",
-            ],
-            "nlirg": [
-                "Learned? Yes, it learned the domain: accuracy 12.0% → 91.2% (+79.2 pts, interval "
-                "+75.9 to +82.5 excludes zero, p < .001 adjusted).",
-                "Parrot? More of one than before: of 6 measures of sameness 2 got "
-                "worse (distinct-2, commonest opening), none better; distinct-2 0.412 → "
-                "0.084 (−0.328, interval −0.334 to −0.322 excludes zero, p < .001 adjusted), human "
-                "answers 0.091.",
-                "Forgot? No clear change: accuracy on general questions 94.0% → 92.5% (−1.5 pts, "
-                "interval −4.6 to +1.6 includes zero, p = .34 adjusted).",
-            ],
+            name: judge(by_key, [gate for gate in gates if gate.variant == name], name)
+            for name in VARIANTS[1:]
         },
         cases={"domain": 10_000, "ood": 1},
         openings=[

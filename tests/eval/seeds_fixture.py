@@ -48,7 +48,6 @@ def make_seeds(arms: int = 3, seeds: int = 3, samples: int = 60) -> Report:
             "by_task": rows(report.by_task),
             "by_perturbation": rows(report.by_perturbation),
             "gates": [g.model_copy(update={"variant": v}) for v in tuned for g in gates],
-            "headlines": dict.fromkeys(tuned, report.headlines["nlirg"]),
             "verdicts": dict.fromkeys(tuned, report.verdicts["nlirg"]),
             "openings": [
                 row.model_copy(update={"shares": spread_out(row.shares)}) for row in report.openings

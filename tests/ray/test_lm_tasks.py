@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from eval.statistics.estimates import Setting
+from eval.statistics.estimates import ComparisonConfig
 from pipelines.evaluate.lm_tasks import lm_eval_measures, run_lm_eval
 from pipelines.evaluate.stage import find_variants
 from tests.ray.trained import trained_run
@@ -64,7 +64,7 @@ def test_the_harness_finds_what_the_models_themselves_say(
     )
     [measure] = lm_eval_measures(recipe, run, "base")
     assert measure.key == "lm_eval/count/acc"
-    found = measure.estimate({}, Setting("base", recipe.evaluate, seed=0))
+    found = measure.estimate({}, ComparisonConfig("base", bootstrap=1000, confidence=0.95, seed=0))
     expected = {}
     for name, each in (("base", model), ("nlirg", tuned)):
         [kept] = json.loads((run.evaluation(name).path / "lm_eval.json").read_text())["results"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
@@ -18,11 +19,11 @@ from eval.report.charts.plots import (
     axes,
     names_beside,
     padded,
-    percent,
     right_edge,
     thousands,
 )
 from eval.report.charts.svg import Axis, drawing, label, spread, tag
+from eval.report.wording import percent
 
 LEVELS = 8  # shades of the heat map; see report.css
 
@@ -36,7 +37,8 @@ class Line(NamedTuple):
     y: Sequence[float]
 
 
-class Mark(NamedTuple):
+@dataclass(frozen=True)
+class Event:
     """Something that happened at a step; `sign` is short and explained beside the chart."""
 
     step: float
@@ -60,19 +62,19 @@ def _steps(lines: Sequence[Sequence[float]], stop: float) -> Axis:
     return Axis(low, high if high > low else low + 1, LEFT, stop)
 
 
-def _marks(marks: Sequence[Mark], x: Axis, y: Axis) -> Markup:
+def _events(events: Sequence[Event], x: Axis, y: Axis) -> Markup:
     """Upright lines, each with its sign on top; signs are moved apart where they would overlap."""
-    steps = [min(max(mark.step, x.low), x.high) for mark in marks]
+    steps = [min(max(event.step, x.low), x.high) for event in events]
     places = spread([x(step) for step in steps], 20.0, x.start, x.stop)
     return Markup("").join(
-        tag("line", class_=f"event {mark.style}", x1=x(step), x2=x(step), y1=y.start, y2=y.stop)
-        + label(place, y.stop + 9, mark.sign, class_="sign", text_anchor="middle")
-        for mark, step, place in zip(marks, steps, places, strict=True)
+        tag("line", class_=f"event {event.style}", x1=x(step), x2=x(step), y1=y.start, y2=y.stop)
+        + label(place, y.stop + 9, event.sign, class_="sign", text_anchor="middle")
+        for event, step, place in zip(events, steps, places, strict=True)
     )
 
 
-def curves(lines: Sequence[Line], x_name: str, y_name: str, marks: Sequence[Mark] = ()) -> Markup:
-    """Curves over training steps, named at their right ends; marks stand behind them."""
+def curves(lines: Sequence[Line], x_name: str, y_name: str, events: Sequence[Event] = ()) -> Markup:
+    """Draw curves over training steps, named at their right ends; events stand behind them."""
     finite = [up for line in lines for up in line.y if math.isfinite(up)]
     span = padded(finite or [0.0, 1.0], low=0.0)
     names = [line.name for line in lines]
@@ -85,14 +87,14 @@ def curves(lines: Sequence[Line], x_name: str, y_name: str, marks: Sequence[Mark
         PLOT_HEIGHT,
         f"{y_name} over {x_name}: {', '.join(names)}",
         axes(x, y, (x_name, y_name), (thousands, lambda tick: f"{tick:g}")),
-        _marks(marks, x, y),
+        _events(events, x, y),
         *parts,
         names_beside([line[:2] for line in lines], [y(up) for up in last], x.stop + 11, y),
     )
 
 
 def areas(steps: Sequence[float], layers: Sequence[Line], x_name: str, y_name: str) -> Markup:
-    """Shares stacked to 100 % over training steps, named at the right edge.
+    """Stack shares to 100 % over training steps, named at the right edge.
 
     A step whose shares are not finite counts as zero there.
     """
@@ -120,13 +122,13 @@ def areas(steps: Sequence[float], layers: Sequence[Line], x_name: str, y_name: s
     )
 
 
-def heat(
+def heatmap(
     steps: Sequence[float],
     columns: Sequence[Sequence[float]],
     height: float,
     names: tuple[str, str],
 ) -> Markup:
-    """A heat map: each column shaded against its own largest cell, bins without shade cut off.
+    """Draw a heat map: each column shaded against its own largest cell, bins without shade cut off.
 
     Args:
         steps: of each column, in order; at least one.

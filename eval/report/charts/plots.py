@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from markupsafe import Markup
 
 from eval.report.charts.svg import FONT_PX, Axis, drawing, label, spread, tag, text_width
+from eval.report.wording import percent
 
 WIDTH = 440.0
 LEFT, TOP, BOTTOM = 52.0, 12.0, 42.0
 PLOT_HEIGHT, HISTOGRAM_HEIGHT = 300.0, 210.0
-MOST_NEAR = 5  # points of a scatter whose names stand beside them
 BAR, BAR_GAP, GROUP_GAP = 13.0, 3.0, 16.0
 
 Format = Callable[[float], str]
@@ -31,7 +32,8 @@ class Ranged(NamedTuple):
     high: float
 
 
-class Point(NamedTuple):
+@dataclass(frozen=True)
+class Point:
     """One variant in the scatter; `style` is its colour class."""
 
     name: str
@@ -40,7 +42,8 @@ class Point(NamedTuple):
     y: Ranged
 
 
-class Bar(NamedTuple):
+@dataclass(frozen=True)
+class Bar:
     """One bar of a group."""
 
     name: str
@@ -48,38 +51,15 @@ class Bar(NamedTuple):
     size: Ranged
 
 
-class Box(NamedTuple):
-    """A rectangle in pixels that a label occupies."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def overlaps(self, other: Box) -> bool:
-        """Whether the two rectangles share area."""
-        return (
-            self.left < other.right
-            and other.left < self.right
-            and self.top < other.bottom
-            and other.top < self.bottom
-        )
-
-
-def percent(share: float) -> str:
-    """A share on an axis: `85%`."""
-    return f"{100 * share:.3g}%"
-
-
 def padded(values: Sequence[float], low: float = -math.inf, high: float = math.inf) -> Ranged:
-    """The range of an axis around values: 8 % air on both sides, kept inside [low, high]."""
+    """Return the range of an axis around values: 8 % air on both sides, kept inside [low, high]."""
     bottom, top = min(values), max(values)
     air = 0.08 * (top - bottom) or 0.05 * abs(top) or 0.5
     return Ranged(0.0, max(low, bottom - air), min(high, top + air))
 
 
 def axes(x: Axis, y: Axis, names: tuple[str, str], formats: tuple[Format, Format]) -> Markup:
-    """Grid lines, tick labels and the two axis titles."""
+    """Draw grid lines, tick labels and the two axis titles."""
     parts = []
     for tick in y.ticks():
         parts.append(tag("line", class_="grid", x1=x.start, x2=x.stop, y1=y(tick), y2=y(tick)))
@@ -107,39 +87,15 @@ def _whiskers(point: Point, x: Axis, y: Axis) -> Markup:
     )
 
 
-def place_label(text: str, x: float, y: float, taken: Sequence[Box], frame: Box) -> Box:
-    """The first place around a point where a label hits nothing and stays inside the frame.
-
-    Falls back to the place with the fewest collisions.
-    """
-    width, height = text_width(text) + 4, FONT_PX + 3
-    corners = [(9.0, -height - 4), (9.0, 4.0), (-width - 9, -height - 4), (-width - 9, 4.0)]
-    farther = [(dx * 2, dy * 2.4) for dx, dy in corners]
-    boxes = [
-        Box(x + dx, y + dy, x + dx + width, y + dy + height) for dx, dy in [*corners, *farther]
-    ]
-
-    def trouble(box: Box) -> int:
-        outside = (
-            box.left < frame.left
-            or box.right > frame.right
-            or box.top < frame.top
-            or box.bottom > frame.bottom
-        )
-        return 10 * outside + sum(box.overlaps(other) for other in taken)
-
-    return min(boxes, key=trouble)
-
-
 def right_edge(names: Sequence[str]) -> float:
-    """Where the plot must end so that the names fit beside it; at most a third is given to them."""
+    """Return where the plot must end for the names to fit beside it, in a third at most."""
     return WIDTH - min(WIDTH / 3, max(map(text_width, names)) + 26)
 
 
 def names_beside(
     names: Sequence[tuple[str, str]], heights: Sequence[float], x: float, y: Axis
 ) -> Markup:
-    """Names, given with their styles, at the right of a plot; moved apart where they overlap."""
+    """Write names, given with their styles, at the right of a plot, without overlap."""
     places = spread([*heights], FONT_PX + 2, y.stop + 4, y.start - 2)
     return Markup("").join(
         tag("circle", class_=f"key {style}", cx=x, cy=place, r=4)
@@ -148,24 +104,8 @@ def names_beside(
     )
 
 
-def _names_near(points: Sequence[Point], x: Axis, y: Axis) -> Markup:
-    """The name of every point beside it, clear of the other points, whiskers and names."""
-    frame = Box(x.start, y.stop - 4, WIDTH, y.start)
-    centres = [(x(point.x.value), y(point.y.value)) for point in points]
-    taken = [Box(cx - 7, cy - 7, cx + 7, cy + 7) for cx, cy in centres]
-    for point, (cx, cy) in zip(points, centres, strict=True):
-        taken.append(Box(x(point.x.low), cy - 1, x(point.x.high), cy + 1))
-        taken.append(Box(cx - 1, y(point.y.high), cx + 1, y(point.y.low)))
-    parts = []
-    for point, (cx, cy) in zip(points, centres, strict=True):
-        box = place_label(point.name, cx, cy, taken, frame)
-        taken.append(box)
-        parts.append(label(box.left + 2, box.bottom - 4, point.name, class_="name"))
-    return Markup("").join(parts)
-
-
 def _names_aside(points: Sequence[Point], x: Axis, y: Axis) -> Markup:
-    """The names of many points in a column at the right, with a thin line to each point."""
+    """Write the names of points in a column at the right, with a thin line to each point."""
     ordered = sorted(points, key=lambda point: y(point.y.value))
     heights = [y(point.y.value) for point in ordered]
     places = spread(heights, FONT_PX + 2, y.stop + 4, y.start - 2)
@@ -179,21 +119,19 @@ def _names_aside(points: Sequence[Point], x: Axis, y: Axis) -> Markup:
 
 
 def scatter(points: Sequence[Point], x_name: str, y_name: str) -> Markup:
-    """Shares against shares, each point with the intervals of both and its name."""
+    """Plot shares against shares, each point with the intervals of both and its name."""
     spans = [
         padded([end for point in points for end in getattr(point, side)], 0, 1) for side in "xy"
     ]
-    crowded = len(points) > MOST_NEAR
-    edge = right_edge([point.name for point in points]) if crowded else WIDTH - 24
-    x = Axis(spans[0].low, spans[0].high, LEFT, edge)
+    x = Axis(spans[0].low, spans[0].high, LEFT, right_edge([point.name for point in points]))
     y = Axis(spans[1].low, spans[1].high, PLOT_HEIGHT - BOTTOM, TOP + 14)
-    said = "; ".join(f"{p.name}: {percent(p.x.value)}, {percent(p.y.value)}" for p in points)
+    read_out = "; ".join(f"{p.name}: {percent(p.x.value)}, {percent(p.y.value)}" for p in points)
     return drawing(
         WIDTH,
         PLOT_HEIGHT,
-        f"{y_name} against {x_name}. {said}",
+        f"{y_name} against {x_name}. {read_out}",
         axes(x, y, (x_name, y_name), (percent, percent)),
-        (_names_aside if crowded else _names_near)(points, x, y),
+        _names_aside(points, x, y),
         *(_whiskers(point, x, y) for point in points),
         *(
             tag("circle", class_=f"mark {p.style}", cx=x(p.x.value), cy=y(p.y.value), r=6)
@@ -227,7 +165,7 @@ def _bar(bar: Bar, x: Axis, top: float, written: str) -> Markup:
 def bars(
     groups: Mapping[str, Sequence[Bar]], written: Format, description: str, named: bool = False
 ) -> Markup:
-    """Horizontal bars from zero in named groups, each with its value written at its end.
+    """Draw horizontal bars from zero in named groups, each with its value written at its end.
 
     Bars whose value is not finite are left out. `named` bars have their name there too, for where
     colours do not tell them apart.
@@ -256,14 +194,14 @@ def bars(
 
 
 def thousands(number: float) -> str:
-    """A count on an axis: `250`, `1.5k`."""
+    """Write a count on an axis: `250`, `1.5k`."""
     return f"{number / 1000:g}k" if abs(number) >= 1000 else f"{number:g}"
 
 
 def histogram(
     start: float, width: float, counts: Sequence[int], beyond: int, x_name: str, y_name: str
 ) -> Markup:
-    """Counts in bins of equal width; those above the last bin stand in a bar of their own.
+    """Draw counts in bins of equal width; those above the last bin stand in a bar of their own.
 
     Args:
         start: lower edge of the first bin.
@@ -281,11 +219,11 @@ def histogram(
     y = Axis(0.0, max(1, *counts, beyond), HISTOGRAM_HEIGHT - BOTTOM, TOP + 14)
     parts = []
     for low, count, style in columns:
-        said = f"above {low - width:g}" if style else f"{low:g} to {low + width:g}"
+        values = f"above {low - width:g}" if style else f"{low:g} to {low + width:g}"
         parts.append(
             tag(
                 "rect",
-                tag("title", f"{said}: {count:,}"),
+                tag("title", f"{values}: {count:,}"),
                 class_=f"bar s2 {style}".rstrip(),
                 x=x(low) + 0.5,
                 y=y(count),

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from eval.wording import visible
+from eval.report.wording import shortened, visible
 
 FONT_PX = 12.0
 
 
 def tag(name: str, *children: str, **attributes: str | float) -> Markup:
-    """One SVG element; children and attributes are escaped unless they are markup already.
+    """Write one SVG element; children and attributes are escaped unless they are markup already.
 
     `class_` becomes `class` and `stroke_width` becomes `stroke-width`.
     """
@@ -31,7 +31,7 @@ def _attribute(value: str | float) -> str:
 
 
 def drawing(width: float, height: float, description: str, *children: str) -> Markup:
-    """An SVG that scales with its container and is read out as `description`."""
+    """Wrap an SVG that scales with its container and is read out as `description`."""
     return tag(
         "svg",
         *children,
@@ -42,30 +42,21 @@ def drawing(width: float, height: float, description: str, *children: str) -> Ma
 
 
 def text_width(text: str, size: float = FONT_PX) -> float:
-    """Estimated width in pixels: a wide (CJK) character is one em, others 0.62 em."""
+    """Estimate the width in pixels: a wide (CJK) character is one em, others 0.62 em."""
     wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
     return size * (wide + 0.62 * (len(text) - wide))
 
 
-def fit(text: str, width: float, size: float = FONT_PX) -> str:
-    """Shorten a text with an ellipsis until it fits in `width` pixels."""
-    if text_width(text, size) <= width:
-        return text
-    while text and text_width(text + "…", size) > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
-
-
 def label(x: float, y: float, text: str, width: float = math.inf, **attributes: str) -> Markup:
-    """A text whose full form stays available as a tooltip when it had to be shortened."""
+    """Write a text whose full form stays available as a tooltip when it had to be shortened."""
     text = visible(text).replace("\n", " ")
-    short = fit(text, width)
+    short = shortened(text, width, text_width)
     children = (short,) if short == text else (short, tag("title", text))
     return tag("text", *children, x=x, y=y, **attributes)
 
 
 def round_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers (1, 2 or 5 times a power of ten) inside [low, high].
+    """Return about `count` round numbers (1, 2 or 5 times a power of ten) inside [low, high].
 
     Raises:
         ValueError: if the range is empty or not finite.

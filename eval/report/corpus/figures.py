@@ -8,9 +8,10 @@ from markupsafe import Markup
 
 from eval.report.charts.plots import histogram
 from eval.report.charts.svg import drawing, tag
-from eval.report.corpus.findings import percent, rows
+from eval.report.corpus.findings import rows
 from eval.report.corpus.model import CorpusReport
 from eval.report.figures import BAND_STYLES, Figure, corpus_shares
+from eval.report.wording import percent
 
 STRIP_WIDTH, STRIP_HEIGHT = 120.0, 12.0
 

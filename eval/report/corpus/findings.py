@@ -1,12 +1,14 @@
-"""What jumps out of a scored corpus, in sentences; the gravest first."""
+"""What jumps out of a scored corpus, in sentences; the most severe first."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from eval.report.corpus.model import CorpusReport
+from eval.report.wording import percent, quoted
 from nlirg.corpus.profile import UNDETERMINED, DuplicateCount, Phrase, TypeHygiene
 
 # A share below these is not worth a sentence.
@@ -18,30 +20,30 @@ UNKNOWN = ("", UNDETERMINED)  # no letters, or too few to tell
 FEW_ROWS = 10
 MOST_PHRASES = 3  # sentences about answers, and about openings
 LABEL_TOKENS = 8  # answers of at most this median length may be labels, which must repeat
-QUOTED = 80  # characters of an answer
 
 
 Counts = dict[tuple[str, str], DuplicateCount]
 
 
-class Finding(NamedTuple):
+@dataclass(frozen=True)
+class Finding:
     """One sentence of the headline.
 
     Attributes:
-        grave: orders the findings, in [0, 1].
+        severity: orders the findings, in [0, 1].
         lead: what is the matter.
         proof: numbers or an example, and what to do.
         anchor: section of the page that shows more.
     """
 
-    grave: float
+    severity: float
     lead: str
     proof: str
     anchor: str
 
 
 def findings(report: CorpusReport) -> list[Finding]:
-    """Every finding, the gravest first; none if nothing stands out."""
+    """Return every finding, the most severe first; none if nothing stands out."""
     found = chain(
         _answers(report),
         _openings(report),
@@ -52,18 +54,7 @@ def findings(report: CorpusReport) -> list[Finding]:
         _zones(report),
         _languages(report),
     )
-    return sorted(found, key=lambda finding: -finding.grave)
-
-
-def quoted(text: str, length: int = QUOTED) -> str:
-    """A text on one line in quotation marks, shortened."""
-    line = " ".join(text.split())
-    return f"“{line[:length].rstrip()}…”" if len(line) > length else f"“{line}”"
-
-
-def percent(share: float) -> str:
-    """A share in a sentence: `12 %`, `0.4 %`."""
-    return f"{100 * share:.0f} %" if share >= 0.095 else f"{100 * share:.1f} %"
+    return sorted(found, key=lambda finding: -finding.severity)
 
 
 def rows(count: int) -> str:
@@ -84,7 +75,7 @@ def _of_types(report: CorpusReport) -> list[TypeHygiene]:
 def _commonest(
     report: CorpusReport, kind: Literal["answers", "openings"], share: float
 ) -> list[tuple[TypeHygiene, Phrase]]:
-    """The phrases that take the largest shares, each told of the rows where it is commonest."""
+    """The phrases that take the largest shares, each with the rows where it is commonest."""
     first = [
         (found, phrases[0]) for found in _of_types(report) if (phrases := getattr(found, kind))
     ]
@@ -115,7 +106,7 @@ def _answers(report: CorpusReport) -> Iterator[Finding]:
 def _openings(report: CorpusReport) -> Iterator[Finding]:
     for found, opening in _commonest(report, "openings", SAME_OPENING):
         same = found.answers[0].count if found.answers else 0
-        if same >= 0.8 * opening.count:  # equal answers open equally; that has been said
+        if same >= 0.8 * opening.count:  # equal answers open equally: no second sentence
             continue
         yield Finding(
             opening.share * 0.4,
@@ -146,7 +137,7 @@ def _repeats(report: CorpusReport) -> Iterator[Finding]:
 
 
 def _same_rows(counts: Counts, prompts: DuplicateCount) -> bool:
-    """Whether repeated prompts are little more than the repeated rows already told of."""
+    """Whether repeated prompts are little more than the repeated rows already reported."""
     same = counts.get(("row", prompts.kind))
     return same is not None and same.rows >= 0.8 * prompts.rows
 

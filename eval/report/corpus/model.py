@@ -53,7 +53,7 @@ class Flag(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sample:
+class TokenHeatmap:
     """A suspicious row in full: its turns, the spans marked in them, why it stands out."""
 
     turns: list[Turn]
@@ -97,7 +97,7 @@ class ListedRow:
     answer: str
     scores: dict[str, float]
     repeats: Repeats
-    sample: Sample | None = None
+    sample: TokenHeatmap | None = None
 
 
 @dataclass

@@ -7,11 +7,11 @@ from typing import Any
 from markupsafe import Markup
 
 from eval.report.corpus import figures
-from eval.report.corpus.findings import findings, percent, quoted
-from eval.report.corpus.model import CorpusReport, ListedRow, Sample, Turn
+from eval.report.corpus.findings import findings
+from eval.report.corpus.model import CorpusReport, ListedRow, TokenHeatmap, Turn
 from eval.report.figures import BAND_STYLES
 from eval.report.page import embedded_json, render_page
-from eval.wording import visible
+from eval.report.wording import percent, quoted, shortened, visible
 from nlirg.corpus.profile import TypeHygiene
 
 # Shown of a row's prompt and answer in the list, in bytes: 10,000 rows stay a few megabytes in
@@ -77,22 +77,19 @@ def _row(row: ListedRow, sources: dict[str, int]) -> list[Any]:
         visible(row.task_type),
         row.band,
         visible(row.language),
-        shortened(row.prompt, PROMPT_BYTES),
-        shortened(row.answer, ANSWER_BYTES),
+        _beginning(row.prompt, PROMPT_BYTES),
+        _beginning(row.answer, ANSWER_BYTES),
         list(row.repeats),
         [float(f"{value:.4g}") for value in row.scores.values()],
     ]
 
 
-def shortened(text: str, limit: int) -> str:
-    """The beginning of a text, at most `limit` bytes of UTF-8, with an ellipsis if it was cut."""
-    data = text.encode()
-    if len(data) > limit:
-        text = data[:limit].decode(errors="ignore").rstrip() + "…"
-    return visible(text)
+def _beginning(text: str, limit: int) -> str:
+    """Shorten a text to `limit` bytes of UTF-8."""
+    return visible(shortened(text, limit, lambda part: len(part.encode())))
 
 
-def _sample(sample: Sample) -> dict[str, Any]:
+def _sample(sample: TokenHeatmap) -> dict[str, Any]:
     return {
         "turns": [_turn(turn) for turn in sample.turns],
         "flags": [
@@ -105,7 +102,7 @@ def _sample(sample: Sample) -> dict[str, Any]:
 
 def _turn(turn: Turn) -> dict[str, Any]:
     if not turn.pieces:
-        return {"role": turn.role, "text": shortened(turn.text, CONTEXT_BYTES)}
+        return {"role": turn.role, "text": _beginning(turn.text, CONTEXT_BYTES)}
     pieces = [
         [visible(piece.text), _rounded(piece.loss), _rounded(piece.entropy), piece.span]
         for piece in turn.pieces

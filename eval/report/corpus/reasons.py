@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from eval.report.corpus.findings import percent
 from eval.report.corpus.model import Repeats
 from eval.report.corpus.tally import Tally
+from eval.report.wording import percent
 
 UNUSUAL = 0.95  # share of rows that must lie below a value worth a word
 PATTERNS = {

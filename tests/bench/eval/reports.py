@@ -72,9 +72,7 @@ def build_report(samples: int) -> Cost:
     report = Report(
         title="benchmark",
         created="2000-01-01T00:00:00+00:00",
-        variants=variants,
-        baseline="base",
-        **vars(judged),
+        **dict(judged),
         training={},
         corpus=None,
         recipe="",

@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.config import EvaluateConfig
 from eval.generation.adapters import Adapter
 from eval.generation.generate import EngineSpec
 from eval.harness import tasks
 from eval.harness.task_files import read_task_file
 from eval.harness.tasks import check_tasks, run_tasks, task_measures, task_results, without_interval
-from eval.statistics.estimates import Setting
+from eval.statistics.estimates import ComparisonConfig
 from nlirg.errors import InputError
 
-SETTING = Setting("base", EvaluateConfig(bootstrap=400), seed=0)
+CONFIG = ComparisonConfig("base", bootstrap=400, confidence=0.95, seed=0)
 
 
 def sample(doc: int, chosen: str = "none", **metrics: float) -> dict[str, Any]:
@@ -112,7 +111,7 @@ def test_reads_values_and_filters() -> None:
 
 def measured(found) -> dict[str, Any]:
     return {
-        measure.key: (measure, measure.estimate({}, SETTING)) for measure in task_measures(found)
+        measure.key: (measure, measure.estimate({}, CONFIG)) for measure in task_measures(found)
     }
 
 

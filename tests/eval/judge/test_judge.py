@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.config import EvaluateConfig, JudgeConfig
+from eval.config import JudgeConfig
 from eval.judge.comparison import Judgement, Pair, judge_measure, outcome, parse_reply
 from eval.schema.case import Case
-from eval.statistics.estimates import Setting
+from eval.statistics.estimates import ComparisonConfig
 from nlirg.errors import InputError
 
 CONFIG = JudgeConfig(base_url="http://localhost:1/v1", model="judge-7b")
-SETTING = Setting("base", EvaluateConfig(bootstrap=400), seed=0)
+COMPARISON = ComparisonConfig("base", bootstrap=400, confidence=0.95, seed=0)
 A, B, TIE = (json.dumps({"winner": winner}) for winner in ("A", "B", "tie"))
 
 
@@ -132,7 +132,7 @@ def test_win_rate_with_its_exact_sign_test() -> None:
     measure = judge_measure({"v": judgements(win=9, tie=10, loss=1, unparsed=3)}, "judge-7b")
     assert (measure.key, measure.family, measure.unit) == ("judge_win_rate", "domain", "share")
     assert "v: 9 won, 10 tied, 1 lost, 3 unreadable" in measure.help
-    found = measure.estimate({}, SETTING)
+    found = measure.estimate({}, COMPARISON)
     assert found.values["base"].value == 0.5
     assert (found.values["v"].value, found.values["v"].n) == (0.7, 20)
     assert found.values["v"].low < 0.7 < found.values["v"].high
@@ -144,9 +144,9 @@ def test_win_rate_with_its_exact_sign_test() -> None:
 
 
 def test_ties_alone_are_no_difference_and_few_wins_prove_little() -> None:
-    ties = judge_measure({"v": judgements(tie=20)}, "m").estimate({}, SETTING)
+    ties = judge_measure({"v": judgements(tie=20)}, "m").estimate({}, COMPARISON)
     assert (ties.values["v"].value, ties.against["v"].p_value) == (0.5, 1)
-    wins = judge_measure({"v": judgements(win=4)}, "m").estimate({}, SETTING)
+    wins = judge_measure({"v": judgements(win=4)}, "m").estimate({}, COMPARISON)
     assert wins.values["v"].value == 1
     assert wins.values["v"].low < 0.6, "Wilson's interval does not shrink to a point"
     assert wins.against["v"].p_value == 0.125
@@ -155,18 +155,18 @@ def test_ties_alone_are_no_difference_and_few_wins_prove_little() -> None:
 @pytest.mark.parametrize(("win", "loss", "tie"), [(12, 0, 188), (30, 6, 164), (40, 20, 0)])
 def test_what_the_sign_test_shows_the_interval_shows_however_many_ties(win, loss, tie) -> None:
     rows = judgements(win=win, tie=tie, loss=loss)
-    found = judge_measure({"v": rows}, "m").estimate({}, SETTING).against["v"]
+    found = judge_measure({"v": rows}, "m").estimate({}, COMPARISON).against["v"]
     assert found.p_value < 0.05
     assert found.low > 0
     even = judgements(win=win, tie=tie, loss=win)
-    none = judge_measure({"v": even}, "m").estimate({}, SETTING).against["v"]
+    none = judge_measure({"v": even}, "m").estimate({}, COMPARISON).against["v"]
     assert none.low < 0 < none.high
 
 
 def test_variants_may_have_different_unreadable_replies() -> None:
     found = judge_measure(
         {"v": judgements(win=5, unparsed=5), "w": judgements(loss=8)}, "m"
-    ).estimate({}, SETTING)
+    ).estimate({}, COMPARISON)
     assert (found.values["v"].n, found.values["w"].n) == (5, 8)
     assert (found.against["v"].delta, found.against["w"].delta) == (0.5, -0.5)
 

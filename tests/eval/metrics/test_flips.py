@@ -58,9 +58,8 @@ def test_every_repeat_has_its_own_seed_and_the_same_prompt() -> None:
     assert {(p.ids, p.sampled, p.case.root_id) for p in again} == {((1, 2), True, "q")}
 
 
-@pytest.mark.parametrize(
-    ("kind", "before", "after", "stable"),
-    [
+def test_a_flip_is_stable_if_the_pass_rate_moves_by_half_its_way() -> None:
+    for kind, before, after, stable in [
         ("loss", 8, 0, True),
         ("loss", 6, 2, True),
         ("loss", 6, 3, False),
@@ -68,15 +67,10 @@ def test_every_repeat_has_its_own_seed_and_the_same_prompt() -> None:
         ("loss", 0, 8, False),  # the single answers said the opposite
         ("gain", 2, 6, True),
         ("gain", 8, 0, False),
-    ],
-)
-def test_a_flip_is_stable_if_the_pass_rate_moves_by_half_its_way(
-    kind, before, after, stable
-) -> None:
-    (row,) = judge_flips(
-        "tuned", {("ood", "q"): kind}, answers("q", before, 8, "ood"), answers("q", after, 8, "ood")
-    )
-    assert (row.base_right, row.variant_right, row.n, row.stable) == (before, after, 8, stable)
+    ]:
+        base, tuned = (answers("q", right, 8, "ood") for right in (before, after))
+        (row,) = judge_flips("tuned", {("ood", "q"): kind}, base, tuned)
+        assert (row.base_right, row.variant_right, row.n, row.stable) == (before, after, 8, stable)
 
 
 def test_answers_that_cannot_be_judged_make_no_row() -> None:

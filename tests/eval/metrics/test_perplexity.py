@@ -11,22 +11,21 @@ from transformers import AutoModelForCausalLM
 
 from eval.cases import general
 from eval.cases.general import Passage, general_passages
-from eval.config import EvaluateConfig
 from eval.generation.adapters import TARGET_MODULES
 from eval.metrics.definition import Measure
 from eval.metrics.model_pair import ModelPair
 from eval.metrics.perplexity import TextDivergence, divergence_measures, domain_texts, general_texts
 from eval.schema.case import Case
-from eval.statistics.estimates import Estimates, Setting
+from eval.statistics.estimates import ComparisonConfig, Estimates
 from nlirg.errors import InputError
 from nlirg.labels import IGNORE
 
-SETTING = Setting("base", EvaluateConfig(bootstrap=400), seed=0)
+CONFIG = ComparisonConfig("base", bootstrap=400, confidence=0.95, seed=0)
 
 
 def estimated(found) -> dict[str, tuple[Measure, Estimates]]:
     measures = divergence_measures(found)
-    return {measure.key: (measure, measure.estimate({}, SETTING)) for measure in measures}
+    return {measure.key: (measure, measure.estimate({}, CONFIG)) for measure in measures}
 
 
 def case(name: str, reference: str) -> Case:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from eval.config import EvaluateConfig
 from eval.metrics.robustness import (
     KIND_QUESTIONS,
     always_alike,
@@ -17,11 +16,11 @@ from eval.metrics.robustness import (
     spread,
 )
 from eval.schema.sample import Sample
-from eval.statistics.estimates import Setting
+from eval.statistics.estimates import ComparisonConfig
 from eval.statistics.pairing import pair_samples
 from tests.eval.made_samples import sample
 
-SETTING = Setting("base", EvaluateConfig(bootstrap=400), seed=0)
+CONFIG = ComparisonConfig("base", bootstrap=400, confidence=0.95, seed=0)
 
 
 def answers(original: Sequence[int], **reworded: Sequence[int | None]) -> list[Sample]:
@@ -35,7 +34,7 @@ def answers(original: Sequence[int], **reworded: Sequence[int | None]) -> list[S
 
 
 def rows(samples: Mapping[str, list[Sample]]) -> dict[tuple[str, str, str], float]:
-    metrics = perturbation_metrics(pair_samples(samples, "base", 1.0), SETTING)
+    metrics = perturbation_metrics(pair_samples(samples, "base", 1.0), CONFIG)
     return {
         (row.perturbation, row.key.removeprefix("robustness_"), name): estimate.value
         for row in metrics
@@ -71,7 +70,7 @@ def test_each_kind_is_compared_with_the_same_questions_as_they_were():
 )
 def test_known_answers(estimator, base, tuned, n, monkeypatch):
     monkeypatch.setattr("eval.metrics.robustness.KIND_QUESTIONS", 3)
-    found = estimator(pair_samples({"base": BASE, "x": TUNED}, "base", 1.0), SETTING)
+    found = estimator(pair_samples({"base": BASE, "x": TUNED}, "base", 1.0), CONFIG)
     values = {name: estimate.value for name, estimate in found.values.items()}
     assert values == pytest.approx({"base": base, "x": tuned})
     assert found.values["x"].n == n
@@ -82,7 +81,7 @@ def test_without_originals_there_is_accuracy_and_no_change():
     reworded = [row for row in BASE if row.suite == "robustness"]
     found = rows({"base": reworded})
     assert {key for _, key, _ in found} == {"accuracy"}
-    assert perturbation_metrics(pair_samples({"base": BASE[:4]}, "base", 1.0), SETTING) == []
+    assert perturbation_metrics(pair_samples({"base": BASE[:4]}, "base", 1.0), CONFIG) == []
 
 
 def test_questions_whose_original_failed_count_for_accuracy_only():
@@ -100,8 +99,8 @@ def test_a_kind_of_one_question_is_left_out():
 def test_the_range_needs_two_kinds():
     flags = [1, 0] * 20
     tables = pair_samples({"base": answers(flags, typos=flags)}, "base", 1.0)
-    assert by_perturbation(lowest)(tables, SETTING).values["base"].value == 0.5
-    assert by_perturbation(spread, least=2)(tables, SETTING) is None
+    assert by_perturbation(lowest)(tables, CONFIG).values["base"].value == 0.5
+    assert by_perturbation(spread, least=2)(tables, CONFIG) is None
 
 
 def test_a_kind_of_few_questions_does_not_decide_which_is_the_worst():
@@ -109,8 +108,8 @@ def test_a_kind_of_few_questions_does_not_decide_which_is_the_worst():
     tables = pair_samples(
         {"base": answers([1] * 100, typos=[1] * 90 + [0] * 10, field_order=few)}, "base", 1.0
     )
-    assert by_perturbation(lowest)(tables, SETTING).values["base"].value == 0.9
-    assert by_perturbation(lowest)(pair_samples({"base": BASE}, "base", 1.0), SETTING) is None
+    assert by_perturbation(lowest)(tables, CONFIG).values["base"].value == 0.9
+    assert by_perturbation(lowest)(pair_samples({"base": BASE}, "base", 1.0), CONFIG) is None
 
 
 def test_several_variants_of_one_question_are_one_independent_case():
@@ -131,7 +130,7 @@ def test_several_variants_of_one_question_are_one_independent_case():
         ]
 
     one, ten = (
-        perturbation_metrics(pair_samples({"base": copies(n)}, "base", 1.0), SETTING)[0].values[
+        perturbation_metrics(pair_samples({"base": copies(n)}, "base", 1.0), CONFIG)[0].values[
             "base"
         ]
         for n in (1, 10)

@@ -10,11 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from eval.report.corpus.findings import findings
-from eval.report.corpus.heat import MOST_TOKENS, chat_sample, scored_tokens, spelled, text_sample
+from eval.report.corpus.heatmap import (
+    MOST_TOKENS,
+    chat_heatmap,
+    scored_tokens,
+    spelled,
+    text_heatmap,
+)
 from eval.report.corpus.model import Repeats
-from eval.report.corpus.page import render_corpus, shortened
+from eval.report.corpus.page import render_corpus
 from eval.report.corpus.reasons import reasons
 from eval.report.corpus.tally import Tally
+from eval.report.wording import shortened
 from nlirg.corpus.profile import DuplicateCount, Hygiene
 from nlirg.labels import IGNORE
 from tests.eval.corpus_report_fixture import SAME, listed_corpus, make_corpus, type_hygiene
@@ -52,8 +59,8 @@ def test_a_thousand_rows_with_one_answer_come_first():
     )
     assert [finding.lead for finding in told] == [
         "1,000 of 5,000 rows have the same answer",  # and so they open alike: said once
-        "12 % of the rows are suspect",
-        "43 rows set aside (0.9 %)",
+        "12% of the rows are suspect",
+        "43 rows set aside (0.9%)",
     ]
     assert told[0].proof.startswith(f"“{SAME}”: ")
     assert "40 for “answer is empty”, 3 for “row is a list, not an object”;" in told[2].proof
@@ -62,7 +69,7 @@ def test_a_thousand_rows_with_one_answer_come_first():
 def test_labels_may_repeat():
     (text,) = findings(make_corpus(of_all(answers=((SAME, 1000),))))
     (label,) = findings(make_corpus(of_all(answers=(("yes", 1000),), median=1)))
-    assert label.grave < text.grave
+    assert label.severity < text.severity
     assert "labels" in label.proof
 
 
@@ -77,13 +84,13 @@ def test_an_answer_is_told_of_the_task_type_where_it_is_commonest():
 @pytest.mark.parametrize(
     ("changes", "lead"),
     [
-        ({"hygiene": of_all(openings=(("Thank", 1500),))}, "30 % of the answers open alike"),
+        ({"hygiene": of_all(openings=(("Thank", 1500),))}, "30% of the answers open alike"),
         ({"truncated": 500}, "500 rows cut at the context length"),
-        ({"zones": (0.4, 0.4, 0.1, 0.1)}, "10 % of the answer tokens are out of reach"),
-        ({"zones": (0.9, 0.1, 0, 0)}, "The model knows 90 % of the answer tokens already"),
+        ({"zones": (0.4, 0.4, 0.1, 0.1)}, "10% of the answer tokens are out of reach"),
+        ({"zones": (0.9, 0.1, 0, 0)}, "The model knows 90% of the answer tokens already"),
         (
             {"hygiene": of_all(languages={"en": 0.95, "zh": 0.03, "und": 0.02})},
-            "3.0 % of the answers are not in en",
+            "3% of the answers are not in en",
         ),
     ],
 )
@@ -170,7 +177,7 @@ def test_spans_are_marked_in_the_answer_they_are_of():
     loss = np.arange(sum(label != IGNORE for label in labels), dtype=float)
     spans = [span(1, 2, 4, 2.5), span(0, 4, 7, 9.0)]
     scored = scored_tokens(ids, labels, loss, loss / 10, spans)
-    found = chat_sample(scored, messages, "all", decode, ["why"])
+    found = chat_heatmap(scored, messages, "all", decode, ["why"])
     assert [turn.role for turn in found.turns] == ["user", "assistant"] * 2
     assert marked(found.turns[1]) == list("two")
     assert marked(found.turns[3]) == ["不", "对"]
@@ -187,7 +194,7 @@ def test_of_the_last_answer_alone_the_others_are_text():
     cut = len("Q:\none$")
     labels[:cut] = [IGNORE] * cut
     scored = scored_tokens(ids, labels, np.ones(5), None, [span(1, 0, 3)])
-    found = chat_sample(scored, messages, "last", decode, [])
+    found = chat_heatmap(scored, messages, "last", decode, [])
     assert found.turns[1].text == "one"
     assert not found.turns[1].pieces
     assert marked(found.turns[3]) == list("two")
@@ -199,13 +206,13 @@ def test_a_long_document_is_shown_around_its_worst_span():
     ids = list(text.encode())
     spans = [span(0, 900, 905), span(0, 3, 4, 2.0)]
     scored = scored_tokens(ids, ids, np.ones(len(ids)), None, spans)
-    (turn,) = text_sample(scored, text, decode, []).turns
+    (turn,) = text_heatmap(scored, text, decode, []).turns
     assert marked(turn) == list("WRONG")
     assert "\ufffd" not in turn.pieces[0].text
     tokens = sum(len(piece.text.encode()) for piece in turn.pieces[:-1])
     assert tokens <= MOST_TOKENS
     assert turn.before + turn.after + MOST_TOKENS == len(ids)
-    assert len(text_sample(scored, text, decode, []).flags) == 1  # the other is out of sight
+    assert len(text_heatmap(scored, text, decode, []).flags) == 1  # the other is out of sight
 
 
 def test_reasons_say_what_is_unusual():
@@ -215,7 +222,7 @@ def test_reasons_say_what_is_unusual():
     row = {"band": "suspect", "similarity": 0.2, "mean_loss": 4.95, "zone_discarded": 0.1}
     row |= {"n_trained": 1, "truncated": True, "anomaly": 3.0}
     told = " | ".join(reasons(row, [span(0, 1, 2)] * 2, Repeats(answer=1000), tallies))
-    for part in ("2 places", "similarity 0.20", "99 % of the rows", "10 %", "1,000 times", "cut"):
+    for part in ("2 places", "similarity 0.20", "99% of the rows", "10%", "1,000 times", "cut"):
         assert part in told
     calm = row | {"band": "high", "mean_loss": 1, "zone_discarded": 0, "truncated": False}
     assert reasons(calm, [], Repeats(), tallies)[0].startswith("anomaly score 3;")
@@ -234,7 +241,14 @@ def test_hostile_text_is_escaped_everywhere():
 
 
 def test_texts_are_cut_between_characters():
-    assert shortened("价" * 100, 10) == "价价价…"
+    def size(text: str) -> int:
+        return len(text.encode())
+
+    for text in ("价" * 100, "a价" * 50, "a" * 100):
+        for limit in range(4, 40):
+            cut = shortened(text, limit, size)
+            assert limit - 3 < size(cut) <= limit
+            assert text.startswith(cut.removesuffix("…"))
     assert shortened("abc", 3) == "abc"
 
 

@@ -8,12 +8,15 @@ from io import StringIO
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from rich.console import Console
 
 from eval.report import render_html, render_markdown, terminal_table, write_report
 from eval.report.markdown import FLIPS, LONGEST, block, chosen_flips, inline
 from eval.report.seeds import mean_interval, over_seeds
+from eval.report.verdict_text import verdict_text
 from eval.schema.report import Report
+from eval.verdict.verdicts import judge
 from tests.eval.report_fixture import BIDI, CHINESE, HOSTILE, TICKS, make_report
 from tests.eval.seeds_fixture import make_seeds
 
@@ -60,8 +63,10 @@ def page(html) -> Page:
 
 def test_verdicts_gates_and_numbers_are_on_the_page(page):
     text = " ".join(page.text.split())
-    for sentences in REPORT.verdicts.values():
-        assert all(sentence in text for sentence in sentences)
+    for variant in REPORT.tuned:
+        said = verdict_text(REPORT, variant)
+        assert all(str(sentence) in text for sentence in said.sentences)
+        assert said.answers in text
     assert "breaks 2 of 4 gates: domain accuracy, repetition" in text
     assert "keeps all 4 gates" in text
     for metric in REPORT.metrics:
@@ -139,9 +144,10 @@ def test_every_help_text_belongs_to_its_button(page):
 
 
 def test_a_bare_report_renders():
+    unmeasured = {name: judge({}, [], name) for name in REPORT.tuned}
     bare = REPORT.model_copy(
         update={
-            "metrics": [], "by_task": [], "gates": [], "verdicts": {}, "openings": [],
+            "metrics": [], "by_task": [], "gates": [], "verdicts": unmeasured, "openings": [],
             "phrases": [], "samples": [], "training": {}, "corpus": None, "environment": {},
         }
     )  # fmt: skip
@@ -162,7 +168,7 @@ def test_rendering_is_deterministic(html):
 def test_markdown_holds_verdicts_gates_table_and_three_flips():
     text = render_markdown(REPORT)
     assert "### ❌ uniform: Learned the domain, more of a parrot, forgot; breaks 2 of 4" in text
-    assert "### ⚠️ nlirg: Learned the domain, more of a parrot, no forgetting" in text
+    assert "### ⚠️ nlirg: Learned the domain, more of a parrot, no net forgetting" in text
     assert "✅ Domain accuracy 91.2% (needs ≥ 85%)" in text
     assert "91.2%<br>▲ **+79.2 pts** (+75.9 to +82.5)" in text
     assert "92.5%<br>○ −1.5 pts (−4.6 to +1.6)" in text
@@ -232,19 +238,37 @@ def test_flips_show_losses_as_well_as_gains_and_no_case_twice():
     assert len({sample.case_id for sample, _, _ in flips}) == FLIPS
 
 
-@pytest.mark.parametrize("text", [HOSTILE, BIDI, TICKS, "a | b\n\n# c", "![x](http://e.org)"])
-def test_inline_text_has_no_active_character_left(text):
-    shown = re.sub(r"&#\d+;", "", inline(text))
-    assert not re.search(r"[\\`*_\[\]<>|!\n\u202e]", shown)
+def test_inline_text_has_no_active_character_left():
+    for text in (HOSTILE, BIDI, TICKS, "a | b\n\n# c", "![x](http://e.org)"):
+        shown = re.sub(r"&#\d+;", "", inline(text))
+        assert not re.search(r"[\\`*_\[\]<>|!\n\u202e]", shown)
 
 
-@pytest.mark.parametrize("text", [TICKS, "````\nx\n````", "plain", HOSTILE])
-def test_a_code_block_ends_where_its_text_ends(text):
-    lines = block(text).splitlines()
-    fence = lines[-1]
-    assert set(fence) == {"`"}
-    assert lines[0] == f"{fence}text"
-    assert not any(line.startswith(fence) for line in lines[1:-1])
+def test_a_code_block_ends_where_its_text_ends():
+    for text in (TICKS, "````\nx\n````", "plain", HOSTILE):
+        lines = block(text).splitlines()
+        fence = lines[-1]
+        assert set(fence) == {"`"}
+        assert lines[0] == f"{fence}text"
+        assert not any(line.startswith(fence) for line in lines[1:-1])
+
+
+def test_the_base_at_equal_length_reads_alike_in_every_form_of_the_report():
+    metrics = []
+    for metric in REPORT.metrics:
+        if metric.key == "distinct_2":
+            cut = metric.values["nlirg"].model_copy(update={"before": 0.333})
+            same = metric.values["uniform"].model_copy(update={"before": 0.412})
+            values = metric.values | {"nlirg": cut, "uniform": same}
+            metric = metric.model_copy(update={"values": values})
+        metrics.append(metric)
+    report = REPORT.model_copy(update={"metrics": metrics})
+    out = StringIO()
+    Console(file=out, width=100, color_system=None).print(terminal_table(report))
+    forms = [Page(render_html(report)).text, render_markdown(report), out.getvalue()]
+    for text in forms:
+        assert "base 0.333 at" in text
+        assert text.count("equal length") == 1  # what the base's own column says is not repeated
 
 
 def test_long_answers_are_cut_in_markdown():
@@ -282,6 +306,9 @@ def test_the_three_files_are_written_and_the_results_read_back(tmp_path):
     text = (tmp_path / "report" / "results.json").read_text(encoding="utf-8")
     read = Report.model_validate_json(text)
     assert repr(read) == repr(REPORT)  # NaN, which training curves hold, equals nothing
+    old = json.loads(text) | {"format": 1}
+    with pytest.raises(ValidationError, match="format"):
+        Report.model_validate(old)
 
 
 def test_numbers_without_a_value_and_lone_surrogates_can_be_written(tmp_path):

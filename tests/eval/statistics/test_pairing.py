@@ -1,5 +1,6 @@
 import pytest
 
+from eval.schema.sample import Sample
 from eval.statistics.pairing import pair_samples
 from nlirg.errors import InputError
 from tests.eval.made_samples import sample, suite_of, template_of
@@ -30,40 +31,39 @@ def test_variants_of_one_prompt_are_one_cluster():
 GOOD = suite_of("ood", [1, 1, 0])
 
 
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
+def test_what_cannot_be_paired_is_refused():
+    def last(**changes: object) -> list[Sample]:
+        return [*GOOD[:2], GOOD[2].model_copy(update=changes)]
+
+    for other, message in [
         (GOOD[:2], "different cases .'ood2'"),
         ([], "different cases"),
-        ([*GOOD[:2], GOOD[2].model_copy(update={"prompt_sha256": "x"})], "different prompts"),
+        (last(prompt_sha256="x"), "different prompts"),
         ([*GOOD, GOOD[0]], "'ood0': answered twice"),
-        ([*GOOD[:2], GOOD[2].model_copy(update={"score": float("nan")})], "score nan"),
-        ([*GOOD[:2], GOOD[2].model_copy(update={"score": 1.5})], "score 1.5"),
-        ([s.model_copy(update={"error": "x"}) for s in GOOD], "'ood': zero pairs"),
-        (
-            [GOOD[0], *(s.model_copy(update={"error": "x"}) for s in GOOD[1:])],
-            "'ood': one independent case",
-        ),
-    ],
-)
-def test_what_cannot_be_paired_is_refused(other, message):
-    with pytest.raises(InputError, match=message):
-        pair_samples({"base": GOOD, "x": other}, "base", 1.0)
+        (last(score=float("nan")), "score nan"),
+        (last(score=1.5), "score 1.5"),
+        (failing(GOOD, 0, 1, 2), "'ood': zero pairs"),
+        (failing(GOOD, 1, 2), "'ood': one independent case"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            pair_samples({"base": GOOD, "x": other}, "base", 1.0)
 
 
-@pytest.mark.parametrize(("failed", "judged"), [(0, True), (5, True), (6, False), (100, False)])
-def test_too_many_errors_of_one_variant_cannot_be_judged(failed, judged):
-    base, other = suite_of("ood", [1] * 100), suite_of("ood", [1] * 100)
-    other[:failed] = [
-        s.model_copy(update={"finish_reason": "error", "error": "too long"}) for s in other[:failed]
-    ]
-    if judged:
-        assert pair_samples({"base": base, "x": other}, "base", 0.05)["ood"].left_out == failed
-        return
-    with pytest.raises(
-        InputError, match=rf"variant 'x': {failed} of 100 answers .* 'ood0', says: too"
-    ):
-        pair_samples({"base": base, "x": other}, "base", 0.05)
+def failing(rows: list[Sample], *indices: int) -> list[Sample]:
+    """The samples, some of them errors."""
+    broken = {"finish_reason": "error", "error": "too long"}
+    return [s.model_copy(update=broken) if i in indices else s for i, s in enumerate(rows)]
+
+
+def test_too_many_errors_of_one_variant_cannot_be_judged():
+    rows = suite_of("ood", [1] * 100)
+    for failed in (0, 5):
+        samples = {"base": rows, "x": failing(rows, *range(failed))}
+        assert pair_samples(samples, "base", 0.05)["ood"].left_out == failed
+    for failed in (6, 100):
+        message = rf"variant 'x': {failed} of 100 answers .* 'ood0', says: too"
+        with pytest.raises(InputError, match=message):
+            pair_samples({"base": rows, "x": failing(rows, *range(failed))}, "base", 0.05)
 
 
 def test_missing_baseline_samples_and_taken_name_are_refused():
@@ -101,14 +101,9 @@ def test_references_stand_beside_the_answers_each_once():
 
 
 def test_errors_of_many_variants_add_up():
-    samples = {"base": suite_of("ood", [1] * 100)}
-    for k in range(3):
-        rows = suite_of("ood", [1] * 100)
-        failed = slice(4 * k, 4 * k + 4)
-        rows[failed] = [
-            s.model_copy(update={"finish_reason": "error", "error": "x"}) for s in rows[failed]
-        ]
-        samples[f"v{k}"] = rows
+    rows = suite_of("ood", [1] * 100)
+    samples = {"base": rows}
+    samples |= {f"v{k}": failing(rows, *range(4 * k, 4 * k + 4)) for k in range(3)}
     assert pair_samples(dict(list(samples.items())[:2]), "base", 0.05)["ood"].left_out == 4
     with pytest.raises(InputError, match="'ood': 12 of 100 cases have an error for some variant"):
         pair_samples(samples, "base", 0.05)

@@ -6,6 +6,7 @@ import pytest
 
 from eval.config import EvaluateConfig, Gates
 from eval.generation.samples import samples_text
+from eval.report.verdict_text import verdict_text
 from eval.schema.report import Metric
 from eval.verdict.compare import compare, read_samples
 from eval.verdict.gates import unjudged
@@ -123,10 +124,11 @@ def test_base_against_itself_shows_no_difference():
             assert not paired.excludes_zero
             assert paired.p_value == paired.p_holm == 1
     assert by_key(comparison)["retention"].values["copy"].value == 1
-    for sentence in comparison.verdicts["copy"]:
-        assert "No difference shown" in sentence or "No net loss shown" in sentence
-    assert comparison.headlines["copy"].startswith(
-        "No learning shown, no parroting shown, no net forgetting shown; "
+    conclusions = comparison.verdicts["copy"].conclusions
+    assert [conclusion.outcome for conclusion in conclusions] == ["unclear"] * 3
+    assert (conclusions[2].lost, conclusions[2].gained) == (0, 0)
+    assert verdict_text(comparison, "copy").answers == (
+        "No learning shown, no parroting shown, no net forgetting shown"
     )
 
 
@@ -185,9 +187,12 @@ def test_retention_of_a_base_that_knows_nothing_is_unjudged():
     assert unjudged(comparison.gates) == [
         "gate retention_min: 'base' gets no question of suite 'ood' right"
     ]
-    assert "Cannot be seen" in comparison.verdicts["tuned"][2]
     assert "retention" not in by_key(comparison)
-    assert comparison.headlines["tuned"].endswith("; cannot judge 1 of 1 gates: retention")
+    text = verdict_text(comparison, "tuned")
+    assert str(text.sentences[2]) == (
+        "Forgot? Cannot be seen: base gets none of the 2 general questions right."
+    )
+    assert text.gates == "cannot judge 1 of 1 gates: retention"
 
 
 def families(commonsense: list[int], instructions: list[int]):
@@ -235,27 +240,36 @@ def test_verdicts_say_what_happened():
         "base": world(1, 0.2, 0.0),
         "x": world(2, 0.95, 1.0),
     }
-    sentences = compare(learned, "base", CONFIG, seed=0).verdicts["x"]
+    comparison = compare(learned, "base", CONFIG, seed=0)
+    answers, parrot, _ = comparison.verdicts["x"].conclusions
+    assert (answers.outcome, answers.evidence) == ("better", {"domain_accuracy": "better"})
+    assert parrot.outcome == "worse"
+    assert set(parrot.evidence) <= by_key(comparison).keys()
+    sentences = verdict_text(comparison, "x").sentences
     assert len(sentences) == 3
-    assert sentences[0].startswith("Learned? Yes")
-    assert "excludes zero" in sentences[0]
-    assert sentences[1].startswith("Parrot? More of one")
-    forgot = ood([1] * 40, [0] * 30 + [1] * 10).verdicts["tuned"]
-    assert forgot[2].startswith("Forgot? Yes, it forgot: ")
-    assert "still gets 25.0% right" in forgot[2]
-    null = ood([1, 0] * 20, [1, 0] * 19 + [1, 1]).verdicts["tuned"]
-    assert null[2].startswith("Forgot? No net loss shown")
-    assert null[2].endswith("still gets 100.0% right: 0 lost, 1 of the others gained.")
-    assert "includes zero" in null[2]
-    assert "40 cases could have shown ≥ " in null[2]
+    assert sentences[0].lead == "Learned? Yes, it learned the domain"
+    assert "excludes zero" in sentences[0].proof
+    assert sentences[1].lead.startswith("Parrot? More of one")
+
+    comparison = ood([1] * 40, [0] * 30 + [1] * 10)
+    (forgot,) = comparison.verdicts["tuned"].conclusions[2:]
+    assert (forgot.outcome, forgot.lost, forgot.gained) == ("worse", 30, 0)
+    assert "still gets 25.0% right" in verdict_text(comparison, "tuned").sentences[2].proof
+
+    null = verdict_text(ood([1, 0] * 20, [1, 0] * 19 + [1, 1]), "tuned").sentences[2]
+    assert null.lead == "Forgot? No net loss shown"
+    assert null.proof.endswith("still gets 100.0% right: 0 lost, 1 of the others gained.")
+    assert "includes zero" in null.proof
+    assert "40 cases could have shown ≥ " in null.proof
 
 
-def test_failed_answers_are_told():
+def test_failed_answers_are_counted():
     base, tuned = suite_of("ood", [1] * 5), suite_of("ood", [1] * 5)
     tuned[0] = tuned[0].model_copy(update={"finish_reason": "error", "error": "too long"})
     lenient = CONFIG.model_copy(update={"max_error_share": 0.2})
-    sentences = compare({"base": base, "x": tuned}, "base", lenient, seed=0).verdicts["x"]
-    assert sentences[-1].endswith("1 of ood cases.")
+    comparison = compare({"base": base, "x": tuned}, "base", lenient, seed=0)
+    assert comparison.left_out == {"ood": 1}
+    assert verdict_text(comparison, "x").sentences[-1].proof == "1 of ood cases."
 
 
 def test_flips_are_shown_first_and_then_changed_answers():

@@ -10,23 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.config import EvaluateConfig
 from eval.metrics.catalogue import build_metrics
 from eval.metrics.flips import find_flips
-from eval.schema.report import Metric, Paired
+from eval.schema.report import Metric
 from eval.schema.sample import Sample
-from eval.statistics.estimates import Setting
+from eval.statistics.estimates import ComparisonConfig
 from eval.statistics.pairing import pair_samples
-from eval.wording import effect
 from tests.eval.made_samples import sample, suite_of, template_of
 
-SETTING = Setting("base", EvaluateConfig(bootstrap=100), seed=0)
+CONFIG = ComparisonConfig("base", bootstrap=100, confidence=0.95, seed=0)
 WORDINGS = ("typos", "padding", "punctuation")
 
 
-def measured(setting: Setting = SETTING, **samples: list[Sample]) -> dict[str, Metric]:
-    tables = pair_samples(samples, setting.baseline, max_error_share=0.05)
-    return {metric.key: metric for metric in build_metrics(tables, setting)}
+def measured(config: ComparisonConfig = CONFIG, **samples: list[Sample]) -> dict[str, Metric]:
+    tables = pair_samples(samples, config.baseline, max_error_share=0.05)
+    return {metric.key: metric for metric in build_metrics(tables, config)}
 
 
 @cache
@@ -150,7 +148,7 @@ def test_two_samples_of_one_model_show_no_difference():
         metrics = measured(base=model.answers(rng), x=model.answers(rng)).values()
         compared = [metric for metric in metrics if metric.against]
         assert len(compared) >= 15
-        alarms += any(effect(metric, metric.against["x"]) != "unclear" for metric in compared)
+        alarms += any(metric.effect("x") != "unclear" for metric in compared)
     assert alarms <= 5
 
 
@@ -166,15 +164,14 @@ def test_a_regression_of_the_size_stated_is_caught_at_the_power_stated(key, suit
     """The size is stated by comparisons of the model with itself, in which nothing is lost."""
     rng, model = np.random.default_rng(3), Model(80, seed=3)
 
-    def compared(**changes: float) -> tuple[Metric, Paired]:
+    def compared(**changes: float) -> Metric:
         answers = {"base": model.answers(rng, suites), "x": model.answers(rng, suites, **changes)}
-        metric = measured(**answers)[key]
-        return metric, metric.against["x"]
+        return measured(**answers)[key]
 
-    size = float(np.mean([compared()[1].minimum_detectable for _ in range(10)]))
-    caught = [effect(*compared(**{planted: size})) in ("worse", "changed") for _ in range(100)]
+    size = float(np.mean([compared().against["x"].minimum_detectable for _ in range(10)]))
+    caught = [compared(**{planted: size}).effect("x") in ("worse", "changed") for _ in range(100)]
     assert sum(caught) >= 70
-    tenth = [effect(*compared(**{planted: size / 10})) == "unclear" for _ in range(20)]
+    tenth = [compared(**{planted: size / 10}).effect("x") == "unclear" for _ in range(20)]
     assert sum(tenth) >= 18
 
 

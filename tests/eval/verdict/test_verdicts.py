@@ -1,9 +1,9 @@
-"""What is said of a variant follows from all measures of a question, and the worst decides."""
+"""A verdict follows from all measures of a question, and the worst decides."""
 
-import pytest
+from collections.abc import Sequence
 
-from eval.schema.report import Estimate, GateResult, Metric
-from eval.verdict.verdicts import SAMENESS, headline, judge, tone
+from eval.schema.report import Estimate, GateResult, Metric, Verdict
+from eval.verdict.verdicts import SAMENESS, judge
 from tests.eval.made_samples import paired
 
 BETTER = {"distinct_1": "higher", "distinct_2": "higher"}
@@ -42,64 +42,53 @@ def gates(*states: str) -> list[GateResult]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("changes", "said", "counted", "quoted"),
-    [
-        ({}, "no parroting shown", "none got worse, none better", "distinct-2"),
-        (
-            {"opening_share": 0.2, "compression": 0.2},
-            "more of a parrot",
-            "2 got worse (opening-share, compression), none better",
-            "opening-share",
-        ),
-        (
-            {"distinct_2": 0.2},
-            "less of a parrot",
-            "none got worse, 1 better (distinct-2)",
-            "distinct-2",
-        ),
-        (
-            {"distinct_1": 0.2, "distinct_2": -0.2, "opening_share": 0.2},
-            "more of a parrot",
-            "2 got worse (distinct-2, opening-share), 1 better (distinct-1)",
-            "distinct-2",
-        ),
-        (
-            {"distinct_2": 0.2, "repetition_3_equal": 0.2},
-            "partly more of a parrot",
-            "1 got worse (repetition-3-equal), 1 better (distinct-2)",
-            "distinct-2",
-        ),
-    ],
-)
-def test_every_measure_of_sameness_can_tell_a_parrot(changes, said, counted, quoted):
-    metrics = measured(**changes)
-    assert headline(metrics, [], "x").split(", ")[1] == said
-    sentence = judge(metrics, {}, "base", "x")[1]
-    assert f"of {len(SAMENESS)} measures of sameness {counted}; {quoted} 50.0% → " in sentence
+def verdict(states: Sequence[str] = (), **changes: float) -> Verdict:
+    return judge(measured(**changes), gates(*states), "x")
 
 
-@pytest.mark.parametrize(
-    ("closing", "opening", "told"), [(0.75, 0.5, True), (0.6, 0.5, False), (0.75, 0.8, True)]
-)
-def test_a_model_that_repeats_as_people_do_is_told_from_one_that_repeats_more(
-    closing, opening, told
-):
+# What changed -> outcome, what got worse and better, and whose numbers are quoted.
+SAME: list[tuple[dict[str, float], str, list[str], list[str], str]] = [
+    ({}, "unclear", [], [], "distinct_2"),
+    (
+        {"opening_share": 0.2, "compression": 0.2},
+        "worse", ["opening_share", "compression"], [], "opening_share",
+    ),
+    ({"distinct_2": 0.2}, "better", [], ["distinct_2"], "distinct_2"),
+    (
+        {"distinct_1": 0.2, "distinct_2": -0.2, "opening_share": 0.2},
+        "worse", ["distinct_2", "opening_share"], ["distinct_1"], "distinct_2",
+    ),
+    (
+        {"distinct_2": 0.2, "repetition_3_equal": 0.2},
+        "changed", ["repetition_3_equal"], ["distinct_2"], "distinct_2",
+    ),
+]  # fmt: skip
+
+
+def test_every_measure_of_sameness_can_tell_a_parrot():
+    for changes, outcome, worse, better, quoted in SAME:
+        _, parrot, _ = verdict(**changes).conclusions
+        assert (parrot.question, parrot.outcome, parrot.quoted) == ("parrot", outcome, quoted)
+        assert list(parrot.evidence) == list(SAMENESS)
+        assert [key for key, effect in parrot.evidence.items() if effect == "worse"] == worse
+        assert [key for key, effect in parrot.evidence.items() if effect == "better"] == better
+
+
+def test_a_model_that_repeats_as_people_do_is_no_worse_than_they():
     """The variant has .7 of both, and only what got worse than before counts."""
-    metrics = measured(closing_share=0.2, opening_share=0.2)
-    for key, human in (("closing_share", closing), ("opening_share", max(opening, 0.69))):
-        beside = Estimate(value=human, low=human - 0.05, high=human + 0.05, n=100)
-        metrics[key].values["human"] = beside
-    sentence = judge(metrics, {}, "base", "x")[1]
-    assert ("More of one than before, no more than the human answers: " in sentence) == told
-    said = "no more of a parrot than people" if told else "more of a parrot"
-    assert headline(metrics, [], "x").split(", ")[1] == said
-    assert tone(metrics, gates("passed"), "x") == ("good" if told else "mixed")
+    for closing, opening, alike in [(0.75, 0.5, True), (0.6, 0.5, False), (0.75, 0.8, True)]:
+        metrics = measured(closing_share=0.2, opening_share=0.2)
+        for key, human in (("closing_share", closing), ("opening_share", max(opening, 0.69))):
+            beside = Estimate(value=human, low=human - 0.05, high=human + 0.05, n=100)
+            metrics[key].values["human"] = beside
+        found = judge(metrics, gates("passed"), "x")
+        assert found.conclusions[1].outcome == "worse"
+        assert found.conclusions[1].like_people == alike
+        assert found.severity == ("good" if alike else "mixed")
 
 
-@pytest.mark.parametrize(
-    ("changes", "states", "expected"),
-    [
+def test_the_worst_answer_decides_the_severity():
+    for changes, states, expected in [
         ({}, ["passed", "not_applicable"], "good"),
         ({}, [], "open"),
         ({}, ["not_applicable"], "open"),
@@ -110,12 +99,17 @@ def test_a_model_that_repeats_as_people_do_is_told_from_one_that_repeats_more(
         ({"opening_share": 0.2, "distinct_2": 0.2}, ["passed"], "mixed"),
         ({"general": 0.2}, ["passed", "failed"], "bad"),
         ({}, ["unjudged", "passed"], "bad"),
-    ],
-)
-def test_the_worst_answer_decides_the_tone(changes, states, expected):
-    assert tone(measured(**changes), gates(*states), "x") == expected
+    ]:
+        assert verdict(states, **changes).severity == expected, (changes, states)
 
 
 def test_what_was_not_measured_is_not_held_against_a_variant():
-    assert tone({}, gates("passed"), "x") == "good"
-    assert headline({}, [], "x").startswith("Learning not measured, parroting not measured, ")
+    empty = judge({}, gates("passed"), "x")
+    assert empty.severity == "good"
+    assert [each.outcome for each in empty.conclusions] == ["unmeasured"] * 3
+
+
+def test_verdicts_survive_the_way_through_json():
+    for changes, *_ in SAME:
+        judged = verdict(["passed"], **changes)
+        assert Verdict.model_validate_json(judged.model_dump_json()) == judged

@@ -3,7 +3,7 @@
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nlirg.monitoring.alarms import Alarm
+from nlirg.monitoring.alarm import Alarm
 from nlirg.monitoring.heatmap import weight_heatmap
 from nlirg.monitoring.metrics_log import MetricsLog, last_record, read_metrics
 from nlirg.training.step_metrics import LOSS_BINS

@@ -10,6 +10,7 @@ import yaml
 
 from cluster.rundir import RunDirectory
 from eval.generation.samples import samples_path, samples_text
+from eval.report.verdict_text import verdict_text
 from eval.schema.report import Report
 from eval.schema.sample import Sample
 from nlirg.atomic_io import write_json
@@ -106,8 +107,9 @@ def test_all_gates_kept_is_0(made, judge) -> None:
     states = {gate.gate: gate.state for gate in report.gates}
     assert states.pop("format_rate_min") == "not_applicable"
     assert set(states.values()) == {"passed"}
-    assert report.headlines["nlirg"].startswith("Learned the domain, no parroting shown, ")
-    assert report.headlines["nlirg"].endswith("; keeps all 6 gates")
+    text = verdict_text(report, "nlirg")
+    assert text.answers.startswith("Learned the domain, no parroting shown, ")
+    assert text.gates == "keeps all 6 gates"
 
 
 @pytest.mark.parametrize(

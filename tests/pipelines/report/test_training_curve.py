@@ -10,6 +10,7 @@ import pytest
 
 from cluster.rundir import StageFolder
 from nlirg.config.training import TrainConfig
+from nlirg.monitoring.alarm import Alarm
 from nlirg.training.step_metrics import BIN_WIDTH, LOSS_BINS
 from nlirg.weighting.zones import ZONES
 from pipelines.report.training_curve import COLUMNS, training_curve, weight_map
@@ -55,7 +56,7 @@ def test_records_of_skipped_steps_are_left_out_of_every_list(tmp_path) -> None:
 def test_alarms_are_those_of_the_file(tmp_path) -> None:
     alarm = {"kind": "stairs", "step": 2, "message": "fewer epochs"}
     curve = training_curve(write_arm(tmp_path, [record(1)], [alarm]), TrainConfig())
-    assert [found.model_dump() for found in curve.alarms] == [alarm]
+    assert curve.alarms == [Alarm(**alarm)]
 
 
 def test_a_run_that_logged_nothing_has_no_weight_map(tmp_path) -> None:

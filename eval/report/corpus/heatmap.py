@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from eval.report.corpus.model import Flag, Piece, Sample, Turn
+from eval.report.corpus.model import Flag, Piece, TokenHeatmap, Turn
 from nlirg.labels import IGNORE
 from nlirg.scoring.spans import trained_answers
 
@@ -62,13 +62,13 @@ def scored_tokens(
     return Scored(list(ids), laid[0], laid[1], sorted(spans, key=lambda span: -span["score"]))
 
 
-def chat_sample(
+def chat_heatmap(
     scored: Scored,
     messages: Sequence[Mapping[str, Any]],
     loss_on: Literal["all", "last"],
     decode: Decode,
     reasons: list[str],
-) -> Sample:
+) -> TokenHeatmap:
     """The heat map of a conversation: its scored answers as pieces, the other turns as text."""
     answers = trained_answers(messages, loss_on)  # those that were cut off are the last
     runs = {a.turn: run for a, run in zip(answers, _runs(scored), strict=False)}
@@ -81,17 +81,17 @@ def chat_sample(
             continue
         mine = {index for index, span in enumerate(scored.spans) if span["answer"] == answer}
         turns.append(_turn("assistant", scored, run, message["content"], mine, decode))
-    return _sample(turns, scored, reasons)
+    return _heatmap(turns, scored, reasons)
 
 
-def text_sample(scored: Scored, text: str, decode: Decode, reasons: list[str]) -> Sample:
+def text_heatmap(scored: Scored, text: str, decode: Decode, reasons: list[str]) -> TokenHeatmap:
     """The heat map of a document."""
     everywhere, every = range(len(scored.ids)), set(range(len(scored.spans)))
     turn = _turn("text", scored, everywhere, text, every, decode)
-    return _sample([turn], scored, reasons)
+    return _heatmap([turn], scored, reasons)
 
 
-def _sample(turns: list[Turn], scored: Scored, reasons: list[str]) -> Sample:
+def _heatmap(turns: list[Turn], scored: Scored, reasons: list[str]) -> TokenHeatmap:
     """The turns with the spans that are seen in them, numbered anew; the worst stay first."""
     seen = sorted({piece.span for turn in turns for piece in turn.pieces} - {-1})
     number = {-1: -1, **{span: index for index, span in enumerate(seen)}}
@@ -101,7 +101,7 @@ def _sample(turns: list[Turn], scored: Scored, reasons: list[str]) -> Sample:
     ]
     worst_first = [scored.spans[span] for span in seen]
     flags = [Flag(s["pattern"], s["mean_loss"], s["mean_entropy"]) for s in worst_first]
-    return Sample(numbered, flags, reasons)
+    return TokenHeatmap(numbered, flags, reasons)
 
 
 def spelled(ids: list[int], decode: Decode) -> Iterator[tuple[int, int, str]]:
