@@ -19,6 +19,7 @@ from pipelines.encode.stage import GroupRows, encode, group_starts, pack_group
 from pipelines.recipe import load_recipe
 from pipelines.score.stage import score
 from pipelines.store import open_run
+from tests.bench.corpus.scale import CheapScorer
 
 pytestmark = pytest.mark.ray
 
@@ -82,9 +83,15 @@ def recipe_for(tmp_path: Path, model: Path, lines: list[str], **more: Any) -> An
         "data": [str(corpus)],
         "score": {"precision": "fp32", "max_bad_rows": 0.5},
         "encode": {"max_length": 256},
+        "cluster": {"score_actors": 1},
     }
     path.write_text(yaml.safe_dump(raw | more))
     return load_recipe(path)
+
+
+def cheap_scorer(model: str, config: Any) -> CheapScorer:
+    """For tests that look at no score: the actor loads no model."""
+    return CheapScorer()
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
@@ -195,7 +202,7 @@ def mixed(ray_cluster: None, tiny_model_dir: Path, tmp_path_factory: pytest.Temp
     encoding = {"max_length": 400, "overlong": "skip", "loss_on": "last"}
     recipe = recipe_for(tmp_path, tiny_model_dir, lines, encode=encoding, holdout=2)
     run = open_run(recipe)
-    return run, score(recipe, run), encode(recipe, run)
+    return run, score(recipe, run, cheap_scorer), encode(recipe, run)
 
 
 def test_rows_of_every_format_keep_all_their_turns(mixed, tiny_tokenizer) -> None:
@@ -344,7 +351,7 @@ def test_a_corpus_that_cannot_be_used_is_one_error_and_no_marker(
     recipe = recipe_for(tmp_path, tiny_model_dir, lines)
     run = open_run(recipe)
     with pytest.raises(InputError) as caught:
-        score(recipe, run)
+        score(recipe, run, cheap_scorer)
     assert said in str(caught.value)
     assert not run.scores.marker.exists()
 

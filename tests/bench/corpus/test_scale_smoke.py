@@ -12,6 +12,8 @@ from tests.bench.corpus.ray_overhead import cpu_per_row
 from tests.bench.corpus.scale import CheapScorer, Cost, recipe_for, scale_rows, write_corpus
 from tests.bench.corpus.watch import Sample, Watch, watched
 
+pytestmark = pytest.mark.soak
+
 
 def hold_and_write(folder: Path) -> None:
     """Hold 200 MB, use some CPU time and write ten rows."""
