@@ -46,6 +46,10 @@ PURE = (
     "eval.report",
     "pipelines.recipe",
     "pipelines.cli",
+    # The doctor runs without a cluster.
+    "pipelines.preflight.doctor",
+    "eval.generation.generate",
+    "nlirg.scoring.scorer",
 )
 
 
