@@ -33,24 +33,6 @@ RAY_OUTSIDE_PIPELINES = {
     "cluster/submit.py",
 }
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-# What must load without Ray, vLLM and DeepSpeed, in one interpreter.
-PURE = (
-    "nlirg.weighting.functions",
-    "nlirg.forward.loss",
-    "nlirg.forward.windows",
-    "nlirg.scoring.scores",
-    "nlirg.training.trainer",
-    "eval.metrics.diversity",
-    "eval.statistics.inference",
-    "eval.verdict.compare",
-    "eval.report",
-    "pipelines.recipe",
-    "pipelines.cli",
-    # The doctor runs without a cluster.
-    "pipelines.preflight.doctor",
-    "eval.generation.generate",
-    "nlirg.scoring.scorer",
-)
 
 
 @cache
@@ -60,6 +42,10 @@ def tree_of(path: Path) -> ast.Module:
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def imported(path: Path, top_level_only: bool = False) -> set[str]:
@@ -110,10 +96,7 @@ def test_heavy_libraries_have_one_home_each() -> None:
 
 
 def test_no_module_imports_itself_through_others() -> None:
-    graph = {}
-    for path in SOURCES:
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        graph[name] = modules_imported(path) - {name}
+    graph = {module_of(path): modules_imported(path) - {module_of(path)} for path in SOURCES}
     list(TopologicalSorter(graph).static_order())  # CycleError names the circle
 
 
@@ -137,11 +120,13 @@ def test_a_folder_holds_one_subject() -> None:
     assert [name for name, files in sizes.items() if files > 14] == [], "really two subjects?"
 
 
-def test_pure_modules_load_without_ray_vllm_or_deepspeed() -> None:
-    """One after another, so that the first of them that loads one is the one named."""
+def test_modules_load_without_ray_vllm_or_deepspeed() -> None:
+    """All in one interpreter, one after another, so that the first that loads one is named."""
+    homes = set.union(*HEAVY.values())
+    paths = [path for path in SOURCES if path.name != "__main__.py" and name_of(path) not in homes]
     code = (
         "import importlib, sys\n"
-        f"for module in {PURE}:\n"
+        f"for module in {[module_of(path) for path in paths]}:\n"
         "    importlib.import_module(module)\n"
         "    heavy = [name for name in ('ray', 'vllm', 'deepspeed') if name in sys.modules]\n"
         "    if heavy: sys.exit(f'{module} loads {heavy}')\n"
