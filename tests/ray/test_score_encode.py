@@ -19,7 +19,7 @@ from pipelines.encode.stage import GroupRows, encode, group_starts, pack_group
 from pipelines.recipe import load_recipe
 from pipelines.score.stage import score
 from pipelines.store import open_run
-from tests.bench.corpus.scale import CheapScorer
+from tests.cheap_scorer import cheap_scorer
 
 pytestmark = pytest.mark.ray
 
@@ -87,11 +87,6 @@ def recipe_for(tmp_path: Path, model: Path, lines: list[str], **more: Any) -> An
     }
     path.write_text(yaml.safe_dump(raw | more))
     return load_recipe(path)
-
-
-def cheap_scorer(model: str, config: Any) -> CheapScorer:
-    """For tests that look at no score: the actor loads no model."""
-    return CheapScorer()
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
