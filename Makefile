@@ -1,4 +1,4 @@
-# make demo | make test | make setup [DEVICE=gpu] | make lint | make base-model | make lock
+# make demo | make test | make test-all | make setup [DEVICE=gpu] | make lint | make base-model | make lock
 # make bench-train [ARGS="--only whole --out bench.json"]
 # make bench-eval [ARGS="--only engines report --rounds 1 --out bench.json"]
 # make bench-corpus [ARGS="--only scale --rows 10000 100000 --out bench.json"]
@@ -16,13 +16,17 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 LOCKED_FOR := --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--no-emit-find-links --no-emit-index-url
 
-.PHONY: demo test setup lint base-model lock bench-train bench-corpus bench-eval
+.PHONY: demo test test-all setup lint base-model lock bench-train bench-corpus bench-eval
 .DELETE_ON_ERROR:
 
 demo: setup
 	$(BIN)/nlirg demo
 
+# All but what repeats: kills at many moments, sweeps of widths, the benchmarks at toy size.
 test: setup lint
+	$(BIN)/pytest -m "not soak"
+
+test-all: setup lint
 	$(BIN)/pytest
 
 setup: $(READY)

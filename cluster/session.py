@@ -11,7 +11,8 @@ from cluster.plan import machine_cores
 from nlirg.errors import InputError, first_line
 
 # Two cores cannot hold a reader, its downstream actors and a train worker at one logical CPU
-# each: they would wait for one another for ever. Spare logical CPUs cost nothing.
+# each: they would wait for one another for ever. Spare logical CPUs cost nothing, as long as no
+# worker process is started for each before any is asked for.
 LOCAL_MIN_CPUS = 8
 
 # Read by Ray when it is imported or when its processes start, so they are set before that.
@@ -26,6 +27,7 @@ ENVIRONMENT = {
 # CPUs on two cores make, and of arguments that its own Data library keeps in the object store.
 LOCAL_ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
+    "RAY_prestart_worker_first_driver": "0",
     "RAY_worker_maximum_startup_concurrency": str(LOCAL_MIN_CPUS),
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from nlirg.errors import InputError
 from pipelines.progress import Progress
 
+MAX_BLOCKS = 200  # a sort moves the square of it between its parts
 INPUT_ERROR = re.compile(rf"^{InputError.__module__}\.{InputError.__qualname__}: (.+)$", re.M)
 
 
@@ -28,6 +29,9 @@ def configure(stall_timeout_s: float) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # ours count rows that are on disk
     context.execution_no_progress_timeout_s = stall_timeout_s
+    # The newer reader starts a dozen processes to read footers, whether of one file or a thousand,
+    # and knows no number of blocks, so that a sort of any size has 200 parts.
+    context.use_datasource_v2 = False
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):  # its log file keeps everything
             handler.setLevel(logging.ERROR)
@@ -42,8 +46,9 @@ def read_columns(files: Sequence[str], columns: Sequence[str]) -> Any:
     """A dataset of some columns of Parquet files."""
     import ray
 
-    # As many blocks as files: by default a small corpus would be sorted in 200 parts.
-    rows = ray.data.read_parquet(list(files), override_num_blocks=len(files))
+    # As many blocks as files, within reason: they are the parts that a later sort has.
+    blocks = min(len(files), MAX_BLOCKS)
+    rows = ray.data.read_parquet(list(files), override_num_blocks=blocks)
     return rows.select_columns(list(columns))
 
 

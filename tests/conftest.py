@@ -1,7 +1,7 @@
 """A tiny tokenizer and a tiny random model, for every test that needs some real ones."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,21 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 WORDS = ["user assistant system", "the answer is yes", "the question is no", "one two three four"]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # outermost, so that it writes last
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    """Name the browser tests that a machine without a browser passed over."""
+    yield
+    skipped = [
+        one for one in terminalreporter.stats.get("skipped", ()) if "browser" in one.keywords
+    ]
+    if skipped:
+        terminalreporter.write_line(
+            f"{len(skipped)} browser tests were skipped; to run them install a browser: "
+            "apt-get install chromium fonts-noto-cjk",
+            yellow=True,
+        )
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from functools import partial
+from functools import cache, partial
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from typing import Any
@@ -62,14 +62,20 @@ def check_tasks(names: Sequence[str]) -> None:
         read_task_file(name)
     if all(map(is_task_file, names)):
         return
-    from lm_eval.tasks import TaskManager
-
-    known = set(TaskManager().all_tasks)  # reads all files of the package: seconds
+    known = _package_tasks()
     for name in names:
         if not is_task_file(name) and name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InputError(f"evaluate.lm_eval: lm_eval has no task {name!r}{hint}")
+
+
+@cache
+def _package_tasks() -> frozenset[str]:
+    """Names of the package's tasks, groups and tags; reading all its files takes seconds."""
+    from lm_eval.tasks import TaskManager
+
+    return frozenset(TaskManager().all_tasks)
 
 
 def run_tasks(spec: EngineSpec, names: Sequence[str], limit: int | None) -> list[TaskResult]:

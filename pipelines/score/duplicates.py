@@ -41,7 +41,7 @@ from nlirg.corpus.profile import (
 )
 from nlirg.errors import InputError
 from pipelines.progress import Progress, say
-from pipelines.ray_data import configure, parquet_files, root_cause, watch_parquet
+from pipelines.ray_data import configure, parquet_files, read_columns, root_cause, watch_parquet
 
 ROWS_PER_BATCH = 1024
 ROWS_PER_TASK = 200_000  # larger corpora are examined in parts, to bound a task's memory
@@ -214,11 +214,9 @@ def _write_pieces(
     files: Sequence[str], pieces: Path, conversations: bool, config: ClusterConfig
 ) -> None:
     """The pass over the corpus."""
-    import ray
-
     configure(config.stall_timeout_s)
     columns = [*NEEDED, "messages" if conversations else "text"]
-    rows = ray.data.read_parquet(list(files), columns=columns).map_batches(
+    rows = read_columns(files, columns).map_batches(
         Fingerprint(conversations), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
     )
     pieces.mkdir()

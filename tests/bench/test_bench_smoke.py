@@ -13,6 +13,8 @@ from tests.bench.report import report
 from tests.bench.shapes import TOY_CORPUS, TOY_MODEL, ModelShape, settings, torch_engine
 from tests.bench.windows import compare_windows
 
+pytestmark = pytest.mark.soak
+
 
 def test_the_model_has_12_9_million_parameters() -> None:
     assert round(ModelShape().parameters() / 1e6, 1) == 12.9

@@ -133,8 +133,8 @@ def test_silent_engine_is_a_clear_error(ray_cluster) -> None:
             time.sleep(600)
 
     group = Group(EngineSpec("m", "m", "cpu", 64, ()), (Chunk("base", None, requests(2)),))
-    with pytest.raises(InputError, match="no engine answered within 8 s"):
-        run_fleet(Fleet([group], 1, 1, 0, 8, lambda spec: Hanging()))
+    with pytest.raises(InputError, match="no engine answered within 3 s"):
+        run_fleet(Fleet([group], 1, 1, 0, 3, lambda spec: Hanging()))
     assert wait_until(lambda: not engine_processes(), 10)
 
 
@@ -145,15 +145,23 @@ def contents(run: RunDirectory) -> dict[str, str]:
     }
 
 
-@pytest.mark.vllm
-def test_evaluation_survives_a_killed_engine(base, ray_cluster, tmp_path, monkeypatch) -> None:
-    """The same samples with and without a kill; the over-long prompt is an error row."""
-    monkeypatch.setitem(CHUNK_REQUESTS, "cpu", 16)
-    recipe, run = trained_run(base, tmp_path, "quiet")
-    summary = evaluate(recipe, run)
-    assert summary.replaced == 0
+@pytest.fixture(scope="module")
+def evaluated(base, ray_cluster, tmp_path_factory):
+    """An adapter and a full model that is the base again, answered in small chunks; the summary."""
+    recipe, run = trained_run(base, tmp_path_factory.mktemp("quiet"), "quiet", ("nlirg", "full"))
+    shutil.copytree(base, run.arm("full").path / "model")
+    run.arm("full").succeed("mark", trained(kind="full"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CHUNK_REQUESTS, "cpu", 16)
+        summary = evaluate(recipe, run)
     assert wait_until(lambda: not engine_processes(), 10)
+    return recipe, run, summary
 
+
+@pytest.mark.vllm
+def test_every_case_is_answered_and_an_over_long_prompt_is_an_error_row(evaluated) -> None:
+    recipe, run, summary = evaluated
+    assert summary.replaced == 0
     domain = read_samples(samples_path(run.evaluation("nlirg").path, "domain"))
     assert [sample.case_id for sample in domain] == [f"q{i}" for i in range(QUESTIONS)]
     refused = [sample for sample in domain if sample.finish_reason == "error"]
@@ -166,16 +174,20 @@ def test_evaluation_survives_a_killed_engine(base, ray_cluster, tmp_path, monkey
     base_samples = read_samples(samples_path(run.evaluation("base").path, "domain"))
     assert [s.prompt_sha256 for s in base_samples] == [s.prompt_sha256 for s in domain]
     assert [s.answer for s in base_samples] != [s.answer for s in domain]
-
     again = evaluate(recipe, run)
     assert (again.answered, again.variants) == (0, summary.variants)
 
-    recipe, other = trained_run(base, tmp_path, "killed")
+
+@pytest.mark.vllm
+def test_evaluation_survives_a_killed_engine(evaluated, base, tmp_path, monkeypatch) -> None:
+    """The same samples with and without a kill."""
+    monkeypatch.setitem(CHUNK_REQUESTS, "cpu", 16)
+    recipe, run = trained_run(base, tmp_path, "killed")
     killed: list[int] = []
     take = Answers.take
 
     def take_and_kill(*arguments):
-        """Kill an engine at the first answers: every engine has a further chunk by then."""
+        """Kill the engine at its first answers: it has a further chunk by then."""
         if not killed:
             victim = engine_processes()[0]
             victim.kill()
@@ -183,37 +195,30 @@ def test_evaluation_survives_a_killed_engine(base, ray_cluster, tmp_path, monkey
         take(*arguments)
 
     monkeypatch.setattr(Answers, "take", take_and_kill)
-    summary = evaluate(recipe, other)
+    summary = evaluate(recipe, run)
     assert killed
     assert summary.replaced == 1
-    assert contents(other) == contents(run)
+    quiet = contents(evaluated[1])
+    assert contents(run) == {name: quiet[name] for name in quiet if not name.startswith("full/")}
 
 
 @pytest.mark.vllm
-def test_full_model_gets_its_own_engine(base, ray_cluster, tmp_path) -> None:
+def test_full_model_gets_its_own_engine(evaluated) -> None:
     """A full checkpoint equal to the base answers as the base does."""
-    recipe, run = trained_run(base, tmp_path, "full")
-    model = run.arm("nlirg").path / "model"
-    shutil.rmtree(model)
-    shutil.copytree(base, model)
-    run.arm("nlirg").succeed("mark", trained(kind="full"))
-    evaluate(recipe, run)
-    found = contents(run)
+    answers = contents(evaluated[1])
     for suite in ("domain", "robustness", "template"):
-        assert found[f"nlirg/samples_{suite}.jsonl"] == found[f"base/samples_{suite}.jsonl"]
+        assert answers[f"full/samples_{suite}.jsonl"] == answers[f"base/samples_{suite}.jsonl"]
 
 
 @pytest.mark.vllm
 def test_transformers_instead_of_vllm_gives_the_same_greedy_answers(
-    base, ray_cluster, tmp_path
+    evaluated, base, tmp_path
 ) -> None:
     """In the same actors, kept in the same files."""
-    runs = []
-    for engine in ("vllm", "transformers"):
-        recipe, run = trained_run(base, tmp_path, engine, engine=engine, template_cases=4)
-        evaluate(recipe, run)
-        runs.append(contents(run))
+    recipe, run = trained_run(base, tmp_path, "other", engine="transformers", template_cases=4)
+    evaluate(recipe, run)
+    answers, expected = contents(run), contents(evaluated[1])
     for suite in ("domain", "robustness"):
         for variant in ("base", "nlirg"):
             name = f"{variant}/samples_{suite}.jsonl"
-            assert runs[0][name] == runs[1][name]
+            assert answers[name] == expected[name]

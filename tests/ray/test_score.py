@@ -52,6 +52,7 @@ def recipe_for(tmp_path: Path, model: Path, rows: list[dict[str, Any]], **more: 
     corpus.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     path = tmp_path / "r.yaml"
     raw = {"name": "a", "storage": str(tmp_path), "model": str(model), "data": [str(corpus)]}
+    raw["cluster"] = {"score_actors": 1}
     path.write_text(yaml.safe_dump(raw | more))
     return load_recipe(path)
 

@@ -18,6 +18,7 @@ from nlirg.models.loading import load_model
 from pipelines.encode.stage import GroupRows, group_starts, pack_group
 from pipelines.recipe import load_recipe
 from pipelines.store import open_run
+from tests.cheap_scorer import cheap_scorer
 from tests.road import encode, score
 
 pytestmark = pytest.mark.ray
@@ -82,6 +83,7 @@ def recipe_for(tmp_path: Path, model: Path, lines: list[str], **more: Any) -> An
         "data": [str(corpus)],
         "score": {"precision": "fp32", "max_bad_rows": 0.5},
         "encode": {"max_length": 256},
+        "cluster": {"score_actors": 1},
     }
     path.write_text(yaml.safe_dump(raw | more))
     return load_recipe(path)
@@ -195,7 +197,7 @@ def mixed(ray_cluster: None, tiny_model_dir: Path, tmp_path_factory: pytest.Temp
     encoding = {"max_length": 400, "overlong": "skip", "loss_on": "last"}
     recipe = recipe_for(tmp_path, tiny_model_dir, lines, encode=encoding, holdout=2)
     run = open_run(recipe)
-    return run, score(recipe, run), encode(recipe, run)
+    return run, score(recipe, run, cheap_scorer), encode(recipe, run)
 
 
 def test_rows_of_every_format_keep_all_their_turns(mixed, tiny_tokenizer) -> None:
@@ -344,7 +346,7 @@ def test_a_corpus_that_cannot_be_used_is_one_error_and_no_marker(
     recipe = recipe_for(tmp_path, tiny_model_dir, lines)
     run = open_run(recipe)
     with pytest.raises(InputError) as caught:
-        score(recipe, run)
+        score(recipe, run, cheap_scorer)
     assert said in str(caught.value)
     assert not run.scores.marker.exists()
 

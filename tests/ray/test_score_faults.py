@@ -75,6 +75,7 @@ def assert_all_there(recipe: Path, summary: dict) -> None:
     assert run.scores.marker.exists()
 
 
+@pytest.mark.soak
 def test_an_actor_that_is_killed_is_replaced(recipe: Path, tmp_path: Path) -> None:
     log, pids = tmp_path / "log", []
     saboteur = Saboteur(

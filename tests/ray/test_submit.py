@@ -99,12 +99,13 @@ def test_a_submitted_stage_runs_there_and_its_output_and_exit_code_come_back(
     head: str, token: Path, tmp_path: Path
 ) -> None:
     recipe = "pipelines/demo/recipe.yaml"
-    done = submit(head, token, "score", recipe, f"storage={tmp_path}", "name=job")
+    words = ["score", recipe, f"storage={tmp_path}", "name=job", "cluster.score_actors=1"]
+    done = submit(head, token, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"\[score\] \d+ rows", done.stdout), "the job's log is streamed"
     assert (tmp_path / "job" / "scores" / "_SUCCESS").is_file()
     # The same name with other settings is refused on the cluster, with the code it has here.
-    taken = submit(head, token, "score", recipe, f"storage={tmp_path}", "name=job", "seed=5")
+    taken = submit(head, token, *words, "seed=5")
     assert taken.returncode == 2
     assert "seed is 0 there and 5 now" in taken.stdout
 

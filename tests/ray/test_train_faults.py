@@ -75,6 +75,7 @@ def unbroken(ray_cluster, tiny_model_dir, tmp_path_factory):
     return {arm: (run.arm(arm).path, train_arm(plain, arm, run)) for arm in ARMS}
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_worker_killed_in_mid_save_and_in_mid_training(unbroken, tiny_model_dir, tmp_path, arm):
     run = encoded_run(tmp_path, samples=60)
@@ -101,6 +102,7 @@ def test_a_worker_killed_in_mid_save_and_in_mid_training(unbroken, tiny_model_di
     ], "what killed saves left is gone"
 
 
+@pytest.mark.soak
 def test_the_whole_driver_killed_and_started_again(unbroken, tiny_model_dir, tmp_path):
     run = encoded_run(tmp_path, samples=60)
     arm = run.arm("lora").path
@@ -141,6 +143,7 @@ def interrupted(settings, arm, run):
     return faults.saved_steps(folder)
 
 
+@pytest.mark.soak
 def test_at_stage_0_another_number_of_workers_continues(ray_cluster, tiny_model_dir, tmp_path):
     run, arm = encoded_run(tmp_path, samples=60), {"a": {"zero_stage": 0, "gradient_context": 0}}
     saved = interrupted(recipe(tiny_model_dir, arm, **WORLD, num_workers=2), "a", run)
@@ -152,6 +155,7 @@ def test_at_stage_0_another_number_of_workers_continues(ray_cluster, tiny_model_
     assert summary.trained_tokens == trained
 
 
+@pytest.mark.soak
 def test_at_stage_2_another_number_of_workers_is_refused(ray_cluster, tiny_model_dir, tmp_path):
     run, arm = encoded_run(tmp_path, samples=60), {"a": {"zero_stage": 2}}
     two = recipe(tiny_model_dir, arm, **WORLD, num_workers=2)
@@ -170,7 +174,7 @@ def test_what_only_a_worker_can_refuse_is_one_line_too(
     ray_cluster, tiny_model_dir, tmp_path, capfd
 ):
     run = encoded_run(tmp_path)
-    half = recipe(tiny_model_dir, {"a": {}}, num_workers=2, precision="fp16", zero_stage=2)
+    half = recipe(tiny_model_dir, {"a": {}}, num_workers=1, precision="fp16", zero_stage=2)
     with pytest.raises(InputError, match=r"^train\.precision: DeepSpeed has no fp16") as refused:
         train_arm(half, "a", run)
     assert len(str(refused.value).splitlines()) == 1

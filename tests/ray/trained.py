@@ -1,6 +1,7 @@
 """Runs whose training is over, for the tests of what comes after it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,8 +25,10 @@ def save_adapter(base: Path, path: Path, rank: int, seed: int) -> Path:
     return path
 
 
-def trained_run(base: Path, folder: Path, name: str, **evaluate) -> tuple[Recipe, RunDirectory]:
-    """A run whose training left one adapter; one case is too long to be asked."""
+def trained_run(
+    base: Path, folder: Path, name: str, arms: Sequence[str] = ("nlirg",), **evaluate
+) -> tuple[Recipe, RunDirectory]:
+    """A run whose first arm left an adapter; one case is too long to be asked."""
     cases = [
         {
             "id": f"q{i}",
@@ -45,7 +48,9 @@ def trained_run(base: Path, folder: Path, name: str, **evaluate) -> tuple[Recipe
             "storage": str(folder / "runs"),
             "model": str(base),
             "data": ["unused.jsonl"],
+            "arms": {arm: {} for arm in arms},
             "evaluate": {
+                "engines": 1,
                 "domain": str(path),
                 "max_prompt_tokens": 64,
                 "max_new_tokens": 16,

@@ -15,43 +15,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-import numpy as np
-
-from nlirg.config.corpus import ScoreConfig
-from nlirg.labels import IGNORE
-from nlirg.scoring.scores import TokenScores
 from pipelines.ray_data import parquet_files
 from pipelines.recipe import Recipe
 from pipelines.score import stage
 from pipelines.store import open_run
 from tests.bench.corpus.watch import KINDS, watched
 from tests.bench.measure import Comparison
+from tests.cheap_scorer import cheap_scorer
 from tests.road import score
 
 SIZES = (10_000, 100_000, 1_000_000)
 GOAL = 1.2
 MODEL = Path(__file__).parents[3] / "pipelines" / "demo" / "base_model"
 WORDS = ["the", "order", "came", "late", "and", "we", "refund", "it", "today", "see", "invoice"]
-
-
-class CheapScorer:
-    """Scores from the token ids alone; the same ids give the same scores."""
-
-    def score(
-        self, samples: Sequence[tuple[np.ndarray, np.ndarray]], names: Sequence[str] | None = None
-    ) -> list[TokenScores]:
-        """As `nlirg.scoring.scorer.Scorer.score`."""
-        found = []
-        for _, labels in samples:
-            ids = labels[1:][labels[1:] != IGNORE]
-            loss = (ids % 97 / 20).astype(np.float32)
-            found.append(TokenScores(loss, (ids % 31 / 10).astype(np.float32), loss + 1))
-        return found
-
-
-def cheap_scorer(model: str, config: ScoreConfig) -> CheapScorer:
-    """What `pipelines.score.stage.Score` makes in every actor."""
-    return CheapScorer()
 
 
 class Cost(NamedTuple):

@@ -23,6 +23,8 @@ from tests.bench.corpus.ranking import (
     evaluate,
 )
 
+pytestmark = pytest.mark.soak
+
 BAD = np.arange(20) < 4
 
 

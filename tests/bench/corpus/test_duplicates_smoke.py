@@ -3,8 +3,12 @@
 import random
 from itertools import combinations
 
+import pytest
+
 from nlirg.corpus.duplicates import SHINGLE
 from tests.bench.corpus.duplicates import HAN, accuracy, cost, jaccard_pairs
+
+pytestmark = pytest.mark.soak
 
 
 def test_all_pairs_are_compared_by_their_sets_of_shingles() -> None:

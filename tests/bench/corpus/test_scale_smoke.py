@@ -9,8 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.bench.corpus.ray_overhead import cpu_per_row
-from tests.bench.corpus.scale import CheapScorer, Cost, recipe_for, scale_rows, write_corpus
+from tests.bench.corpus.scale import Cost, recipe_for, scale_rows, write_corpus
 from tests.bench.corpus.watch import Sample, Watch, watched
+from tests.cheap_scorer import CheapScorer
+
+pytestmark = pytest.mark.soak
 
 
 def hold_and_write(folder: Path) -> None:

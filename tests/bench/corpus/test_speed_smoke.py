@@ -1,10 +1,13 @@
 """The benchmark of scoring at toy size, so that it keeps running; no figure is judged here."""
 
 import numpy as np
+import pytest
 import torch
 
 from tests.bench.corpus.speed import ALL, BARE, HALF, NAIVE, OURS, compare_gpu_speed, compare_speed
 from tests.bench.shapes import TOY_CORPUS, TOY_MODEL
+
+pytestmark = pytest.mark.soak
 
 
 def test_all_variants_score_the_same_tokens() -> None:

@@ -12,6 +12,8 @@ from tests.bench.eval.jobs import Batched
 from tests.bench.eval.reports import build_report, made_samples
 from tests.bench.eval.world import demo_cases, demo_requests, demo_spec, make_adapters
 
+pytestmark = pytest.mark.soak
+
 
 def test_there_are_prompts_enough() -> None:
     assert len(demo_cases()) >= fleets.PROMPTS
