@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from eval.metrics import robustness
 from eval.metrics.definition import Measure
 from eval.metrics.diversity import closing, opening
+from eval.metrics.option_probability import option_probability
 from eval.metrics.template_ratio import (
     as_they_are,
     at_equal_length,
@@ -152,6 +153,7 @@ MEASURES = (
         _mean("domain", lambda sample: float(sample.score)),
         by_task=True,
     ),
+    option_probability("domain", "Probability of the right option, domain"),
     Measure(
         "format_rate",
         "Format kept",
@@ -341,6 +343,7 @@ MEASURES = (
         _mean("ood", lambda sample: sample.correct),
         by_task=True,
     ),
+    option_probability("ood", "Probability of the right option, general"),
     Measure(
         "instruction_following",
         "Instruction following",

@@ -71,7 +71,9 @@ class Checker(Strict):
     reference is the right one (`choice`), the strings that must all appear (`slots`, `contains`),
     the required keys (`json`), the callable (`python`), what a helpful answer mentions
     (`refusal`), or empty to judge against the case's reference.
-    `threshold` is the score from which an answer counts as correct.
+    `threshold` is the score from which an answer counts as correct. With `answer_by: likelihood`
+    the options of a `choice` are ranked by their probability, and nothing is generated
+    (`eval.checkers.likelihood`).
     """
 
     kind: Literal[
@@ -92,6 +94,7 @@ class Checker(Strict):
     ]
     values: tuple[str, ...] = ()
     threshold: Annotated[float, Field(ge=0, le=1)] = 1.0
+    answer_by: Literal["text", "likelihood"] = "text"
     json_schema: dict[str, Any] | None = None  # of `json_schema`
     instructions: tuple[Instruction, ...] = ()  # of `instructions`
 
