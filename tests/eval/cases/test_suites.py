@@ -74,6 +74,15 @@ def test_cases_are_read_with_suite_and_root_filled_in(tmp_path):
         ),
         ({**GOOD, "id": "b", "checker": {"kind": "magic"}}, "cases.jsonl:2: checker.kind"),
         ({**GOOD, "id": "b", "checker": {"kind": "exact"}}, "cases.jsonl:2: case 'b': checker"),
+        (
+            {
+                **GOOD,
+                "id": "b",
+                "reference": "yes",
+                "checker": {"kind": "exact", "answer_by": "likelihood"},
+            },
+            "cases.jsonl:2: case 'b': checker: answer_by 'likelihood' ranks options",
+        ),
     ],
 )
 def test_bad_lines_are_named(tmp_path, row, message):
@@ -251,7 +260,7 @@ def test_who_judges_is_a_matter_of_our_own_source_too(tmp_path, monkeypatch):
 
 
 def test_every_module_that_judging_imports_from_is_looked_at():
-    seen, todo = set(), {"eval.checkers.checkers"}
+    seen, todo = set(), {"eval.checkers.checkers", "eval.checkers.likelihood"}
     while todo:
         module = importlib.import_module(todo.pop())
         seen.add(module.__file__)

@@ -1,4 +1,4 @@
-"""Options ranked by likelihood: which one is chosen, how likely the right one is, what is refused."""
+"""Options ranked by likelihood: the choice, how likely the right one is, what is refused."""
 
 import math
 
