@@ -7,13 +7,13 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from eval.cases.probe import load_probe
+from eval.config import EvaluateConfig
 from eval.generation.generate import Prompt, refusal, render
 from eval.generation.options import encode_options
 from eval.schema.case import Case, Checker, Message
 from nlirg.corpus.chat import encode_chat
 from nlirg.errors import BadRowError
 from tests.conftest import CHATML
-from tests.eval.generation.test_generate import CONFIG
 
 THINKING = CHATML.replace(
     "{{ message['content'] }}",
@@ -120,8 +120,8 @@ def test_options_that_the_model_cannot_tell_apart_or_read_are_refused(tiny_token
 
 def test_an_option_that_cannot_be_asked_costs_its_question_alone(tiny_tokenizer) -> None:
     bad = rendered(tiny_tokenizer, "yes<|im_end|>", "no")
-    assert "special token" in refusal(bad, CONFIG, 64)
-    roomy = CONFIG.model_copy(update={"max_prompt_tokens": 99})
+    roomy = EvaluateConfig(max_prompt_tokens=99)
+    assert "special token" in refusal(bad, roomy, 64)
     good = rendered(tiny_tokenizer, "yes", "no " * 20)
     longest = len(good.ids) + max(map(len, good.options.ids))
     assert refusal(good, roomy, longest + 1) == ""
