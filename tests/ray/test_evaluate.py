@@ -44,10 +44,10 @@ def choices(count: int) -> tuple[Request, ...]:
     random = torch.Generator().manual_seed(2)
 
     def options() -> tuple[tuple[int, ...], ...]:
-        lengths = torch.randint(1, 5, (int(torch.randint(2, 6, (), generator=random)),))
+        count = int(torch.randint(2, 6, (), generator=random))
+        lengths = torch.randint(1, 5, (count,), generator=random).tolist()
         return tuple(
-            tuple(torch.randint(3, 300, (int(length),), generator=random).tolist())
-            for length in lengths
+            tuple(torch.randint(3, 300, (length,), generator=random).tolist()) for length in lengths
         )
 
     return tuple(
