@@ -8,8 +8,9 @@
       eval/<variant>/{resamples/samples_<suite>.jsonl, flips.jsonl}
       tune/  report/{index.html, report.md, results.json}
 
-A stage's folder holds `_SUCCESS`, written last: a small JSON with the fingerprint of the settings
-that produced it and its summary. A folder without it is unfinished, whatever else it contains.
+A stage's folder holds `_SUCCESS`, written last: a small JSON with the format's version, the
+fingerprint of the settings that produced it, and its summary. A folder without it is unfinished,
+whatever else it contains.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +29,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from nlirg.errors import InputError
+
+# Version of what stages write; a folder of another version is refused, never misread.
+FORMAT = 2
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -63,7 +68,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
-class Stage:
+class StageFolder:
     """One stage's folder and its `_SUCCESS` marker."""
 
     def __init__(self, path: Path) -> None:
@@ -111,8 +116,17 @@ class Stage:
         """What the marker says."""
         if not self.marker.is_file():
             raise InputError(f"{self.path} is not complete: run the stage that makes it first")
-        remedy = "delete this file and run the same command again: it goes on with what is there"
-        return _read_record(self.marker, {"fingerprint": str, "summary": dict}, remedy)
+        record = _read_record(self.marker, {"fingerprint": str, "summary": dict}, MARKER_REMEDY)
+        self._check_format(record)
+        return record
+
+    def _check_format(self, record: Mapping[str, Any]) -> None:
+        if record.get("format") != FORMAT:
+            raise InputError(
+                f"{self.path} was written by another version of nlirg (format "
+                f"{record.get('format', 1)}, this one reads {FORMAT}): choose another run name, "
+                "or delete that folder to make it again"
+            )
 
     def claim(self, settings_fingerprint: str) -> bool:
         """Note whose unfinished files the folder holds, before the first of them is written.
@@ -125,10 +139,11 @@ class Stage:
         """
         note = self.path / "settings.json"
         if not note.is_file():
-            write_json(note, {"fingerprint": settings_fingerprint})
+            write_json(note, {"format": FORMAT, "fingerprint": settings_fingerprint})
             return False
-        remedy = f"delete {self.path} to start it again"
-        if _read_record(note, {"fingerprint": str}, remedy)["fingerprint"] != settings_fingerprint:
+        record = _read_record(note, {"fingerprint": str}, f"delete {self.path} to start it again")
+        self._check_format(record)
+        if record["fingerprint"] != settings_fingerprint:
             raise InputError(
                 f"{self.path} holds unfinished work with other settings; choose another run name, "
                 "or delete that folder to start it again"
@@ -137,7 +152,15 @@ class Stage:
 
     def succeed(self, settings_fingerprint: str, summary: dict[str, Any]) -> None:
         """Write the marker; the last thing a stage does."""
-        write_json(self.marker, {"fingerprint": settings_fingerprint, "summary": summary})
+        record = {"format": FORMAT, "fingerprint": settings_fingerprint, "summary": summary}
+        write_json(self.marker, record)
+
+    def clear(self) -> None:
+        """Delete the folder with whatever unfinished work it holds."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+MARKER_REMEDY = "delete this file and run the same command again: it goes on with what is there"
 
 
 def _read_record(path: Path, keys: Mapping[str, type], remedy: str) -> dict[str, Any]:
@@ -211,47 +234,52 @@ class RunDirectory:
         return self.corpus / "holdout.jsonl"
 
     @property
-    def scores(self) -> Stage:
+    def scores(self) -> StageFolder:
         """Scored corpus."""
-        return Stage(self.corpus / "scores")
+        return StageFolder(self.corpus / "scores")
 
     @property
-    def selected(self) -> Stage:
+    def selected(self) -> StageFolder:
         """Rows chosen to be trained, and their order; only where the recipe asks for either."""
-        return Stage(self.corpus / "selected")
+        return StageFolder(self.corpus / "selected")
 
     @property
-    def encoded(self) -> Stage:
+    def encoded(self) -> StageFolder:
         """Token ids and labels."""
-        return Stage(self.corpus / "encoded")
+        return StageFolder(self.corpus / "encoded")
 
-    def arm(self, arm: str) -> Stage:
+    def arm(self, arm: str) -> StageFolder:
         """One training run: `metrics.jsonl`, `tensorboard/`, `checkpoints/`, `model/`."""
-        return Stage(self.path / "train" / arm)
+        return StageFolder(self.path / "train" / arm)
 
     @property
-    def paraphrases(self) -> Stage:
+    def paraphrases(self) -> StageFolder:
         """Rewordings of the domain cases that the base model wrote; only where asked for."""
-        return Stage(self.path / "paraphrases")
+        return StageFolder(self.path / "paraphrases")
 
-    def evaluation(self, variant: str) -> Stage:
+    @property
+    def evaluated(self) -> StageFolder:
+        """Answers and results of every variant, a folder each."""
+        return StageFolder(self.path / "eval")
+
+    def evaluation(self, variant: str) -> StageFolder:
         """One variant's answers and results."""
-        return Stage(self.path / "eval" / variant)
+        return StageFolder(self.path / "eval" / variant)
 
-    def resamples(self, variant: str) -> Stage:
+    def resamples(self, variant: str) -> StageFolder:
         """One variant's further answers to the cases that flipped."""
-        return Stage(self.evaluation(variant).path / "resamples")
+        return StageFolder(self.evaluation(variant).path / "resamples")
 
     def flips(self, variant: str) -> Path:
         """What further answers say of every flip, one a line; of tuned variants only."""
         return self.evaluation(variant).path / "flips.jsonl"
 
     @property
-    def tune(self) -> Stage:
+    def tune(self) -> StageFolder:
         """The sweep's trials, table and best recipe."""
-        return Stage(self.path / "tune")
+        return StageFolder(self.path / "tune")
 
     @property
-    def report(self) -> Stage:
+    def report(self) -> StageFolder:
         """The before/after report."""
-        return Stage(self.path / "report")
+        return StageFolder(self.path / "report")

@@ -7,21 +7,12 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from eval.cases.perturbations import known_perturbation
 from nlirg.section import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
 EngineName = Literal["vllm", "transformers"]
-Perturbation = Literal[
-    "paraphrase",
-    "field_order",
-    "typos",
-    "punctuation",
-    "letter_case",
-    "dropped_sentence",
-    "truncated_sentence",
-    "code_switching",
-    "padding",
-]
+Perturbation = Annotated[str, AfterValidator(known_perturbation)]
 
 
 def _plain_url(value: str) -> str:
@@ -109,7 +100,7 @@ class EvaluateConfig(Section):
     `domain` is a JSONL file of cases (see `eval.schema.case.Case`). `ood` is one or several of such
     files and of the shipped probe sets (`probe`, `probe:v1`; see `eval.cases.sources`), or null.
     Robustness cases are made from the domain cases by the perturbations named, and by up to
-    `model_paraphrases` rewordings a case that the base model writes. Where more than
+    `model_paraphrases` paraphrases a case that the base model writes. Where more than
     `max_error_share` of a suite's answers are errors, nothing is judged.
 
     `engine: transformers` needs no vLLM and answers one prompt at a time, for small jobs. Where a
@@ -129,7 +120,6 @@ class EvaluateConfig(Section):
         "field_order",
         "typos",
         "punctuation",
-        "code_switching",
         "padding",
     )
     model_paraphrases: Annotated[int, Field(ge=0, le=16)] = 0

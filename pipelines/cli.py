@@ -9,10 +9,9 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,6 +20,8 @@ from cluster.rundir import RunDirectory
 from cluster.session import disconnect
 from nlirg.errors import InputError
 from pipelines.recipe import Recipe, load_recipe
+from pipelines.run import COMMANDS, stages
+from pipelines.stage import run_stages, state
 from pipelines.store import as_yaml, open_run
 
 app = typer.Typer(
@@ -34,25 +35,40 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="E.g. train.epochs=2")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, start nothing.")]
-STAGES = ("doctor", "score", "select", "encode", "train", "evaluate", "tune", "run", "demo")
+PREFLIGHT, DEMO = "doctor", "demo"
 
 
-def _carry_out(recipe: Recipe, dry_run: bool, work: Callable[[Recipe, RunDirectory], Any]) -> Any:
-    """Open the run directory and do the work, or show what would be done."""
+def _carry_out(command: str, recipe: Recipe, dry_run: bool) -> None:
+    """Open the run directory and run the command's stages, or show what would be done.
+
+    Raises:
+        typer.Exit: with the exit code of the last stage, if it is not 0.
+    """
     if dry_run:
-        print(as_yaml(recipe), end="")
-        print(f"# run directory: {RunDirectory(recipe.storage, recipe.name).path}")
-        print(f"# resources: {describe(recipe.cluster.address, recipe.train.num_workers)}")
-        if (judge := recipe.evaluate.judge) is not None:
-            print(f"# judge: domain questions and answers are sent to {judge.base_url}")
-        return None
+        _show(command, recipe)
+        return
     try:
         run = open_run(recipe)
         with run.locked():
-            return work(recipe.located(), run)
+            located = recipe.located()
+            code = run_stages(stages(command, located), located, run).exit_code
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)
         raise typer.Exit(130) from None
+    if code:
+        raise typer.Exit(code)
+
+
+def _show(command: str, recipe: Recipe) -> None:
+    """Print the resolved recipe, the stages and how far they are, and the resources."""
+    run = RunDirectory(recipe.storage, recipe.name)
+    print(as_yaml(recipe), end="")
+    print(f"# run directory: {run.path}")
+    for stage in stages(command, recipe):
+        print(f"# stage {stage.title}: {state(stage, recipe, run)}")
+    print(f"# resources: {describe(recipe.cluster.address, recipe.train.num_workers)}")
+    if (judge := recipe.evaluate.judge) is not None:
+        print(f"# judge: domain questions and answers are sent to {judge.base_url}")
 
 
 @app.command()
@@ -75,65 +91,17 @@ def doctor(
         raise typer.Exit(2)
 
 
-@app.command()
-def score(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Score the corpus under the base model."""
-    from pipelines.score.stage import score as stage
+def _add_command(name: str, text: str) -> None:
+    """Add a command of the list in `pipelines.run`."""
 
-    _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
+    def command(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+        _carry_out(name, load_recipe(recipe, overrides or ()), dry_run)
 
-
-@app.command()
-def select(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Drop scored rows by rules, put the others in order, write them as a corpus."""
-    from pipelines.select.stage import select as stage
-
-    _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
+    app.command(name, help=text)(command)
 
 
-@app.command()
-def encode(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Turn the scored corpus into token ids and labels."""
-    from pipelines.encode.stage import encode as stage
-
-    _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
-
-
-@app.command()
-def train(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Train every arm of the recipe."""
-    from pipelines.train.stage import train as stage
-
-    _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
-
-
-@app.command()
-def evaluate(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Evaluate base and arms, write the report; exit 1 if a gate failed, 2 if one is unjudged."""
-    from pipelines.evaluate.stage import check_cases
-    from pipelines.evaluate.stage import evaluate as stage
-    from pipelines.report.stage import report
-
-    def work(settings: Recipe, run: RunDirectory) -> None:
-        check_cases(settings)
-        stage(settings, run)
-        _conclude(report(settings, run), run)
-
-    _carry_out(load_recipe(recipe, overrides or ()), dry_run, work)
-
-
-@app.command()
-def run(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """The whole road, corpus to report; exit 1 if a gate failed, 2 if one is unjudged."""
-    _run(load_recipe(recipe, overrides or ()), dry_run)
-
-
-@app.command()
-def tune(recipe: RecipeFile, overrides: Overrides = None, dry_run: DryRun = False) -> None:
-    """Sweep training settings with Ray Tune; write a table and best.yaml."""
-    from pipelines.tune.stage import tune as stage
-
-    _carry_out(load_recipe(recipe, overrides or ()), dry_run, stage)
+for _name, _text in COMMANDS.items():
+    _add_command(_name, _text)
 
 
 @app.command()
@@ -153,7 +121,8 @@ def demo(overrides: Overrides = None, dry_run: DryRun = False) -> None:
             f"evaluate.ood={here / 'data' / 'ood_cases.jsonl'}",
         ]
     )
-    _run(load_recipe(here / "recipe.yaml", [*places, *(overrides or ())]), dry_run)
+    recipe = load_recipe(here / "recipe.yaml", [*places, *(overrides or ())])
+    _carry_out("run", recipe, dry_run)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -173,11 +142,12 @@ def submit(
 def _check_submission(words: list[str], working_dir: Path) -> None:
     """Refuse what would only fail on the cluster, or lose its results there."""
     stage, *rest = words
-    if stage not in STAGES:
-        raise InputError(f"stage {stage!r}: one of {', '.join(STAGES)}")
+    known = (PREFLIGHT, *COMMANDS, DEMO)
+    if stage not in known:
+        raise InputError(f"stage {stage!r}: one of {', '.join(known)}")
     if not (working_dir / "pipelines" / "cli.py").is_file():
         raise InputError(f"--working-dir {working_dir}: not a checkout of this project")
-    if stage == "demo":
+    if stage == DEMO:
         recipe = load_recipe(Path(__file__).parent / "demo" / "recipe.yaml", rest)
     elif not rest or not (working_dir / rest[0]).is_file() or Path(rest[0]).is_absolute():
         raise InputError("give the recipe by its path inside the working directory")
@@ -188,39 +158,6 @@ def _check_submission(words: list[str], working_dir: Path) -> None:
             f"storage {recipe.storage!r} would vanish with the job's copy of the working "
             "directory: add storage=/a/path/every/node/sees"
         )
-
-
-def _run(recipe: Recipe, dry_run: bool) -> None:
-    """Carry out the whole road."""
-
-    def work(settings: Recipe, run: RunDirectory) -> None:
-        from pipelines.run import run_all
-
-        _conclude(run_all(settings, run), run)
-
-    _carry_out(recipe, dry_run, work)
-
-
-def _conclude(result: Any, run: RunDirectory) -> None:
-    """Print the table, the gates that were not kept, and the report's path.
-
-    Raises:
-        typer.Exit: with code 1 if a gate failed, whatever the others say.
-        InputError: if none failed and one cannot be judged.
-    """
-    from rich.console import Console
-
-    from eval.report import gate_lines, terminal_table
-    from eval.verdict.gates import unjudged
-
-    Console().print(terminal_table(result))
-    for line in gate_lines(result):
-        print(line)
-    print(f"report: {run.report.path / 'index.html'}")
-    if any(gate.state == "failed" for gate in result.gates):
-        raise typer.Exit(1)
-    if missing := unjudged(result.gates):
-        raise InputError(f"cannot judge {'; '.join(missing)}; a gate set to null is not judged")
 
 
 def main() -> None:

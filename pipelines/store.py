@@ -53,7 +53,7 @@ def open_run(recipe: Recipe) -> RunDirectory:
     kept = run.path / "recipe.yaml"
     try:
         if kept.is_file():
-            old = validate(_kept_recipe(kept), str(kept))
+            old = _kept_recipe(kept)
             if not (run.selected.marker.is_file() or run.encoded.marker.is_file()):
                 # What to select is decided when the scores have been seen.
                 old = old.model_copy(update={"select": recipe.select, "order": recipe.order})
@@ -75,8 +75,12 @@ def open_run(recipe: Recipe) -> RunDirectory:
     return run
 
 
-def _kept_recipe(path: Path) -> dict[str, Any]:
-    """What a run's own recipe file says."""
+def _kept_recipe(path: Path) -> Recipe:
+    """Return the recipe that a run was made with.
+
+    Raises:
+        InputError: if the file is damaged, or of a version with other keys.
+    """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -85,7 +89,13 @@ def _kept_recipe(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: damaged; delete this file if the run is of this recipe, or {path.parent}"
         )
-    return raw
+    try:
+        return validate(raw, str(path))
+    except InputError as error:
+        raise InputError(
+            f"{path.parent} was made by another version of nlirg ({error}): choose another run "
+            "name (name=...), or delete it"
+        ) from None
 
 
 def as_yaml(recipe: Recipe) -> str:

@@ -1,4 +1,4 @@
-"""Rewordings that the base model writes itself: what it is asked, and which of them are kept."""
+"""Paraphrases that the base model writes itself: what it is asked, and which of them are kept."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.cases.perturbations import case_facts, is_chinese, slots_survive
-from eval.cases.perturbations.text import field_values
+from eval.cases.perturbations.slots import case_facts, slot_fault
+from eval.cases.perturbations.text import is_chinese
+from eval.cases.suites import perturbed_case
 from eval.generation.generate import Completion, Key, Prompt, Request, render, request_seed
 from eval.schema.case import Case, Message
 from eval.text import normalize
@@ -16,7 +17,7 @@ from eval.text import normalize
 PERTURBATION = "model_paraphrase"
 TRIES = 2  # asked for each one wanted: small models often lose a fact
 LENGTH_RATIO = (0.5, 2.0)  # of the original's characters
-TOKENS_RATIO = 2  # a rewording that needs more of the original's tokens is too long anyway
+TOKENS_RATIO = 2  # a paraphrase that needs more of the original's tokens is too long anyway
 TEMPERATURE = 0.8
 
 _ORDER = """Rewrite the text between the lines in other words. It must ask for exactly the same \
@@ -34,7 +35,7 @@ _ORDER_ZH = """请换一种说法改写两条横线之间的文字，要求的�
 
 @dataclass(frozen=True)
 class Paraphrases:
-    """The kept rewordings as cases, how many were asked for, and why the others were dropped."""
+    """The kept paraphrases as cases, how many were asked for, and why the others were dropped."""
 
     cases: list[Case]
     asked: int
@@ -44,11 +45,11 @@ class Paraphrases:
 def paraphrase_prompts(
     tokenizer: Any, domain: Iterable[Case], n: int, options: dict[str, Any]
 ) -> list[Prompt]:
-    """Ask for `TRIES * n` rewordings of every case's last message; the ids tell them apart."""
+    """Ask for `TRIES * n` paraphrases of every case's last message; the ids tell them apart."""
     orders = [
         case.model_copy(
             update={
-                "id": _variant_id(case, number),
+                "id": _perturbed_id(case, number),
                 "messages": (Message(role="user", content=_order(case.messages[-1].content)),),
                 "suite": "robustness",
             }
@@ -59,7 +60,7 @@ def paraphrase_prompts(
     return render(tokenizer, orders, options)
 
 
-def _variant_id(case: Case, number: int) -> str:
+def _perturbed_id(case: Case, number: int) -> str:
     return f"{case.id}~{PERTURBATION}{number}"
 
 
@@ -87,26 +88,25 @@ def paraphrase_requests(prompts: Iterable[Prompt], context: int, seed: int) -> l
 def keep_paraphrases(
     domain: Sequence[Case], n: int, completions: Mapping[Key, Completion]
 ) -> Paraphrases:
-    """Choose up to n rewordings of every case.
+    """Choose up to n paraphrases of every case.
 
     The others are counted by reason: "not asked", "not finished", "empty", "unchanged",
-    "repeated", "too short", "too long", what `slots_survive` says of a slot that is lost, or
-    "not needed" once there are n.
+    "repeated", "too short", "too long", what `slot_fault` says, or "not needed" once there are n.
     """
     cases: list[Case] = []
     dropped: Counter[str] = Counter()
     for case in domain:
         said: list[str] = []
         for number in range(TRIES * n):
-            variant_id = _variant_id(case, number)
-            completion = completions.get(("robustness", variant_id))
+            perturbed_id = _perturbed_id(case, number)
+            completion = completions.get(("robustness", perturbed_id))
             text = _clean(completion.text) if completion else ""
             reason = _unusable(completion) or _fault(case, text, said)
             if reason or len(said) == n:
                 dropped[reason or "not needed"] += 1
                 continue
             said.append(text)
-            cases.append(_variant(case, variant_id, text))
+            cases.append(perturbed_case(case, text, PERTURBATION, perturbed_id))
     return Paraphrases(cases, TRIES * n * len(domain), dict(dropped))
 
 
@@ -128,8 +128,7 @@ def _fault(case: Case, text: str, said: Sequence[str]) -> str:
     shortest, longest = LENGTH_RATIO
     if not shortest <= len(text) / len(original) <= longest:
         return "too short" if len(text) < len(original) else "too long"
-    values = [original[slice(*span)].strip() for span in field_values(original)]
-    return slots_survive(original, text, [*case_facts(case), *values]).reason
+    return slot_fault(original, text, case_facts(case))
 
 
 def _clean(text: str) -> str:
@@ -139,15 +138,3 @@ def _clean(text: str) -> str:
 
 def _plain(text: str) -> str:
     return " ".join(normalize(text).split())
-
-
-def _variant(case: Case, variant_id: str, text: str) -> Case:
-    last = case.messages[-1].model_copy(update={"content": text})
-    changed = {
-        "id": variant_id,
-        "root_id": case.root_id or case.id,
-        "messages": (*case.messages[:-1], last),
-        "suite": "robustness",
-        "perturbation": PERTURBATION,
-    }
-    return case.model_copy(update=changed)

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from eval.cases.perturbations import PERTURBATIONS, case_facts, perturb
+from eval.cases.perturbations import known_perturbation, perturb
+from eval.cases.perturbations.slots import case_facts
 from eval.checkers.checkers import validate_checker
 from eval.checkers.likelihood import validate_ranking
 from eval.schema.case import Case, Checker, Message, Suite
@@ -150,26 +151,27 @@ def holdout_cases(rows: Iterable[CorpusRow]) -> list[Case]:
 def robustness_cases(domain: Sequence[Case], names: Sequence[str], seed: int) -> list[Case]:
     """Every domain case under every perturbation that applies to it.
 
-    A variant's `root_id` is its original's; ids are `<id>~<perturbation>`.
+    A perturbed case's `root_id` is its original's; ids are `<id>~<perturbation>`.
 
     Raises:
-        InputError: if a name is not a perturbation.
+        ValueError: if a name is not a perturbation.
     """
-    for name in names:
-        if name not in PERTURBATIONS:
-            known = ", ".join(PERTURBATIONS)
-            raise InputError(f"perturbation {name!r} is unknown; there are {known}")
-    variants = (_variant(case, name, seed) for case in domain for name in names)
-    return [variant for variant in variants if variant is not None]
+    known = [known_perturbation(name) for name in names]
+    perturbed = (_perturbed(case, name, seed) for case in domain for name in known)
+    return [case for case in perturbed if case is not None]
 
 
-def _variant(case: Case, name: str, seed: int) -> Case | None:
+def _perturbed(case: Case, name: str, seed: int) -> Case | None:
     last = case.messages[-1]
     text = perturb(last.content, name, f"{seed}:{case.id}", case_facts(case))
-    if text is None:
-        return None
+    return None if text is None else perturbed_case(case, text, name, f"{case.id}~{name}")
+
+
+def perturbed_case(case: Case, text: str, name: str, perturbed_id: str) -> Case:
+    """Return the robustness case that asks a case's question in another text."""
+    last = case.messages[-1]
     changed = {
-        "id": f"{case.id}~{name}",
+        "id": perturbed_id,
         "root_id": case.root_id or case.id,
         "messages": (*case.messages[:-1], last.model_copy(update={"content": text})),
         "suite": "robustness",

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.dataset as pads
 
-from cluster.rundir import Stage, atomic_path
+from cluster.rundir import StageFolder, atomic_path
 from eval.cases.suites import holdout_cases
 from nlirg.corpus.ordering import hash_rank
 from nlirg.corpus.records import Record
@@ -24,7 +24,9 @@ from pipelines.select.stage import duplicate_groups
 COLUMNS = ["id", "task_type", "messages", "tools"]
 
 
-def choose_holdout(scored: Stage, index: Path | None, count: int, path: Path) -> frozenset[str]:
+def choose_holdout(
+    scored: StageFolder, index: Path | None, count: int, path: Path
+) -> frozenset[str]:
     """Choose `count` of the selected rows, write them to `path` and return their ids.
 
     They are those of smallest hash, so that adding rows to a corpus moves few rows across, among
@@ -63,7 +65,7 @@ def choose_holdout(scored: Stage, index: Path | None, count: int, path: Path) ->
     return frozenset(record.id for record in chosen)
 
 
-def _shared_prompts(scored: Stage, index: Path | None) -> np.ndarray:
+def _shared_prompts(scored: StageFolder, index: Path | None) -> np.ndarray:
     """Positions of the selected rows whose prompt another selected row has, or nearly has."""
     table = duplicate_groups(scored, "prompt", "near")
     positions, groups = table["position"].to_numpy(), table["group"].to_numpy()
@@ -75,7 +77,7 @@ def _shared_prompts(scored: Stage, index: Path | None) -> np.ndarray:
     return shared
 
 
-def _names(scored: Stage, index: Path | None, shared: np.ndarray) -> Iterator[str]:
+def _names(scored: StageFolder, index: Path | None, shared: np.ndarray) -> Iterator[str]:
     """Ids of the rows that may be held out, a batch in memory at a time."""
     dataset = pads.dataset(parquet_files(scored.path))
     selected = None if index is None else open_by_position(index)
@@ -88,7 +90,7 @@ def _names(scored: Stage, index: Path | None, shared: np.ndarray) -> Iterator[st
 
 
 def _first_by_hash(
-    scored: Stage, index: Path | None, shared: np.ndarray, count: int
+    scored: StageFolder, index: Path | None, shared: np.ndarray, count: int
 ) -> list[Record]:
     """The rows with the `count` smallest hashes of their ids, in that order."""
     names = heapq.nsmallest(count, _names(scored, index, shared), key=hash_rank)

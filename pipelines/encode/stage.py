@@ -6,7 +6,7 @@ losses come from the scores as they are.
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from cluster.rundir import RunDirectory, Stage, fingerprint
+from cluster.rundir import RunDirectory, StageFolder
 from cluster.session import connect
 from nlirg.corpus.packing import pack
 from nlirg.errors import InputError
 from pipelines.encode.holdout import choose_holdout
 from pipelines.positions import find, open_by_position
-from pipelines.progress import say
 from pipelines.ray_data import configure, parquet_files, read_columns, root_cause, watch_parquet
 from pipelines.recipe import Recipe
-from pipelines.select.stage import MAX_PARTITIONS, selected_index, selection_mark
+from pipelines.score.stage import Score
+from pipelines.select.stage import MAX_PARTITIONS, Select, selected_index
+from pipelines.stage import Stage, Summary
 from pipelines.store import identity
 
 ROWS_PER_BATCH = 1024
@@ -101,83 +102,109 @@ def ranked(rows: pa.Table, index: Path | None) -> pa.Table:
     return kept.set_column(place, "position", ranks["rank"].take(found[found >= 0]))
 
 
-def encode(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
-    """Encode the selected rows into `encoded/*.parquet` and return the summary.
+class EncodeSummary(Summary):
+    """What is there to train on.
+
+    Attributes:
+        rows: samples, or packs of plain text.
+        tokens: all tokens.
+        trained_tokens: those with a label.
+        holdout: rows kept from training.
+        truncated: scored rows cut at the limit.
+        skipped: scored rows set aside for being too long.
+        documents: of plain text, those in the packs.
+        utilisation: of plain text, the share of the packs' room that is filled.
+    """
+
+    rows: int
+    tokens: int
+    trained_tokens: int
+    holdout: int
+    truncated: int
+    skipped: int
+    documents: int | None = None
+    utilisation: float | None = None
+
+
+class Encode(Stage[EncodeSummary]):
+    """Encode the selected rows into `encoded/*.parquet`.
 
     `recipe.holdout` of them, chosen by the hash of their ids among those whose prompt no other
     selected row has or nearly has, are kept from training and written to `holdout.jsonl` for the
     evaluation. Plain text has none.
-
-    Returns:
-        rows, holdout, tokens (all), trained_tokens, truncated (scored rows cut at the limit),
-        skipped (rows that were too long and set aside); of plain text also documents, packs and
-        utilisation (the share of the packs' room that is filled).
-
-    Raises:
-        InputError: if the corpus is not scored or selected yet, plain text is to be held out, or
-            nothing is left to train on.
     """
-    stage, scored = run.encoded, run.scores
-    corpus = scored.summary()
-    index = selected_index(recipe, run)
-    if recipe.holdout and recipe.encode.task == "cpt":
-        raise InputError(
-            "holdout is for conversations, and plain text asks nothing: set holdout to 0 and "
-            "evaluate.domain to a file of cases"
-        )
-    mark = _fingerprint(recipe, scored, index)
-    if (done := stage.finished(mark)) is not None:
-        say("encode", f"already done: {done['rows']} rows")
-        return done
-    shutil.rmtree(stage.path, ignore_errors=True)
-    connect(recipe.cluster)
-    configure(recipe.cluster.stall_timeout_s)
-    holdout = choose_holdout(scored, index, recipe.holdout, run.holdout)
-    if recipe.encode.task == "cpt":
-        rows, documents = _packs(scored.path, index, recipe.encode.pack_length)
-    else:
-        rows = read_columns(parquet_files(scored.path), SCORED).map_batches(
-            SelectBatch(index, holdout), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
-        )
-    stage.path.mkdir(parents=True)
-    with watch_parquet("encode", stage.path), root_cause():
-        rows.write_parquet(str(stage.path))
-    summary = _summary(stage) | {"holdout": len(holdout)}
-    summary |= {key: corpus[key] for key in ("truncated", "skipped")}
-    if recipe.encode.task == "cpt":
-        summary |= _packed(summary, documents, recipe.encode.pack_length)
-    stage.succeed(mark, summary)
-    say("encode", _told(summary))
-    return summary
 
+    name = "encode"
+    summary_type = EncodeSummary
+    attempt = "restart"
 
-def _fingerprint(recipe: Recipe, scored: Stage, index: Path | None) -> str:
-    """What decides the encoded rows."""
-    return fingerprint(
-        {
-            "scores": scored.fingerprint(),
-            "selected": None if index is None else selection_mark(recipe, scored),
+    def folder(self, run: RunDirectory) -> StageFolder:
+        """Return `encoded/`."""
+        return run.encoded
+
+    def settings(self, recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
+        """Return what decides the encoded rows."""
+        select = Select()
+        return {
+            "scores": run.scores.fingerprint(),
+            "selected": None if select.idle(recipe) else select.fingerprint(recipe, run),
             "model": identity(recipe.model),
             "encode": recipe.encode.model_dump(mode="json"),
             "holdout": recipe.holdout,
         }
-    )
 
+    def check(self, recipe: Recipe) -> None:
+        """Refuse to hold out plain text."""
+        if recipe.holdout and recipe.encode.task == "cpt":
+            raise InputError(
+                "holdout is for conversations, and plain text asks nothing: set holdout to 0 and "
+                "evaluate.domain to a file of cases"
+            )
 
-def _packed(summary: dict[str, Any], documents: int, pack_length: int) -> dict[str, Any]:
-    """How well documents were packed."""
-    packs = summary["rows"]
-    room = packs * pack_length
-    return {"documents": documents, "packs": packs, "utilisation": summary["tokens"] / room}
+    def work(self, recipe: Recipe, run: RunDirectory, resumed: bool) -> EncodeSummary:
+        """Write the rows to train on.
 
+        Raises:
+            InputError: if the corpus is not selected yet, or nothing is left to train on.
+        """
+        folder, scored = run.encoded.path, run.scores
+        index = selected_index(recipe, run)
+        corpus = Score().summary(run)
+        connect(recipe.cluster)
+        configure(recipe.cluster.stall_timeout_s)
+        holdout = choose_holdout(scored, index, recipe.holdout, run.holdout)
+        packed: dict[str, Any] = {}
+        if recipe.encode.task == "cpt":
+            rows, packed["documents"] = _packs(scored.path, index, recipe.encode.pack_length)
+        else:
+            rows = read_columns(parquet_files(scored.path), SCORED).map_batches(
+                SelectBatch(index, holdout), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        with watch_parquet("encode", folder), root_cause():
+            rows.write_parquet(str(folder))
+        counts = _counts(folder)
+        if packed:
+            packed["utilisation"] = counts["tokens"] / (counts["rows"] * recipe.encode.pack_length)
+        return EncodeSummary(
+            **counts,
+            **packed,
+            holdout=len(holdout),
+            truncated=corpus.truncated,
+            skipped=corpus.skipped,
+        )
 
-def _told(summary: dict[str, Any]) -> str:
-    """What a user must know before training on the rows."""
-    told = f"{summary['rows']} rows, {summary['trained_tokens']} tokens to train"
-    if "packs" in summary:
-        told += f"; {summary['documents']} documents fill {summary['utilisation']:.1%} of the packs"
-    told += f"; {summary['truncated']} rows cut at the limit" if summary["truncated"] else ""
-    return told + (f"; {summary['skipped']} too long, skipped" if summary["skipped"] else "")
+    def describe(self, recipe: Recipe, run: RunDirectory, summary: EncodeSummary) -> Iterator[str]:
+        """Yield what a user must know before training on the rows."""
+        parts = [f"{summary.rows} rows, {summary.trained_tokens} tokens to train"]
+        if summary.utilisation is not None:
+            filled = f"{summary.utilisation:.1%}"
+            parts.append(f"{summary.documents} documents fill {filled} of the packs")
+        if summary.truncated:
+            parts.append(f"{summary.truncated} rows cut at the limit")
+        if summary.skipped:
+            parts.append(f"{summary.skipped} too long, skipped")
+        yield "; ".join(parts)
 
 
 def _packs(source: Path, index: Path | None, pack_length: int) -> tuple[Any, int]:
@@ -219,10 +246,10 @@ def group_starts(
     return np.array(starts, np.int64), rows.num_rows
 
 
-def _summary(stage: Stage) -> dict[str, Any]:
+def _counts(folder: Path) -> dict[str, int]:
     """Count rows and tokens from the files."""
     rows = tokens = trained = 0
-    if files := parquet_files(stage.path):
+    if files := parquet_files(folder):
         for batch in pads.dataset(files).to_batches(columns=["input_ids", "n_trained"]):
             rows += batch.num_rows
             tokens += len(batch["input_ids"].flatten())

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cluster.rundir import Stage, write_json, write_text
+from cluster.rundir import StageFolder, write_json, write_text
 from eval.cases.suites import cases_hash
 from eval.config import EvaluateConfig
 from eval.generation.generate import (
@@ -53,7 +53,7 @@ class Answers:
     """
 
     variant: Variant
-    stage: Stage
+    stage: StageFolder
     mark: str
     judging: str
     prompts: Sequence[Prompt]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.plan import Pool, model_pool
-from cluster.rundir import Stage, fingerprint
+from cluster.rundir import StageFolder, fingerprint
 from cluster.session import connect
 from eval.cases.suites import judging_hash
 from eval.generation.actors import Chunk, Fleet, Group
@@ -66,7 +66,7 @@ class Generation:
 
     def answer(
         self,
-        asked: Sequence[tuple[Variant, Stage, list[Prompt]]],
+        asked: Sequence[tuple[Variant, StageFolder, list[Prompt]]],
         name: str,
         *,
         may_change: bool = False,
@@ -110,7 +110,12 @@ class Generation:
         return answers
 
     def _resumed(
-        self, variant: Variant, stage: Stage, prompts: list[Prompt], name: str, may_change: bool
+        self,
+        variant: Variant,
+        stage: StageFolder,
+        prompts: list[Prompt],
+        name: str,
+        may_change: bool,
     ) -> Answers | None:
         """What is there of a variant's answers; None if they are complete."""
         asked = [[*prompt.key, prompt.sha256] for prompt in prompts]  # as the template is, too

@@ -6,12 +6,14 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from cluster.rundir import RunDirectory, fingerprint
+from cluster.rundir import RunDirectory, StageFolder
 from eval.metrics.flips import summarize_flips
-from eval.report import write_report
+from eval.report import gate_lines, terminal_table, write_report
 from eval.schema.report import CorpusSummary, Report
 from eval.schema.sample import Sample
 from eval.verdict.compare import compare, read_samples
+from eval.verdict.gates import unjudged
+from nlirg.errors import InputError
 from pipelines.evaluate.flips import read_flips
 from pipelines.evaluate.generation import BASE
 from pipelines.evaluate.judge import judge_measures
@@ -19,20 +21,74 @@ from pipelines.evaluate.lm_tasks import lm_eval_measures
 from pipelines.evaluate.perplexity import perplexity_measures
 from pipelines.recipe import Recipe
 from pipelines.report.training_curve import training_curve
+from pipelines.score.stage import Score, ScoreSummary
+from pipelines.stage import Stage, Summary
 
 
-def report(recipe: Recipe, run: RunDirectory) -> Report:
-    """Judge the variants of a run and write `report/`.
+class ReportSummary(Summary):
+    """Whether every gate of every variant that applies was judged and held."""
 
-    Returns:
-        The report, as written to `report/results.json`.
+    passed: bool
+
+
+class WriteReport(Stage[ReportSummary]):
+    """Judge the variants of a run and draw the report, into `report/`."""
+
+    name = "report"
+    summary_type = ReportSummary
+    attempt = "always"
+
+    def folder(self, run: RunDirectory) -> StageFolder:
+        """Return `report/`."""
+        return run.report
+
+    def settings(self, recipe: Recipe, run: RunDirectory) -> list[Any]:
+        """Return what every variant's evaluation says of itself."""
+        return [run.evaluation(variant).summary() for variant in [BASE, *recipe.arms]]
+
+    def work(self, recipe: Recipe, run: RunDirectory, resumed: bool) -> ReportSummary:
+        """Compare, judge and draw.
+
+        Raises:
+            InputError: if an evaluation is missing or its samples cannot be paired.
+        """
+        result = build_report(recipe, run)
+        write_report(result, run.report.path)
+        return ReportSummary(
+            passed=all(gate.state in ("passed", "not_applicable") for gate in result.gates)
+        )
+
+    def conclude(self, recipe: Recipe, run: RunDirectory, summary: ReportSummary) -> int:
+        """Print the table, the gates that were not kept, and the report's path.
+
+        Returns:
+            1 if a gate failed, whatever the others say; else 0.
+
+        Raises:
+            InputError: if none failed and one cannot be judged.
+        """
+        from rich.console import Console
+
+        text = (run.report.path / "results.json").read_text(encoding="utf-8")
+        result = Report.model_validate_json(text)
+        Console().print(terminal_table(result))
+        for line in gate_lines(result):
+            print(line)
+        print(f"report: {run.report.path / 'index.html'}")
+        if any(gate.state == "failed" for gate in result.gates):
+            return 1
+        if missing := unjudged(result.gates):
+            raise InputError(f"cannot judge {'; '.join(missing)}; a gate set to null is not judged")
+        return 0
+
+
+def build_report(recipe: Recipe, run: RunDirectory) -> Report:
+    """Return the report of everything the run directory holds.
 
     Raises:
         InputError: if an evaluation is missing or its samples cannot be paired.
     """
-    run.report.marker.unlink(missing_ok=True)  # an older report must not stand for this one
     variants = [BASE, *recipe.arms]
-    marks = [run.evaluation(variant).summary() for variant in variants]
     samples = {variant: evaluated_samples(run, variant) for variant in variants}
     others = [
         *perplexity_measures(recipe, run),
@@ -41,7 +97,7 @@ def report(recipe: Recipe, run: RunDirectory) -> Report:
     ]
     judged = compare(samples, BASE, recipe.evaluate, recipe.seed, others)
     flips = read_flips(run, list(recipe.arms)) if recipe.evaluate.flip_samples else []
-    result = Report(
+    return Report(
         title=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         variants=variants,
@@ -62,13 +118,10 @@ def report(recipe: Recipe, run: RunDirectory) -> Report:
         flips=flips,
         flip_summaries=summarize_flips(flips, BASE),
         training={arm: training_curve(run.arm(arm), recipe.arm(arm)) for arm in recipe.arms},
-        corpus=_corpus(run.scores.summary()),
+        corpus=_corpus(Score().summary(run)),
         recipe=(run.path / "recipe.yaml").read_text(encoding="utf-8"),
         environment=json.loads((run.path / "env.json").read_text(encoding="utf-8")),
     )
-    write_report(result, run.report.path)
-    run.report.succeed(fingerprint(marks), {"passed": passed(result)})
-    return result
 
 
 def evaluated_samples(run: RunDirectory, variant: str) -> list[Sample]:
@@ -82,11 +135,6 @@ def evaluated_samples(run: RunDirectory, variant: str) -> list[Sample]:
     return read_samples(stage.path, counts)
 
 
-def passed(result: Report) -> bool:
-    """Whether every gate of every variant that applies was judged and held."""
-    return all(gate.state in ("passed", "not_applicable") for gate in result.gates)
-
-
-def _corpus(summary: dict[str, Any]) -> CorpusSummary:
-    """The part of the scoring summary that a reader of the report wants."""
-    return CorpusSummary(**{key: summary[key] for key in CorpusSummary.model_fields})
+def _corpus(summary: ScoreSummary) -> CorpusSummary:
+    """Return the part of the scoring summary that a reader of the report wants."""
+    return CorpusSummary(**summary.model_dump(include=set(CorpusSummary.model_fields)))

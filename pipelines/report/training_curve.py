@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.rundir import Stage
+from cluster.rundir import StageFolder
 from eval.schema.report import TrainingAlarm, TrainingCurve, ValidationCurve, WeightMap
 from nlirg.config.training import TrainConfig
 from nlirg.training.step_metrics import BIN_WIDTH
@@ -19,7 +19,7 @@ from nlirg.weighting.zones import ZONES
 COLUMNS = 80  # of the weight map
 
 
-def training_curve(stage: Stage, train: TrainConfig) -> TrainingCurve:
+def training_curve(stage: StageFolder, train: TrainConfig) -> TrainingCurve:
     """Read one arm's `metrics.jsonl` and `alarms.jsonl`."""
     records = _lines(stage.path / "metrics.jsonl")
     # Where every step was skipped there is no loss to draw.

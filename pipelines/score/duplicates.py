@@ -20,7 +20,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from cluster.config import ClusterConfig
-from cluster.rundir import Stage, atomic_path, write_text
+from cluster.rundir import StageFolder, atomic_path, write_text
 from cluster.session import connect
 from eval.metrics.diversity import opening
 from eval.text import join_units, units
@@ -164,7 +164,7 @@ def _fingerprints(of: Of, texts: Sequence[Compared]) -> dict[str, pa.Array]:
     }
 
 
-def find_duplicates(stage: Stage, config: ClusterConfig) -> Hygiene:
+def find_duplicates(stage: StageFolder, config: ClusterConfig) -> Hygiene:
     """Describe a scored corpus: `scores/duplicates/*.parquet` and `scores/hygiene.json`.
 
     Args:
@@ -189,7 +189,7 @@ def find_duplicates(stage: Stage, config: ClusterConfig) -> Hygiene:
     return hygiene
 
 
-def _checked(stage: Stage, files: Sequence[str]) -> tuple[bool, int]:
+def _checked(stage: StageFolder, files: Sequence[str]) -> tuple[bool, int]:
     """Whether the rows are conversations, and how many there are."""
     rows, conversations = 0, False
     for file in files:

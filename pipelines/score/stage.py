@@ -8,10 +8,11 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cluster.plan import model_pool
-from cluster.rundir import RunDirectory, fingerprint
+from cluster.rundir import RunDirectory, StageFolder
 from cluster.session import connect
 from nlirg.corpus.rows import shards_of
 from nlirg.corpus.sources import Shard
@@ -33,6 +34,7 @@ from pipelines.score.rows import (
     model_scorer,
     tokenizer_of,
 )
+from pipelines.stage import Stage, Summary
 from pipelines.store import identity
 
 if TYPE_CHECKING:
@@ -43,69 +45,56 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 8 << 20
 
 
-def score(
-    recipe: Recipe, run: RunDirectory, make_scorer: MakeScorer = model_scorer
-) -> dict[str, Any]:
-    """Score the corpus into `scores/` and return the summary.
+class ScoreSummary(Summary):
+    """What scoring found in the corpus.
 
-    Args:
-        recipe: of the run.
-        run: where the scores go; what an earlier attempt has scored there is kept.
-        make_scorer: makes what scores the rows, in every actor.
-
-    Returns:
-        rows, quarantined (reason -> rows), skipped (those of them that were only too long),
-        truncated, bands (band -> rows), zones (shares of trained tokens), mean_loss (nats per
-        trained token), tokens (trained), duplicates (of and kind -> rows), seconds.
-
-    Raises:
-        InputError: if a source cannot be read, no row can be used or too many cannot, ids
-            repeat, or the model gives losses that are not finite.
+    Attributes:
+        rows: rows scored.
+        mean_loss: nats per trained token.
+        tokens: trained tokens.
+        truncated: answers cut at the limit.
+        bands: band of similarity -> rows.
+        zones: loss zone -> share of trained tokens.
+        quarantined: reason -> rows set aside.
+        skipped: those of them that were only too long.
+        duplicates: of what, and kind -> rows.
+        seconds: that this attempt took.
     """
-    stage = run.scores
-    shards = shards_of(recipe.data, recipe.encode.task)
-    mark = _fingerprint(recipe, shards)
-    if (done := stage.finished(mark)) is not None:
-        say("score", f"already done: {done['rows']} rows")
-        return done
-    _check_settings(recipe)
-    ledger = Ledger(stage.path)
-    finished = Finished()
-    if stage.claim(mark):
-        finished = ledger.resume()
-        say("score", f"continued: {finished.rows.total()} rows are scored already")
-    else:
-        ledger.clear()
-    connect(recipe.cluster)
-    started = time.monotonic()
-    _write_scores(recipe, _to_read(shards, ledger, finished), ledger, make_scorer)
-    summary = _summary(recipe, run, ledger, finished, len(shards))
-    summary["seconds"] = time.monotonic() - started
-    stage.succeed(mark, summary)
-    shutil.rmtree(ledger.parts)
-    for line in _told(summary, recipe.encode.max_length, run):
-        say("score", line)
-    return summary
+
+    rows: int
+    mean_loss: float
+    tokens: int
+    truncated: int
+    bands: dict[str, int]
+    zones: dict[str, float]
+    quarantined: dict[str, int]
+    skipped: int
+    duplicates: dict[str, int]
+    seconds: float
 
 
-def _check_settings(recipe: Recipe) -> None:
-    """Tell of a model or an option that cannot be used before anything is started."""
-    task, config = recipe.encode.task, recipe.score
-    tokenizer = tokenizer_of(recipe.model, task)
-    if config.ifd and task == "cpt":
-        raise InputError(
-            "score.ifd compares answers with and without their prompts, and plain text has none: "
-            "set it to false"
-        )
-    if config.reference_model is not None:
-        check_vocabulary("score.reference_model", config.reference_model, tokenizer)
+@dataclass(frozen=True)
+class Score(Stage[ScoreSummary]):
+    """Score the corpus under the base model, into `scores/`.
 
+    Attributes:
+        make_scorer: makes what scores the rows, in every actor.
+    """
 
-def _fingerprint(recipe: Recipe, shards: list[Shard]) -> str:
-    """What the scores depend on."""
-    reference = recipe.score.reference_model
-    return fingerprint(
-        {
+    make_scorer: MakeScorer = model_scorer
+
+    name = "score"
+    summary_type = ScoreSummary
+
+    def folder(self, run: RunDirectory) -> StageFolder:
+        """Return `scores/`."""
+        return run.scores
+
+    def settings(self, recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
+        """Return what the scores depend on: model, sources, encoding and options."""
+        reference = recipe.score.reference_model
+        shards = shards_of(recipe.data, recipe.encode.task)
+        return {
             "model": identity(recipe.model),
             "reference_model": reference and identity(reference),
             "sources": [source.model_dump(exclude={"path"}) for source in recipe.data],
@@ -116,7 +105,56 @@ def _fingerprint(recipe: Recipe, shards: list[Shard]) -> str:
             "encode": recipe.encode.model_dump(mode="json"),
             "score": recipe.score.meaning(),
         }
-    )
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse a source, a model or an option that cannot be used."""
+        task, config = recipe.encode.task, recipe.score
+        shards_of(recipe.data, task)
+        tokenizer = tokenizer_of(recipe.model, task)
+        if config.ifd and task == "cpt":
+            raise InputError(
+                "score.ifd compares answers with and without their prompts, and plain text has "
+                "none: set it to false"
+            )
+        if config.reference_model is not None:
+            check_vocabulary("score.reference_model", config.reference_model, tokenizer)
+
+    def work(self, recipe: Recipe, run: RunDirectory, resumed: bool) -> ScoreSummary:
+        """Score what an earlier attempt has not scored yet.
+
+        Raises:
+            InputError: if a source cannot be read, no row can be used or too many cannot, ids
+                repeat, or the model gives losses that are not finite.
+        """
+        shards = shards_of(recipe.data, recipe.encode.task)
+        ledger = Ledger(run.scores.path)
+        finished = Finished()
+        if resumed:
+            finished = ledger.resume()
+            say("score", f"continued: {finished.rows.total()} rows are scored already")
+        else:
+            ledger.clear()
+        connect(recipe.cluster)
+        started = time.monotonic()
+        _write_scores(recipe, _to_read(shards, ledger, finished), ledger, self.make_scorer)
+        summary = _summary(recipe, run, ledger, finished, len(shards))
+        return ScoreSummary(**summary, seconds=time.monotonic() - started)
+
+    def describe(self, recipe: Recipe, run: RunDirectory, summary: ScoreSummary) -> Iterator[str]:
+        """Yield what a user must know of the corpus before training on it."""
+        bands = ", ".join(f"{name} {count}" for name, count in summary.bands.items())
+        yield f"{summary.rows} rows, mean loss {summary.mean_loss:.2f} nats per trained token"
+        yield f"similarity of loss and entropy: {bands}"
+        if summary.truncated:
+            yield f"{summary.truncated} answers cut at {recipe.encode.max_length} tokens"
+        if reasons := summary.quarantined:
+            top = "; ".join(f"{reason} ({n})" for reason, n in list(reasons.items())[:REASONS])
+            yield f"{sum(reasons.values())} rows set aside: {top}; see {run.quarantine}"
+        yield f"see {run.scores.path / 'report.html'}"
+
+    def tidy(self, run: RunDirectory) -> None:
+        """Delete the ledger's account of parts."""
+        shutil.rmtree(Ledger(run.scores.path).parts)
 
 
 def _to_read(shards: list[Shard], ledger: Ledger, finished: Finished) -> list[dict[str, Any]]:
@@ -193,16 +231,3 @@ def _summary(
         "skipped": bad.overlong.total(),
         "duplicates": {f"{row.of} ({row.kind})": row.rows for row in hygiene.duplicates},
     }
-
-
-def _told(summary: dict[str, Any], limit: int, run: RunDirectory) -> Iterator[str]:
-    """What a user must know of the corpus before training on it, a line each."""
-    bands = ", ".join(f"{name} {count}" for name, count in summary["bands"].items())
-    yield f"{summary['rows']} rows, mean loss {summary['mean_loss']:.2f} nats per trained token"
-    yield f"similarity of loss and entropy: {bands}"
-    if summary["truncated"]:
-        yield f"{summary['truncated']} answers cut at {limit} tokens"
-    if reasons := summary["quarantined"]:
-        top = "; ".join(f"{reason} ({n})" for reason, n in list(reasons.items())[:REASONS])
-        yield f"{sum(reasons.values())} rows set aside: {top}; see {run.quarantine}"
-    yield f"see {run.scores.path / 'report.html'}"

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from cluster.rundir import RunDirectory, Stage, atomic_path, fingerprint
+from cluster.rundir import RunDirectory, StageFolder, atomic_path
 from cluster.session import connect
 from nlirg.config.corpus import Order, SelectConfig
 from nlirg.corpus.ordering import KEY_COLUMNS, mixed_places, sort_keys
@@ -37,9 +37,10 @@ from nlirg.corpus.selection import (
 )
 from nlirg.errors import InputError
 from pipelines.positions import find, open_by_position, write_by_position
-from pipelines.progress import say
 from pipelines.ray_data import configure, parquet_files, read_columns, root_cause, watch_parquet
 from pipelines.recipe import Recipe
+from pipelines.score.stage import Score
+from pipelines.stage import Stage, Summary
 
 ROWS_PER_BATCH = 4096
 ROWS_PER_FILE = 16384  # of the selected corpus
@@ -51,40 +52,7 @@ DROPPED = [*PLACE, "rule", "reason"]
 SORTED_BY = ["dropped", "key", "position"]
 
 
-def selects(recipe: Recipe) -> bool:
-    """Whether a recipe drops rows or asks for an order of its own; else the stage does nothing."""
-    return recipe.order != "random" or recipe.select != SelectConfig()
-
-
-def selection_mark(recipe: Recipe, scored: Stage) -> str:
-    """Fingerprint of what decides the selection."""
-    return fingerprint(
-        {
-            "scores": scored.fingerprint(),
-            "select": recipe.select.model_dump(mode="json"),
-            "order": recipe.order,
-            "seed": recipe.seed,
-        }
-    )
-
-
-def selected_index(recipe: Recipe, run: RunDirectory) -> Path | None:
-    """File of the selected rows' `position` and `rank`, sorted by position.
-
-    Returns:
-        None if the recipe selects nothing: then every scored row counts, in the corpus's order.
-
-    Raises:
-        InputError: if the selection is not made yet, or was made with other settings.
-    """
-    if not selects(recipe):
-        return None
-    if run.selected.finished(selection_mark(recipe, run.scores)) is None:
-        raise InputError(f"{run.selected.path} is not complete: run select first")
-    return run.selected.path / INDEX
-
-
-def duplicate_groups(scored: Stage, of: str, kind: str) -> pa.Table:
+def duplicate_groups(scored: StageFolder, of: str, kind: str) -> pa.Table:
     """Positions and groups of the rows that have duplicates, sorted by position.
 
     Args:
@@ -157,54 +125,92 @@ def write_file(folder: Path, batch: pa.Table) -> pa.Table:
     return pa.table({"rows": [len(rows)]})
 
 
-def select(recipe: Recipe, run: RunDirectory) -> dict[str, Any] | None:
-    """Select and order the scored rows into `selected/` and return the summary.
+class SelectSummary(Summary):
+    """How many rows were selected, and rule -> rows dropped."""
+
+    rows: int
+    dropped: dict[str, int]
+
+
+class Select(Stage[SelectSummary]):
+    """Select and order the scored rows, into `selected/`.
 
     Writes `corpus-*.jsonl`, the selected rows as they stood, in order (the files by their names),
     `dropped.jsonl` (id, source, line, rule, reason) and `index.arrow` (position, rank).
+    """
+
+    name = "select"
+    summary_type = SelectSummary
+    attempt = "restart"
+
+    def folder(self, run: RunDirectory) -> StageFolder:
+        """Return `selected/`."""
+        return run.selected
+
+    def idle(self, recipe: Recipe) -> str:
+        """Return why nothing is selected, for a recipe without rules and without an order."""
+        selects = recipe.order != "random" or recipe.select != SelectConfig()
+        return "" if selects else "every row is trained, shuffled"
+
+    def settings(self, recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
+        """Return what decides the selection: the scores, the rules, the order, the seed."""
+        return {
+            "scores": run.scores.fingerprint(),
+            "select": recipe.select.model_dump(mode="json"),
+            "order": recipe.order,
+            "seed": recipe.seed,
+        }
+
+    def work(self, recipe: Recipe, run: RunDirectory, resumed: bool) -> SelectSummary:
+        """Judge, sort and write the rows.
+
+        Raises:
+            InputError: if a rule asks for what the scores have not, or no row is left.
+        """
+        folder, scored = run.selected.path, run.scores
+        _check_columns(recipe.select, scored)
+        connect(recipe.cluster)
+        configure(recipe.cluster.stall_timeout_s)
+        work = folder / ".work"
+        work.mkdir(parents=True)
+        dropped = _arrange(recipe, scored, run.selected, work)
+        rows = open_by_position(folder / INDEX).num_rows
+        _verify(rows + dropped.total(), Score().summary(run).rows, "judged")
+        _verify(_write_corpus(scored, folder, rows), rows, "written")
+        shutil.rmtree(work)
+        return SelectSummary(rows=rows, dropped=dict(dropped.most_common()))
+
+    def describe(self, recipe: Recipe, run: RunDirectory, summary: SelectSummary) -> Iterator[str]:
+        """Yield the number of rows and what dropped the others."""
+        dropped = ", ".join(f"{count} by {rule}" for rule, count in summary.dropped.items())
+        account = f"{summary.rows} rows, order {recipe.order}"
+        yield account + (f"; dropped {dropped}" if dropped else "")
+
+
+def selected_index(recipe: Recipe, run: RunDirectory) -> Path | None:
+    """Return the file of the selected rows' `position` and `rank`, sorted by position.
 
     Returns:
-        rows, and dropped (rule -> rows); None if there is nothing to select or to order.
+        None if the recipe selects nothing: then every scored row counts, in the corpus's order.
 
     Raises:
-        InputError: if the corpus is not scored yet, a rule asks for what the scores have not, or
-            no row is left.
+        InputError: if the selection is not made yet, or was made with other settings.
     """
-    stage, scored = run.selected, run.scores
-    corpus = scored.summary()
-    if not selects(recipe):
-        say("select", "nothing to do: every row is trained, shuffled")
+    stage = Select()
+    if stage.idle(recipe):
         return None
-    _check(recipe, scored)
-    mark = selection_mark(recipe, scored)
-    if (done := stage.finished(mark)) is not None:
-        say("select", f"already done: {done['rows']} rows")
-        return done
-    shutil.rmtree(stage.path, ignore_errors=True)
-    connect(recipe.cluster)
-    configure(recipe.cluster.stall_timeout_s)
-    work = stage.path / ".work"
-    work.mkdir(parents=True)
-    dropped = _arrange(recipe, scored, stage, work)
-    rows = open_by_position(stage.path / INDEX).num_rows
-    _verify(rows + dropped.total(), corpus["rows"], "judged")
-    _verify(_write_corpus(scored, stage.path, rows), rows, "written")
-    shutil.rmtree(work)
-    summary = {"rows": rows, "dropped": dict(dropped.most_common())}
-    stage.succeed(mark, summary)
-    told = ", ".join(f"{count} by {rule}" for rule, count in dropped.most_common())
-    say("select", f"{rows} rows, order {recipe.order}" + (f"; dropped {told}" if told else ""))
-    return summary
+    stage.require(recipe, run)
+    return run.selected.path / INDEX
 
 
-def _check(recipe: Recipe, scored: Stage) -> None:
+def _check_columns(select: SelectConfig, scored: StageFolder) -> None:
     schema = pq.read_schema(parquet_files(scored.path)[0])
     numbers = [
         field.name
         for field in schema
         if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
     ]
-    check_ranges(recipe.select, set(numbers) - {"position", "line"})
+    check_ranges(select, set(numbers) - {"position", "line"})
 
 
 def _verify(found: int, expected: int, what: str) -> None:
@@ -212,7 +218,7 @@ def _verify(found: int, expected: int, what: str) -> None:
         raise RuntimeError(f"select: {found} rows were {what}, there are {expected}")
 
 
-def _arrange(recipe: Recipe, scored: Stage, stage: Stage, work: Path) -> Counter[str]:
+def _arrange(recipe: Recipe, scored: StageFolder, stage: StageFolder, work: Path) -> Counter[str]:
     """Write the index and `dropped.jsonl`; return rule -> rows dropped."""
     config, order = recipe.select, recipe.order
     capped = any(getattr(config, cap) is not None for cap in CAPPED_BY)
@@ -233,7 +239,7 @@ def _arrange(recipe: Recipe, scored: Stage, stage: Stage, work: Path) -> Counter
     return dropped
 
 
-def _judged(recipe: Recipe, order: Order, scored: Stage, work: Path) -> Any:
+def _judged(recipe: Recipe, order: Order, scored: StageFolder, work: Path) -> Any:
     """The columns that are sorted, of all scored rows."""
     repeats, config = work / "repeats.arrow", recipe.select
     write_by_position(repeats, _repeats(scored, config))
@@ -246,7 +252,7 @@ def _judged(recipe: Recipe, order: Order, scored: Stage, work: Path) -> Any:
     )
 
 
-def _repeats(scored: Stage, config: SelectConfig) -> pa.Table:
+def _repeats(scored: StageFolder, config: SelectConfig) -> pa.Table:
     """The rows that repeat an earlier one of those that bands and ranges keep: position, reason."""
     schema = pa.schema({"position": pa.int64(), "reason": pa.string()})
     if config.dedup is None:
@@ -281,7 +287,11 @@ def _sorted(rows: Any, keys: list[str], folder: Path) -> Iterator[pa.RecordBatch
 
 
 def _admit(
-    batches: Iterator[pa.RecordBatch], scored: Stage, config: SelectConfig, kept: Path, lost: Path
+    batches: Iterator[pa.RecordBatch],
+    scored: StageFolder,
+    config: SelectConfig,
+    kept: Path,
+    lost: Path,
 ) -> Counter[str]:
     """Part sorted rows into those to keep and those dropped, by a rule before or by a cap now.
 
@@ -332,7 +342,7 @@ def _capped(batch: pa.RecordBatch, caps: Caps, answers: pa.Table | None) -> pa.T
     return rows
 
 
-def _write_corpus(scored: Stage, folder: Path, rows: int) -> int:
+def _write_corpus(scored: StageFolder, folder: Path, rows: int) -> int:
     """Write the selected rows as they stood; return how many."""
     rank = RankRows(folder / INDEX, ROWS_PER_FILE)
     parts = (

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nlirg.config.training import TrainConfig
 from nlirg.forward.cached_context import check_cacheable
 from nlirg.models.loading import check_vocabulary, load_tokenizer, model_skeleton
 from nlirg.models.lora import check_lora
 from nlirg.training.objective import check_packable
 from nlirg.training.validation import check_held_out
+from pipelines.encode.stage import EncodeSummary
 
 
-def check_training(model: str, name: str, config: TrainConfig, corpus: dict[str, Any]) -> None:
+def check_training(model: str, name: str, config: TrainConfig, corpus: EncodeSummary) -> None:
     """Hold the settings of a run against its model and its corpus.
 
     The workers would refuse the same, minutes later and with accelerators reserved.
@@ -31,7 +30,7 @@ def check_training(model: str, name: str, config: TrainConfig, corpus: dict[str,
     skeleton = model_skeleton(model)
     if config.lora is not None:
         check_lora(skeleton, config.lora, name)
-    if "packs" in corpus:
+    if corpus.documents is not None:
         check_packable(skeleton.config, config)
     if config.gradient_context != "full":
         check_cacheable(skeleton.config)
@@ -39,4 +38,4 @@ def check_training(model: str, name: str, config: TrainConfig, corpus: dict[str,
         tokenizer = load_tokenizer(model, chat=False)
         check_vocabulary("train.distillation.teacher", config.distillation.teacher, tokenizer)
     if config.validation is not None:
-        check_held_out(config.validation.rows, corpus["rows"])
+        check_held_out(config.validation.rows, corpus.rows)

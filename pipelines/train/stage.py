@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from cluster.deepspeed.presets import read_deepspeed_json
 from cluster.environment import PACKAGES, environment
 from cluster.plan import worker_resources
-from cluster.rundir import RunDirectory, Stage, fingerprint
+from cluster.rundir import RunDirectory, StageFolder
 from cluster.session import connect
 from nlirg.config.training import TrainConfig
 from nlirg.errors import InputError
@@ -23,8 +24,10 @@ from nlirg.monitoring.metrics_log import last_record, read_metrics
 from nlirg.monitoring.trackers import check_tracking
 from nlirg.training.deepspeed_settings import deepspeed_settings
 from nlirg.training.engine import ModelSource
+from pipelines.encode.stage import Encode
 from pipelines.progress import Progress, say
 from pipelines.recipe import Recipe
+from pipelines.stage import Stage, Summary
 from pipelines.store import identity
 from pipelines.train.checkpoint_index import index_keeper, repair_index
 from pipelines.train.checks import check_training
@@ -36,60 +39,131 @@ T = TypeVar("T")
 FINAL_METRICS = ("loss", "weighted_loss", "mean_weight", "low", "mid", "high", "discarded")
 
 
-def train(recipe: Recipe, run: RunDirectory) -> dict[str, dict[str, Any]]:
-    """Train every arm of the recipe; return their summaries by name (see `train_arm`)."""
-    return {arm: train_arm(recipe, arm, run) for arm in recipe.arms}
+class TrainSummary(Summary):
+    """What one training run came to.
+
+    Attributes:
+        kind: of what is in `model/`.
+        optimizer_steps: taken; without those skipped for losses that were not finite.
+        skipped_steps: those.
+        trained_tokens: over all steps and ranks.
+        seconds: in steps.
+        resumed_from: step that this attempt continued from.
+        best_loss: of validation, nats; None without validation.
+        best_step: where it was reached.
+        loss: mean token loss of the last log record, nats.
+        weighted_loss: mean weighted loss of it.
+        mean_weight: mean token weight of it.
+        low: share of its tokens in the low loss zone; `mid`, `high`, `discarded` likewise.
+    """
+
+    kind: Literal["lora", "full"]
+    optimizer_steps: int
+    skipped_steps: int
+    trained_tokens: int
+    seconds: float
+    resumed_from: int
+    best_loss: float | None
+    best_step: int
+    loss: float | None
+    weighted_loss: float | None
+    mean_weight: float | None
+    low: float | None
+    mid: float | None
+    high: float | None
+    discarded: float | None
 
 
-def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Train(Stage[TrainSummary]):
     """Train one arm into `train/<arm>/`, or continue it from its last checkpoint.
 
-    Returns:
-        kind (lora or full; the result is in `model/`), optimizer_steps, skipped_steps,
-        trained_tokens, seconds (in steps), resumed_from (step), best_loss (validation, nats; None
-        without) and best_step, and the last logged loss, weighted_loss, mean_weight and zone
-        shares.
-
-    Raises:
-        InputError: if the corpus is not encoded yet, the folder holds another run's files, the
-            model or a LoRA target does not exist, nothing can be trained, or training failed
-            more often than `max_failures`.
+    Attributes:
+        arm: its name in the recipe.
     """
-    config, stage = _located(recipe.arm(arm)), run.arm(arm)
-    corpus = run.encoded.summary()
-    source = _source(recipe, config)
-    mark = _fingerprint(recipe, config, run.encoded, source)
-    if (done := stage.finished(mark)) is not None:
-        say(f"train {arm}", f"already done: {done['optimizer_steps']} steps")
-        return done
-    check_model(recipe.model, chat=recipe.encode.task == "sft")
-    check_tracking(config.tracking)
-    check_training(source.path, source.name, config, corpus)
-    stage.claim(mark)
-    connect(recipe.cluster)
-    job = TrainJob(
-        model=source,
-        encoded=run.encoded.path,
-        cache=run.path / "train" / ".cache",
-        output=stage.path,
-        run=recipe.name,
-        arm=arm,
-        end_ids=_end_ids(recipe),
-        train=config,
-        seed=recipe.seed,
-        shuffle=recipe.order == "random",
-    )
-    result = _followed(
-        f"train {arm}",
-        stage.path / "metrics.jsonl",
-        lambda: _fit(job, recipe.cluster.start_timeout_s),
-    )
-    if "error" in result:
-        raise InputError(result["error"])
-    summary = _summary(job, result)
-    _write_cards(recipe, arm, stage.path, summary)
-    stage.succeed(mark, summary)
-    return summary
+
+    arm: str
+
+    name = "train"
+    summary_type = TrainSummary
+    needs_corpus = True
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> list[Train]:
+        """Return one stage for every arm."""
+        return [cls(arm) for arm in recipe.arms]
+
+    @property
+    def title(self) -> str:
+        """Name of stage and arm."""
+        return f"train {self.arm}"
+
+    def folder(self, run: RunDirectory) -> StageFolder:
+        """Return `train/<arm>/`."""
+        return run.arm(self.arm)
+
+    def settings(self, recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
+        """Return what decides the result of training."""
+        config = self._config(recipe)
+        return {
+            "encoded": run.encoded.fingerprint(),
+            "model": identity(recipe.model),
+            "train": config.meaning(),
+            "deepspeed": _source(recipe, config).deepspeed,
+            "seed": recipe.seed,
+        }
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse DeepSpeed settings and trackers that cannot be used."""
+        config = self._config(recipe)
+        _source(recipe, config)
+        check_tracking(config.tracking)
+
+    def check_corpus(self, recipe: Recipe, run: RunDirectory) -> None:
+        """Hold the arm's settings against model and encoded corpus."""
+        corpus, config = Encode().summary(run), self._config(recipe)
+        check_model(recipe.model, chat=recipe.encode.task == "sft")
+        source = _source(recipe, config)
+        check_training(source.path, source.name, config, corpus)
+
+    def work(self, recipe: Recipe, run: RunDirectory, resumed: bool) -> TrainSummary:
+        """Train to the end.
+
+        Raises:
+            InputError: if nothing can be trained, or training failed more often than
+                `max_failures`.
+        """
+        config, folder = self._config(recipe), self.folder(run).path
+        connect(recipe.cluster)
+        job = TrainJob(
+            model=_source(recipe, config),
+            encoded=run.encoded.path,
+            cache=run.path / "train" / ".cache",
+            output=folder,
+            run=recipe.name,
+            arm=self.arm,
+            end_ids=_end_ids(recipe),
+            train=config,
+            seed=recipe.seed,
+            shuffle=recipe.order == "random",
+        )
+        result = _followed(
+            self.title,
+            folder / "metrics.jsonl",
+            lambda: _fit(job, recipe.cluster.start_timeout_s),
+        )
+        if "error" in result:
+            raise InputError(result["error"])
+        summary = _summary(job, result)
+        _write_cards(recipe, self.arm, folder, summary)
+        return summary
+
+    def describe(self, recipe: Recipe, run: RunDirectory, summary: TrainSummary) -> Iterator[str]:
+        """Yield steps and tokens."""
+        yield f"{summary.optimizer_steps} steps, {summary.trained_tokens} tokens trained"
+
+    def _config(self, recipe: Recipe) -> TrainConfig:
+        return _located(recipe.arm(self.arm))
 
 
 def _located(config: TrainConfig) -> TrainConfig:
@@ -122,19 +196,6 @@ def _source(recipe: Recipe, config: TrainConfig) -> ModelSource:
     user = None if config.deepspeed is None else read_deepspeed_json(config.deepspeed)
     deepspeed_settings(config, config.num_workers, on_cpu=True, user=user)  # refuses or not
     return ModelSource(str(path.resolve()) if path.is_dir() else recipe.model, recipe.model, user)
-
-
-def _fingerprint(recipe: Recipe, config: TrainConfig, encoded: Stage, source: ModelSource) -> str:
-    """What decides the result of a training run."""
-    return fingerprint(
-        {
-            "encoded": encoded.fingerprint(),
-            "model": identity(recipe.model),
-            "train": config.meaning(),
-            "deepspeed": source.deepspeed,
-            "seed": recipe.seed,
-        }
-    )
 
 
 def _fit(job: TrainJob, start_timeout_s: float) -> dict[str, Any]:
@@ -187,27 +248,24 @@ def _reason(error: Any) -> str:
     return f"{type(cause).__name__}: {lines[0] if lines else ''}".rstrip(": ")
 
 
-def _summary(job: TrainJob, result: dict[str, Any]) -> dict[str, Any]:
+def _summary(job: TrainJob, result: dict[str, Any]) -> TrainSummary:
     last = last_record(job.output / "metrics.jsonl") or {}
-    return {
-        "kind": "lora" if job.train.lora is not None else "full",
-        "optimizer_steps": result["step"] - result["skipped_steps"],
-        "skipped_steps": result["skipped_steps"],
-        "trained_tokens": result["trained_tokens"],
-        "seconds": result["seconds"],
-        "resumed_from": result["resumed_from"],
-        "best_loss": result["best_loss"],
-        "best_step": result["best_step"],
+    kept = ("skipped_steps", "trained_tokens", "seconds", "resumed_from", "best_loss", "best_step")
+    return TrainSummary(
+        kind="lora" if job.train.lora is not None else "full",
+        optimizer_steps=result["step"] - result["skipped_steps"],
+        **{key: result[key] for key in kept},
         **{key: last[key] for key in FINAL_METRICS},
-    }
+    )
 
 
-def _write_cards(recipe: Recipe, arm: str, folder: Path, summary: dict[str, Any]) -> None:
+def _write_cards(recipe: Recipe, arm: str, folder: Path, summary: TrainSummary) -> None:
     """Say beside every exported model what it is and how it came about."""
     config = recipe.arm(arm)
     layouts: dict[str, Any] = {"model": "adapter" if config.lora else "full", "merged": "merged"}
     known = environment()
-    numbers = {key: summary[key] for key in (*FINAL_METRICS, "best_loss") if summary.get(key)}
+    logged = summary.model_dump(include={*FINAL_METRICS, "best_loss"})
+    numbers = {key: value for key, value in logged.items() if value}
     for name, layout in layouts.items():
         if (folder / name).is_dir():
             facts = TrainingFacts(
@@ -216,8 +274,8 @@ def _write_cards(recipe: Recipe, arm: str, folder: Path, summary: dict[str, Any]
                 layout=layout,
                 train=config,
                 seed=recipe.seed,
-                steps=summary["optimizer_steps"],
-                trained_tokens=summary["trained_tokens"],
+                steps=summary.optimizer_steps,
+                trained_tokens=summary.trained_tokens,
                 metrics=numbers,
                 versions={package: known[package] for package in PACKAGES if package in known},
             )

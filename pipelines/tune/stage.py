@@ -18,18 +18,18 @@ import yaml
 from rich.table import Table
 
 from cluster.plan import cluster_gpus, compute_cores
-from cluster.rundir import RunDirectory, atomic_path, fingerprint, write_text
+from cluster.rundir import RunDirectory, StageFolder, atomic_path, fingerprint, write_text
 from cluster.session import connect
 from eval.config import Gates
 from nlirg.config.training import TrainConfig
 from nlirg.errors import InputError
-from pipelines.encode.stage import encode
-from pipelines.evaluate.stage import check_cases, evaluate
+from pipelines.evaluate.stage import Evaluate
 from pipelines.progress import say
 from pipelines.ray_data import INPUT_ERROR
 from pipelines.recipe import Recipe, merged, nested, validate
-from pipelines.score.stage import score
+from pipelines.stage import Stage, Summary, run_stage, run_stages
 from pipelines.store import meaning
+from pipelines.train.stage import Train
 
 COLUMNS = ("objective", "domain_score", "retention")
 
@@ -68,38 +68,65 @@ def trials(recipe: Recipe) -> Recipe:
     return validate(raw, "tune.grid")
 
 
-def tune(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
-    """Run the sweep; write `tune/results.csv` and `tune/best.yaml`; print the table.
+class TuneSummary(Summary):
+    """Name of the best trial."""
 
-    Returns:
-        The best trial's row.
+    best: str
 
-    Raises:
-        InputError: if a grid point is invalid, or every trial failed.
+
+class Tune(Stage[TuneSummary]):
+    """Sweep training settings with Ray Tune, into `tune/`.
+
+    Every trial is an arm of the sweep's own run directory. The stage is entered every time:
+    trials that are trained and evaluated are read, the others done.
     """
-    plan = trials(recipe)
-    check_cases(plan)
-    score(recipe, run)
-    encode(recipe, run)
-    connect(recipe.cluster)
-    sweep = run.sweep()
-    _evaluate_only(plan, sweep, [])  # base, once, before trials that run beside each other
-    rows = _run_trials(plan, sweep)
-    usable = [row for row in rows if not row["error"]]
-    _write_rows(rows, sweep)
-    _print_table(rows, recipe)
-    if not usable:
-        raise InputError(f"every trial failed; the first said: {rows[0]['error']}")
-    best = max(usable, key=lambda row: row["objective"])
-    _write_best(run, points(recipe)[best["trial"]], sweep)
-    run.tune.succeed(fingerprint(meaning(recipe)), {"best": best["trial"]})
-    print(f"best: {best['trial']}; recipe: {sweep.path / 'best.yaml'}")
-    return best
+
+    name = "tune"
+    summary_type = TuneSummary
+    attempt = "always"
+    needs_corpus = True
+
+    def folder(self, run: RunDirectory) -> StageFolder:
+        """Return `tune/`."""
+        return run.tune
+
+    def settings(self, recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
+        """Return what decides the sweep."""
+        return meaning(recipe) | {"tune": recipe.tune.model_dump(mode="json")}
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse points that are no valid settings, and cases that cannot be asked."""
+        Evaluate().check(trials(recipe))
+
+    def check_corpus(self, recipe: Recipe, run: RunDirectory) -> None:
+        """Hold the cases against the model; a trial that fails is a row of the table."""
+        Evaluate().check_corpus(trials(recipe), run.sweep())
+
+    def work(self, recipe: Recipe, run: RunDirectory, resumed: bool) -> TuneSummary:
+        """Run the trials; write `results.csv` and `best.yaml`, print the table.
+
+        Raises:
+            InputError: if every trial failed.
+        """
+        plan, sweep = trials(recipe), run.sweep()
+        connect(recipe.cluster)
+        _evaluate_only(plan, sweep, [])  # base, once, before trials that run beside each other
+        rows = _run_trials(plan, sweep)
+        usable = [row for row in rows if not row["error"]]
+        _write_rows(rows, sweep)
+        _print_table(rows, recipe)
+        if not usable:
+            raise InputError(f"every trial failed; the first said: {rows[0]['error']}")
+        best = max(usable, key=lambda row: row["objective"])
+        _write_best(run, points(recipe)[best["trial"]], sweep)
+        print(f"best: {best['trial']}; recipe: {sweep.path / 'best.yaml'}")
+        return TuneSummary(best=best["trial"])
 
 
 def _evaluate_only(plan: Recipe, sweep: RunDirectory, arms: list[str]) -> None:
     """Evaluate base and some of the trials."""
-    evaluate(plan.model_copy(update={"arms": {name: plan.arms[name] for name in arms}}), sweep)
+    some = plan.model_copy(update={"arms": {name: plan.arms[name] for name in arms}})
+    run_stage(Evaluate(), some, sweep)
 
 
 def _run_trials(plan: Recipe, sweep: RunDirectory) -> list[dict[str, Any]]:
@@ -145,9 +172,8 @@ def run_trial(plan: Recipe, sweep: RunDirectory, name: str) -> dict[str, float]:
     """
     from eval.verdict.compare import compare
     from pipelines.report.stage import evaluated_samples
-    from pipelines.train.stage import train_arm
 
-    train_arm(plan, name, sweep)
+    run_stages([Train(name)], plan, sweep)
     _evaluate_only(plan, sweep, [name])
     samples = {key: evaluated_samples(sweep, key) for key in ("base", name)}
     judged = compare(samples, "base", plan.evaluate, plan.seed)

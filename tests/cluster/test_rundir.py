@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.rundir import RunDirectory, Stage, atomic_path, fingerprint, write_json
+from cluster.rundir import RunDirectory, StageFolder, atomic_path, fingerprint, write_json
 from nlirg.errors import InputError
 
 
@@ -20,7 +20,7 @@ def test_uri_storage_is_refused_not_misread(tmp_path: Path) -> None:
 
 
 def test_a_stage_is_complete_only_with_its_marker(tmp_path: Path) -> None:
-    stage = Stage(tmp_path / "scores")
+    stage = StageFolder(tmp_path / "scores")
     assert stage.finished("f") is None
     with pytest.raises(InputError, match="not complete"):
         stage.summary()
@@ -32,14 +32,14 @@ def test_a_stage_is_complete_only_with_its_marker(tmp_path: Path) -> None:
 
 
 def test_a_stage_made_with_other_settings_is_refused(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
+    stage = StageFolder(tmp_path)
     stage.succeed("one", {})
     with pytest.raises(InputError, match="other settings"):
         stage.finished("two")
 
 
 def test_unfinished_work_is_continued_by_the_same_settings_only(tmp_path: Path) -> None:
-    stage = Stage(tmp_path / "arm")
+    stage = StageFolder(tmp_path / "arm")
     assert not stage.claim("one")
     assert stage.claim("one")
     with pytest.raises(InputError, match="unfinished work with other settings"):
@@ -51,7 +51,7 @@ def test_unfinished_work_is_continued_by_the_same_settings_only(tmp_path: Path) 
     "content", ["", "{", "[]", "{}", '{"fingerprint": "one"}', "[" * 20_000, "\xff"]
 )
 def test_a_damaged_marker_is_named_with_what_to_do(tmp_path: Path, content: str) -> None:
-    stage = Stage(tmp_path)
+    stage = StageFolder(tmp_path)
     stage.succeed("one", {})
     stage.marker.write_text(content, encoding="latin-1")
     for read in (lambda: stage.finished("one"), stage.summary, stage.fingerprint):
@@ -62,7 +62,7 @@ def test_a_damaged_marker_is_named_with_what_to_do(tmp_path: Path, content: str)
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
 def test_a_damaged_note_of_unfinished_work_is_named(tmp_path: Path, content: str) -> None:
-    stage = Stage(tmp_path)
+    stage = StageFolder(tmp_path)
     stage.claim("one")
     (tmp_path / "settings.json").write_text(content)
     with pytest.raises(InputError, match=rf"settings\.json: damaged; delete {tmp_path} to start"):

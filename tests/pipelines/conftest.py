@@ -14,6 +14,7 @@ from cluster.rundir import RunDirectory
 from pipelines.evaluate import generation
 from pipelines.recipe import validate
 from tests.fake_engine import FakeFleet
+from tests.road import trained
 
 CASES = 12
 
@@ -73,7 +74,7 @@ def make_run(tiny_model_dir, adapter, tmp_path):
         run = RunDirectory(recipe.storage, recipe.name)
         for arm in arms:
             shutil.copytree(adapter, run.arm(arm).path / "model", dirs_exist_ok=True)
-            run.arm(arm).succeed("mark", {"kind": "lora"})
+            run.arm(arm).succeed("mark", trained(kind="lora"))
         return recipe, run
 
     return make

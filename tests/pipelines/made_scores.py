@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from cluster.rundir import RunDirectory
 from pipelines.positions import open_by_position
 from pipelines.recipe import Recipe, validate
+from tests.road import scored
 
 N = 60
 BANDS = ("high", "good", "fair", "suspect")
@@ -84,7 +85,7 @@ def run_with_scores(
         pq.write_table(table, run.scores.path / f"{number}.parquet")
     table = pa.Table.from_pylist([*same_answers(), *same_answers("near")], schema=DUPLICATES)
     pq.write_table(table, run.scores.path / "duplicates" / "answer.parquet")
-    run.scores.succeed("scored", {"rows": N, "truncated": 0, "skipped": 0})
+    run.scores.succeed("scored", scored(rows=N))
     return recipe, run
 
 

@@ -63,7 +63,7 @@ def test_what_is_missing_is_named_and_nothing_is_marked_done(
     stage: str,
     said: str,
 ) -> None:
-    assert call(monkeypatch, stage, recipe) == 2
+    assert call(monkeypatch, stage, recipe, "order=mixed") == 2
     error = capsys.readouterr().err
     assert said in error
     assert len(error.strip().splitlines()) == 1
@@ -73,6 +73,7 @@ def test_what_is_missing_is_named_and_nothing_is_marked_done(
 def test_a_run_that_could_not_be_evaluated_is_refused_before_it_trains(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], recipe: Path
 ) -> None:
+    monkeypatch.setattr("pipelines.score.stage.Score.check", lambda *_: None)
     for stage in ("run", "tune"):
         for words, said in (
             (["holdout=0"], "set evaluate.domain"),
@@ -99,7 +100,7 @@ def test_an_unforeseen_error_is_told_in_one_line_and_never_looks_like_a_failed_g
     def broken(*_: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("pipelines.score.stage.score", broken)
+    monkeypatch.setattr("pipelines.score.stage.Score.check", broken)
     assert call(monkeypatch, "score", recipe) == 2
     assert "ZeroDivisionError: division by zero" in capsys.readouterr().err
 
@@ -110,7 +111,7 @@ def test_ctrl_c_says_how_to_continue(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.score.stage.score", interrupted)
+    monkeypatch.setattr("pipelines.score.stage.Score.check", interrupted)
     assert call(monkeypatch, "score", recipe) == 130
     assert "run the same command again" in capsys.readouterr().err
 

@@ -42,7 +42,7 @@ def test_minimal_recipe_round_trips(tmp_path: Path) -> None:
         ({"train": {"lora": {"target_modules": "q_proj"}}}, "target_modules"),
         ({"train": {"lora": {"target_modules": []}}}, "target_modules"),
         ({"tune": {"grid": {"token_batch": []}}}, "tune.grid"),
-        ({"evaluate": {"perturbations": ["telepathy"]}}, "evaluate.perturbations"),
+        ({"evaluate": {"perturbations": ["code_switching"]}}, "is no perturbation"),
     ],
 )
 def test_a_wrong_key_or_value_is_one_line_that_names_it(

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from pipelines.recipe import load_recipe
-from pipelines.score import stage as stage
+from pipelines.score import stage
 from pipelines.store import open_run
 from tests.bench.corpus.scale import CheapScorer
+from tests.road import score
 
 WINDOW_ROWS = 8  # small windows, so that a small corpus is scored in many calls
 
@@ -48,7 +49,7 @@ def times_scored(log: Path) -> Counter[str]:
 def score_slowly(recipe_path: Path, log: Path, seconds: float) -> dict:
     """Score a recipe's corpus with a scorer that notes what it does in `log`."""
     recipe = load_recipe(recipe_path)
-    return stage.score(recipe, open_run(recipe), partial(make_noting_scorer, log, seconds))
+    return score(recipe, open_run(recipe), partial(make_noting_scorer, log, seconds))
 
 
 def kill_actor(log: Path, folder: Path, pids: list[int]) -> int | None:

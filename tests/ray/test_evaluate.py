@@ -18,8 +18,8 @@ from eval.generation.transformers_engine import TransformersEngine
 from eval.generation.vllm_engine import CHUNK_REQUESTS
 from nlirg.errors import InputError
 from pipelines.evaluate.answers import Answers
-from pipelines.evaluate.stage import evaluate
 from tests.ray.trained import QUESTIONS, save_adapter, trained_run
+from tests.road import evaluate, trained
 
 pytestmark = pytest.mark.ray
 
@@ -176,7 +176,7 @@ def test_evaluation_survives_a_killed_engine(base, ray_cluster, tmp_path, monkey
     monkeypatch.setitem(CHUNK_REQUESTS, "cpu", 16)
     recipe, run = trained_run(base, tmp_path, "quiet")
     summary = evaluate(recipe, run)
-    assert summary["replaced"] == 0
+    assert summary.replaced == 0
     assert wait_until(lambda: not engine_processes(), 10)
 
     domain = read_samples(samples_path(run.evaluation("nlirg").path, "domain"))
@@ -185,7 +185,7 @@ def test_evaluation_survives_a_killed_engine(base, ray_cluster, tmp_path, monkey
     assert [sample.case_id for sample in refused] == ["q3"]
     assert "the limit is 64" in refused[0].error
     assert all(sample.tokens for sample in domain if sample not in refused)
-    results = summary["variants"]["nlirg"]["suites"]
+    results = summary.variants["nlirg"]["suites"]
     assert results["domain"]["n"] == QUESTIONS
     assert results["domain"]["errors"] == 1
     base_samples = read_samples(samples_path(run.evaluation("base").path, "domain"))
@@ -193,7 +193,7 @@ def test_evaluation_survives_a_killed_engine(base, ray_cluster, tmp_path, monkey
     assert [s.answer for s in base_samples] != [s.answer for s in domain]
 
     again = evaluate(recipe, run)
-    assert (again["answered"], again["variants"]) == (0, summary["variants"])
+    assert (again.answered, again.variants) == (0, summary.variants)
 
     recipe, other = trained_run(base, tmp_path, "killed")
     killed: list[int] = []
@@ -210,7 +210,7 @@ def test_evaluation_survives_a_killed_engine(base, ray_cluster, tmp_path, monkey
     monkeypatch.setattr(Answers, "take", take_and_kill)
     summary = evaluate(recipe, other)
     assert killed
-    assert summary["replaced"] == 1
+    assert summary.replaced == 1
     assert contents(other) == contents(run)
 
 
@@ -221,7 +221,7 @@ def test_full_model_gets_its_own_engine(base, ray_cluster, tmp_path) -> None:
     model = run.arm("nlirg").path / "model"
     shutil.rmtree(model)
     shutil.copytree(base, model)
-    run.arm("nlirg").succeed("mark", {"kind": "full"})
+    run.arm("nlirg").succeed("mark", trained(kind="full"))
     evaluate(recipe, run)
     found = contents(run)
     for suite in ("domain", "robustness", "template"):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.config import ClusterConfig
-from cluster.rundir import Stage
+from cluster.rundir import StageFolder
 from nlirg.corpus.profile import Hygiene
 from nlirg.errors import InputError
 from pipelines.score.duplicates import _told, compared_text, compared_turns, find_duplicates
@@ -35,7 +35,7 @@ def conversation(prompt: str, answer: str, task_type: str = "") -> dict[str, Any
     return {"messages": messages, "task_type": task_type}
 
 
-def write(folder: Path, rows: list[dict[str, Any]], files: int = 1) -> Stage:
+def write(folder: Path, rows: list[dict[str, Any]], files: int = 1) -> StageFolder:
     """Store rows, their positions those of the list, spread over files."""
     folder.mkdir(parents=True)
     for number in range(files):
@@ -49,10 +49,10 @@ def write(folder: Path, rows: list[dict[str, Any]], files: int = 1) -> Stage:
         pq.write_table(
             table.append_column("position", pa.array(places)), folder / f"{number}.parquet"
         )
-    return Stage(folder)
+    return StageFolder(folder)
 
 
-def groups(stage: Stage, of: str, kind: str) -> dict[int, tuple[int, int]]:
+def groups(stage: StageFolder, of: str, kind: str) -> dict[int, tuple[int, int]]:
     """Row number -> (number of the group's first row, size)."""
     table = pads.dataset(stage.path / "duplicates").to_table(
         filter=(pads.field("of") == of) & (pads.field("kind") == kind)
@@ -78,7 +78,7 @@ def rows() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def found(ray_cluster: None, rows: list, tmp_path_factory) -> tuple[Stage, Hygiene]:
+def found(ray_cluster: None, rows: list, tmp_path_factory) -> tuple[StageFolder, Hygiene]:
     stage = write(tmp_path_factory.mktemp("hygiene") / "scores", rows)
     (stage.path / "duplicates").mkdir()
     (stage.path / "duplicates" / "old.parquet").write_text("half-writ")
@@ -189,10 +189,10 @@ def test_wrong_scores_are_told_in_one_line(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(InputError, match="holds no scored rows"):
-        find_duplicates(Stage(empty), ClusterConfig())
+        find_duplicates(StageFolder(empty), ClusterConfig())
     (empty / "0.parquet").write_bytes(b"PAR1 half")
     with pytest.raises(InputError, match=r"0\.parquet is no whole Parquet file"):
-        find_duplicates(Stage(empty), ClusterConfig())
+        find_duplicates(StageFolder(empty), ClusterConfig())
     old = write(tmp_path / "old", [conversation("one?", "two")])
     pq.write_table(
         pq.read_table(old.path / "0.parquet").drop_columns(["language"]), old.path / "0.parquet"

@@ -15,10 +15,9 @@ from eval.schema.report import Report
 from nlirg.errors import InputError
 from nlirg.models.loading import load_model, load_tokenizer
 from pipelines.recipe import Recipe, load_recipe
-from pipelines.report.stage import report
-from pipelines.run import run_all
 from pipelines.store import open_run
-from pipelines.tune.stage import trials, tune
+from pipelines.tune.stage import trials
+from tests.road import read_report, report, run_command
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(1200)]
 
@@ -44,7 +43,8 @@ def done(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
     storage = tmp_path_factory.mktemp("runs")
     recipe = load_recipe(DEMO / "recipe.yaml", [*SMALL, f"storage={storage}"])
     run = open_run(recipe)
-    return recipe, run, run_all(recipe, run)
+    run_command("run", recipe, run)
+    return recipe, run, read_report(run)
 
 
 def test_the_report_compares_base_and_both_arms(done: Any) -> None:
@@ -99,7 +99,8 @@ def test_a_second_run_does_nothing_again(done: Any) -> None:
     recipe, run, result = done
     watched = [run.scores, run.encoded, run.arm("nlirg"), run.evaluation("base")]
     before = [stage.marker.stat().st_mtime_ns for stage in watched]
-    again = run_all(recipe, run)
+    run_command("run", recipe, run)
+    again = read_report(run)
     assert [stage.marker.stat().st_mtime_ns for stage in watched] == before
     assert again.metrics == result.metrics
 
@@ -110,14 +111,20 @@ def test_a_report_without_an_evaluation_is_refused(done: Any, tmp_path: Path) ->
         report(recipe, RunDirectory(str(tmp_path), "none"))
 
 
-def test_a_sweep_trains_and_evaluates_every_point(done: Any) -> None:
-    recipe, run, _ = done
-    best = tune(recipe, run)
+def test_a_sweep_of_a_fresh_run_selects_its_corpus_and_does_every_point(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    words = [*SMALL, f"storage={tmp_path}", "order=mixed", "select={dedup: row}"]
+    recipe = load_recipe(DEMO / "recipe.yaml", words)
+    run = open_run(recipe)
+    name = run_command("tune", recipe, run).summaries["tune"].best
+    assert run.selected.marker.is_file()
     sweep = run.sweep()
     with (sweep.path / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["weighting.x0"] for row in rows] == ["0.8", "1.2"]
     assert not any(row["error"] for row in rows)
+    best = next(row for row in rows if row["trial"] == name)
     assert float(best["objective"]) == max(float(row["objective"]) for row in rows)
     for row in rows:
         summary = sweep.arm(row["trial"]).summary()

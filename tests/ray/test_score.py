@@ -14,8 +14,8 @@ from nlirg.errors import InputError
 from pipelines.ray_data import parquet_files
 from pipelines.recipe import Recipe, load_recipe
 from pipelines.score.rows import SPAN
-from pipelines.score.stage import score
 from pipelines.store import open_run
+from tests.road import score
 
 pytestmark = pytest.mark.ray
 
@@ -83,7 +83,7 @@ def test_rows_keep_what_they_say_and_where_they_stand(scored, tiny_tokenizer) ->
     rows = table.sort_by("position").to_pylist()
     assert [json.loads(row["row"]) for row in rows] == ROWS
     assert [row["line"] for row in rows] == [row["position"] for row in rows] == [*range(1, 13)]
-    assert summary["rows"] == len(rows) == sum(summary["bands"].values())
+    assert summary.rows == len(rows) == sum(summary.bands.values())
     spans = 0
     for row in rows:
         messages = json.loads(row["messages"])

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from nlirg.errors import InputError
 from nlirg.models.loading import load_model
-from pipelines.encode.stage import GroupRows, encode, group_starts, pack_group
+from pipelines.encode.stage import GroupRows, group_starts, pack_group
 from pipelines.recipe import load_recipe
-from pipelines.score.stage import score
 from pipelines.store import open_run
+from tests.road import encode, score
 
 pytestmark = pytest.mark.ray
 
@@ -121,14 +121,14 @@ def test_every_row_is_scored_or_quarantined_with_its_line(scored) -> None:
     rows = rows_of(run.scores.path)
     rows.sort(key=lambda row: row["position"])
     assert [row["id"] for row in rows] == [row["id"] for row in GOOD]
-    assert summary["rows"] == len(GOOD)
+    assert summary.rows == len(GOOD)
     bad = [json.loads(line) for line in run.quarantine.read_text().splitlines()]
     assert [row["line"] for row in bad] == [6, 7, 8, 9]
-    assert sum(summary["quarantined"].values()) == len(BAD)
-    assert any("longer" in reason or "room" in reason for reason in summary["quarantined"])
+    assert sum(summary.quarantined.values()) == len(BAD)
+    assert any("longer" in reason or "room" in reason for reason in summary.quarantined)
     assert all(row["source"].endswith("corpus.jsonl") for row in bad)
     assert (bad[3]["overlong"], bool(bad[3]["id"]), bad[0]["overlong"]) == (True, True, False)
-    assert (summary["skipped"], summary["truncated"]) == (1, 0)
+    assert (summary.skipped, summary.truncated) == (1, 0)
 
 
 def test_scores_equal_a_plain_forward_of_the_model(scored, tiny_model_dir: Path) -> None:
@@ -157,18 +157,18 @@ def test_scores_equal_a_plain_forward_of_the_model(scored, tiny_model_dir: Path)
         assert shares == pytest.approx(1)
         total, count = total + loss.sum().item(), count + len(loss)
     assert count
-    assert sum(summary["zones"].values()) == pytest.approx(1)
+    assert sum(summary.zones.values()) == pytest.approx(1)
 
 
 def test_holdout_rows_are_not_trained_and_are_kept_for_the_evaluation(scored) -> None:
     _, run, _, summary = scored
     held = [json.loads(line) for line in run.holdout.read_text().splitlines()]
     trained = rows_of(run.encoded.path)
-    assert len(held) == 4 == summary["holdout"]
+    assert len(held) == 4 == summary.holdout
     assert {row["id"] for row in held} | {row["id"] for row in trained} == {r["id"] for r in GOOD}
-    assert summary["rows"] == len(trained) == len(GOOD) - 4
-    assert summary["trained_tokens"] == sum(row["n_trained"] for row in trained)
-    assert (summary["truncated"], summary["skipped"]) == (0, 1)
+    assert summary.rows == len(trained) == len(GOOD) - 4
+    assert summary.trained_tokens == sum(row["n_trained"] for row in trained)
+    assert (summary.truncated, summary.skipped) == (0, 1)
     for row in trained:
         labels = np.array(row["labels"])
         ids = np.array(row["input_ids"])
@@ -201,7 +201,7 @@ def mixed(ray_cluster: None, tiny_model_dir: Path, tmp_path_factory: pytest.Temp
 def test_rows_of_every_format_keep_all_their_turns(mixed, tiny_tokenizer) -> None:
     run, summary, _ = mixed
     texts = {row["id"]: tiny_tokenizer.decode(row["input_ids"]) for row in rows_of(run.scores.path)}
-    assert summary["rows"] == len(MIXED) == len(texts)
+    assert summary.rows == len(MIXED) == len(texts)
     for name, said in {
         "sharegpt": ["You know the news.", '"get_news"', '{"news": "The Yankees won"}'],
         "alpaca": ["Be kind.", "one question", "one answer", "one more"],
@@ -216,7 +216,7 @@ def test_one_sample_that_is_too_long_is_set_aside_by_its_id(mixed) -> None:
     (bad,) = [json.loads(line) for line in run.quarantine.read_text().splitlines()]
     assert (bad["id"], bad["line"]) == ("long", 5)
     assert "the limit is 400" in bad["reason"]
-    assert summary["skipped"] == encoded["skipped"] == 1
+    assert summary.skipped == encoded.skipped == 1
 
 
 def test_only_last_answers_are_trained_and_conversations_with_calls_are_not_held_out(
@@ -255,8 +255,8 @@ def test_every_token_of_every_document_is_in_one_pack(packed, tiny_tokenizer) ->
     _, run, summary, encoded = packed
     documents = rows_of(run.scores.path)
     rows = rows_of(run.encoded.path)
-    assert summary["rows"] == len(documents) == 23 == encoded["documents"]
-    assert sum(summary["quarantined"].values()) == 1
+    assert summary.rows == len(documents) == 23 == encoded.documents
+    assert sum(summary.quarantined.values()) == 1
     assert {"one document a line", "and another"} < {row["text"] for row in documents}
     pieces = []
     for row in rows:
@@ -270,8 +270,8 @@ def test_every_token_of_every_document_is_in_one_pack(packed, tiny_tokenizer) ->
         expected += [ids[start : start + PACK] for start in range(0, len(ids), PACK)]
     assert sorted(pieces) == sorted(expected)
     tokens = sum(len(row["input_ids"]) for row in rows)
-    assert (encoded["packs"], encoded["tokens"]) == (len(rows), tokens)
-    assert encoded["utilisation"] == pytest.approx(tokens / (len(rows) * PACK))
+    assert (encoded.packs, encoded.tokens) == (len(rows), tokens)
+    assert encoded.utilisation == pytest.approx(tokens / (len(rows) * PACK))
 
 
 def test_the_base_losses_of_a_pack_are_those_of_its_documents_alone(
@@ -285,7 +285,7 @@ def test_the_base_losses_of_a_pack_are_those_of_its_documents_alone(
         assert np.flatnonzero(labels == -100).tolist() == starts.tolist()
         assert row["n_trained"] == len(row["base_loss"])
         assert row["base_loss"] == pytest.approx(plain_losses(model, row), abs=1e-4)
-    assert encoded["trained_tokens"] == encoded["tokens"] - sum(
+    assert encoded.trained_tokens == encoded.tokens - sum(
         len(row["segments"]) for row in rows_of(run.encoded.path)
     )
 

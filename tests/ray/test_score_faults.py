@@ -70,8 +70,8 @@ def assert_all_there(recipe: Path, summary: dict) -> None:
     assert sorted(ids) == sorted(f"r{n}" for n in range(ROWS))
     lines = [json.loads(line)["line"] for line in run.quarantine.read_text().splitlines()]
     assert lines == [11, 12, 13]
-    assert summary["rows"] == ROWS
-    assert sum(summary["quarantined"].values()) == len(BAD)
+    assert summary.rows == ROWS
+    assert sum(summary.quarantined.values()) == len(BAD)
     assert run.scores.marker.exists()
 
 

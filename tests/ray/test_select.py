@@ -5,10 +5,9 @@ from pathlib import Path
 import pyarrow.dataset as pads
 import pytest
 
-from pipelines.encode.stage import encode
-from pipelines.select.stage import select
 from pipelines.train.worker import read_encoded
 from tests.pipelines.made_scores import ROWS, N, corpus, dropped, ids, run_with_scores
+from tests.road import encode, select
 
 pytestmark = pytest.mark.ray
 
@@ -27,7 +26,7 @@ def test_selected_rows_are_written_and_trained_in_the_order(
     summary = encode(recipe, run)
     (trained,) = read_encoded(run.encoded.path, tmp_path / "cache")
     assert [f"r{row['input_ids'][0]}" for row in trained.rows] == ids(run)
-    assert summary["rows"] == len(kept)
+    assert summary.rows == len(kept)
 
 
 def test_a_capped_mixture_is_the_same_from_any_files(ray_cluster: None, tmp_path: Path) -> None:

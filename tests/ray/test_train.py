@@ -23,8 +23,8 @@ from nlirg.monitoring.metrics_log import read_metrics
 from nlirg.training.engine import TorchEngine, set_seed
 from nlirg.training.trainer import Callbacks, Trainer
 from pipelines.recipe import validate
-from pipelines.train.stage import train, train_arm
 from pipelines.train.worker import read_encoded
+from tests.road import encoded, train, train_arm
 
 pytestmark = pytest.mark.ray
 
@@ -47,7 +47,7 @@ def encoded_run(path, samples=24):
         pq.write_table(
             pa.Table.from_pylist(rows[part::2]), run.encoded.path / f"part-{part}.parquet"
         )
-    run.encoded.succeed("encoded", {"rows": samples})
+    run.encoded.succeed("encoded", encoded(rows=samples))
     return run
 
 
@@ -108,7 +108,7 @@ def test_two_workers_at_stage_3_train_what_one_process_does(ray_cluster, tiny_mo
     assert loaded(IDS).logits.isfinite().all()
     records = read_metrics(folder / "metrics.jsonl")
     assert [record["step"] for record in records] == [2, 4, 6]
-    assert records[-1]["trained_tokens"] == summary["trained_tokens"] == tokens
+    assert records[-1]["trained_tokens"] == summary.trained_tokens == tokens
     assert list((folder / "tensorboard").iterdir())
     started = time.perf_counter()
     assert train(full, run)["full"] == summary
@@ -160,7 +160,7 @@ def test_a_killed_worker_costs_no_result(ray_cluster, tiny_model_dir, tmp_path):
     assert [record["step"] for record in records] == due
     tokens = [record["trained_tokens"] for record in records]
     assert tokens == sorted(tokens)
-    assert tokens[-1] == summary["trained_tokens"] == trained
+    assert tokens[-1] == summary.trained_tokens == trained
     base = load_model(str(tiny_model_dir), torch.float32)
     before = base(IDS).logits
     adapted = peft.PeftModel.from_pretrained(base, folder / "model")

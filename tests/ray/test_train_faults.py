@@ -14,9 +14,9 @@ import yaml
 from safetensors.torch import load_file
 
 from nlirg.errors import InputError
-from pipelines.train.stage import train_arm
 from tests.ray import faults
 from tests.ray.test_train import assert_close, encoded_run, recipe, reference
+from tests.road import train_arm
 
 pytestmark = pytest.mark.ray
 
@@ -149,7 +149,7 @@ def test_at_stage_0_another_number_of_workers_continues(ray_cluster, tiny_model_
     assert summary["resumed_from"] in saved
     expected, trained = reference(fewer, "a", run, tmp_path / "reference")
     assert_close(run.arm("a").path / "model", expected)
-    assert summary["trained_tokens"] == trained
+    assert summary.trained_tokens == trained
 
 
 def test_at_stage_2_another_number_of_workers_is_refused(ray_cluster, tiny_model_dir, tmp_path):

@@ -10,6 +10,7 @@ from transformers import Qwen3ForCausalLM
 from cluster.rundir import RunDirectory
 from eval.generation.adapters import TARGET_MODULES
 from pipelines.recipe import Recipe, validate
+from tests.road import trained
 
 QUESTIONS = 24
 
@@ -59,5 +60,5 @@ def trained_run(base: Path, folder: Path, name: str, **evaluate) -> tuple[Recipe
     )
     run = RunDirectory(recipe.storage, recipe.name)
     save_adapter(base, run.arm("nlirg").path / "model", rank=8, seed=3)
-    run.arm("nlirg").succeed("mark", {"kind": "lora"})
+    run.arm("nlirg").succeed("mark", trained(kind="lora"))
     return recipe, run

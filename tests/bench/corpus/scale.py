@@ -22,10 +22,11 @@ from nlirg.labels import IGNORE
 from nlirg.scoring.scores import TokenScores
 from pipelines.ray_data import parquet_files
 from pipelines.recipe import Recipe
-from pipelines.score import stage as stage
+from pipelines.score import stage
 from pipelines.store import open_run
 from tests.bench.corpus.watch import KINDS, watched
 from tests.bench.measure import Comparison
+from tests.road import score
 
 SIZES = (10_000, 100_000, 1_000_000)
 GOAL = 1.2
@@ -49,7 +50,7 @@ class CheapScorer:
 
 
 def cheap_scorer(model: str, config: ScoreConfig) -> CheapScorer:
-    """What `pipelines.score.stage.score` makes in every actor."""
+    """What `pipelines.score.stage.Score` makes in every actor."""
     return CheapScorer()
 
 
@@ -102,15 +103,15 @@ def score_alone(
 ) -> None:
     """Score a folder's corpus; how long it took, and what was spilled, goes to `told.json`."""
     recipe = recipe_for(folder, model, actors)
-    with patch.object(stage, "find_duplicates") as found, patch.object(stage, "score_report"):
+    with patch.object(stage, "find_duplicates") as found, patch.object(stage, "report_page"):
         found.return_value.duplicates = []
-        summary = stage.score(recipe, open_run(recipe), make_scorer)
+        summary = score(recipe, open_run(recipe), make_scorer)
     import ray  # after the stage has set Ray's environment
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
     state = get_state_from_address(ray.get_runtime_context().gcs_address)
     store = get_memory_info_reply(state).store_stats
-    told = {"spilled": store.spilled_bytes_total, "seconds": summary["seconds"]}
+    told = {"spilled": store.spilled_bytes_total, "seconds": summary.seconds}
     (folder / "told.json").write_text(json.dumps(told))
     ray.shutdown()
 

@@ -42,20 +42,20 @@ def kept(*texts: str | Completion, n: int = 1, **changes: str):
         (done(GOOD, "length"), "not finished"),
         (done("", "error"), "not finished"),
         (GOOD.replace("Anna", "her"), "fact lost"),
-        (GOOD.replace("kettle pro", "kettle"), "fact lost"),  # the value of a field
+        (GOOD.replace("kettle pro", "kettle"), "field lost"),
         (GOOD.replace("3 days", "4 days"), "number changed"),
         (GOOD.replace("TK-1024", "TK 1024"), "code lost"),
         (GOOD.replace("product", "The plumbing team.\nproduct"), "answer given away"),
     ],
 )
-def test_faulty_rewordings_are_dropped_and_counted(answer, reason):
+def test_faulty_paraphrases_are_dropped_and_counted(answer, reason):
     found = kept(answer)
     assert found.cases == []
     assert found.dropped == {reason: 1, "not asked": 1}
     assert found.asked == 2
 
 
-def test_a_kept_rewording_is_a_robustness_case_of_the_same_question():
+def test_a_kept_paraphrase_is_a_robustness_case_of_the_same_question():
     (made,) = kept(f"\n-----\n{GOOD}\n-----\n", root="r").cases
     assert made.messages[-1].content == GOOD
     assert made.messages[0].content == "Be short."
@@ -71,7 +71,7 @@ def test_no_more_than_asked_for_are_kept_and_none_twice():
     assert found.dropped == {"repeated": 1, "not needed": 1}
 
 
-def test_every_rewording_of_every_case_is_asked_for_with_a_seed_of_its_own(tiny_tokenizer):
+def test_every_paraphrase_of_every_case_is_asked_for_with_a_seed_of_its_own(tiny_tokenizer):
     prompts = paraphrase_prompts(tiny_tokenizer, [case("a"), case("b", "请写一首诗。")], 2, {})
     assert [p.key for p in prompts] == [
         ("robustness", f"{name}~model_paraphrase{i}") for name in "ab" for i in range(4)

@@ -1,13 +1,13 @@
 import pytest
 
-from eval.cases.perturbations import case_facts, slots_survive
+from eval.cases.perturbations.slots import case_facts, slot_fault
 from eval.schema.case import Case, Checker, Instruction, Message
 
 ORDER = "Which team repairs Anna's kettle, order TK-1024, within 3 days? Do not guess."
 
 
 @pytest.mark.parametrize(
-    ("variant", "facts", "reason"),
+    ("perturbed", "facts", "fault"),
     [
         ("For order TK-1024 (Anna's kettle): which team, in 3 days? Do not guess.", ["Anna"], ""),
         ("Who repairs the kettle of TK-1024 in 3 days? Do not guess.", ["Anna"], "fact lost"),
@@ -18,30 +18,44 @@ ORDER = "Which team repairs Anna's kettle, order TK-1024, within 3 days? Do not 
         (ORDER + " 7", [], "number changed"),
         (ORDER.replace("TK-1024", "1024"), [], "code lost"),
         (ORDER.replace("TK-1024", "tk-1024"), [], "code lost"),
-        (ORDER.replace("Do not guess.", "Guess."), [], "negation"),
+        (ORDER.replace("Do not guess.", "Guess."), [], "negation lost"),
         (ORDER, ["", " ", "nowhere"], ""),
     ],
 )
-def test_reasons(variant, facts, reason):
-    survival = slots_survive(ORDER, variant, facts)
-    assert survival.reason == reason
-    assert survival.kept == (not reason)
+def test_faults(perturbed, facts, fault):
+    assert slot_fault(ORDER, perturbed, facts) == fault
+
+
+@pytest.mark.parametrize(
+    ("original", "perturbed", "fault"),
+    [
+        ("Explain:\n```\nx\n```", "What is\n```\nx\n```", ""),
+        ("Explain:\n```\nx + y\n```", "What is\n```\ny + x\n```", "code lost"),
+        ("Explain `x`.", "Explain x, please.", ""),
+        ("Explain `xy`.", "Explain it.", "code lost"),
+        ("Write to a@b.org", "Write to a at b.org", "code lost"),
+        ('Answer "as is".', "Say “as is”.", ""),
+        ("Answer “as is”.", "Answer as it is.", "quotation lost"),
+        ("Sum up.\nissue: it smokes", "it smokes: sum that up", ""),
+        ("Sum up.\nissue: it smokes", "Sum up.\nissue: smoke", "field lost"),
+        ("处理。\n故障：冒烟", "请处理故障", "field lost"),
+        ("Which?\nA. a nail\nB. a cork", "Choose.\n(A) a nail\n(B) a cork", ""),
+        ("Which?\nA. a nail\nB. a cork", "Choose.\nA. nails\nB. a cork", "option lost"),
+    ],
+)
+def test_code_quotations_values_and_options_survive_word_for_word(original, perturbed, fault):
+    assert slot_fault(original, perturbed, []) == fault
 
 
 def test_a_fact_may_change_case_only_where_the_prompt_writes_it_otherwise_too():
-    assert slots_survive("Ask anna.", "ask ANNA", ["Anna"]).kept
-    assert not slots_survive("Ask Anna.", "ask ANNA", ["Anna"]).kept
+    assert slot_fault("Ask anna.", "ask ANNA", ["Anna"]) == ""
+    assert slot_fault("Ask Anna.", "ask ANNA", ["Anna"])
 
 
 def test_width_and_order_of_numbers_do_not_matter():
-    assert slots_survive("共１２件，3.5元", "3.5 元的有 12 件", []).kept
-    assert not slots_survive("三天内送达五件", "三天内送达", []).kept
-    assert not slots_survive("two of three", "two of them", []).kept
-
-
-def test_the_text_at_fault_is_told():
-    assert slots_survive("a 17 b", "a b", []).detail == "17"
-    assert slots_survive("ask Anna", "ask her", ["Anna"]).detail == "Anna"
+    assert slot_fault("共１２件，3.5元", "3.5 元的有 12 件", []) == ""
+    assert slot_fault("三天内送达五件", "三天内送达", [])
+    assert slot_fault("two of three", "two of them", [])
 
 
 def case(checker: Checker, reference: str = "", prompt: str = "") -> Case:

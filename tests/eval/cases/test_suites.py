@@ -30,7 +30,9 @@ GOOD = {
 }
 
 
-def case(name: str, task: str = "", text: str = "Describe it.\nname: Anna\ncity: Rome") -> Case:
+def case(
+    name: str, task: str = "", text: str = "Describe these facts.\nname: Anna\ncity: Rome\nage: old"
+) -> Case:
     return Case(
         id=name,
         root_id=name,
@@ -170,21 +172,21 @@ def test_held_out_rows_without_an_answer_are_refused(answer):
 
 def test_robustness_cases_keep_root_system_turn_and_facts():
     originals = [case("a"), case("b", text="Say Anna, Rome now")]
-    variants = robustness_cases(originals, ["field_order", "padding"], seed=0)
-    assert [v.id for v in variants] == ["a~field_order", "a~padding", "b~padding"]
-    for variant in variants:
-        assert variant.suite == "robustness"
-        assert variant.root_id == variant.id.split("~")[0]
-        assert variant.perturbation == variant.id.split("~")[1]
-        assert variant.messages[0].content == "Be short."
-        assert "Anna" in variant.messages[1].content
-        assert "Rome" in variant.messages[1].content
-    assert variants == robustness_cases(originals, ["field_order", "padding"], seed=0)
-    with pytest.raises(InputError, match="'shouting' is unknown"):
+    perturbed = robustness_cases(originals, ["field_order", "padding"], seed=0)
+    assert [one.id for one in perturbed] == ["a~field_order", "a~padding", "b~padding"]
+    for one in perturbed:
+        assert one.suite == "robustness"
+        assert one.root_id == one.id.split("~")[0]
+        assert one.perturbation == one.id.split("~")[1]
+        assert one.messages[0].content == "Be short."
+        assert "Anna" in one.messages[1].content
+        assert "Rome" in one.messages[1].content
+    assert perturbed == robustness_cases(originals, ["field_order", "padding"], seed=0)
+    with pytest.raises(ValueError, match="'shouting' is no perturbation"):
         robustness_cases(originals, ["shouting"], seed=0)
 
 
-def test_a_variant_does_not_depend_on_the_other_cases():
+def test_a_perturbed_case_does_not_depend_on_the_other_cases():
     alone = robustness_cases([case("b")], ["typos"], seed=3)
     among = robustness_cases([case("a"), case("b")], ["typos"], seed=3)
     assert alone[0] in among

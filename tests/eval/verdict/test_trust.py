@@ -21,7 +21,7 @@ from eval.wording import effect
 from tests.eval.made_samples import sample, suite_of, template_of
 
 SETTING = Setting("base", EvaluateConfig(bootstrap=100), seed=0)
-WORDINGS = ("typos", "padding", "code_switching")
+WORDINGS = ("typos", "padding", "punctuation")
 
 
 def measured(setting: Setting = SETTING, **samples: list[Sample]) -> dict[str, Metric]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.rundir import Stage
+from cluster.rundir import StageFolder
 from nlirg.errors import InputError
 from pipelines.encode.holdout import choose_holdout
 from pipelines.positions import write_by_position
@@ -15,7 +15,7 @@ from pipelines.positions import write_by_position
 TURNS = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
 
 
-def scores(folder: Path, rows: int, usable: set[int], groups: list[list[int]] = ()) -> Stage:
+def scores(folder: Path, rows: int, usable: set[int], groups: list[list[int]] = ()) -> StageFolder:
     """A scored corpus of rows r0, r1, …; `groups` of nearly equal prompts."""
     table = pa.Table.from_pylist(
         [
@@ -39,7 +39,7 @@ def scores(folder: Path, rows: int, usable: set[int], groups: list[list[int]] = 
         "group": pa.array([group for _, group in alike], pa.int64()),
     }
     pq.write_table(pa.table(duplicates), folder / "duplicates" / "prompt.parquet")
-    return Stage(folder)
+    return StageFolder(folder)
 
 
 def select_only(path: Path, positions: list[int]) -> Path:
@@ -71,5 +71,5 @@ def test_only_selected_rows_are_held_out_and_only_they_can_be_alike(tmp_path: Pa
 
 
 def test_no_holdout_needs_nothing(tmp_path: Path) -> None:
-    assert choose_holdout(Stage(tmp_path), None, 0, tmp_path / "h.jsonl") == frozenset()
+    assert choose_holdout(StageFolder(tmp_path), None, 0, tmp_path / "h.jsonl") == frozenset()
     assert not (tmp_path / "h.jsonl").exists()

@@ -11,17 +11,21 @@ from typing import Any
 
 import pytest
 
+import pipelines.stage
 from cluster.rundir import RunDirectory
 from eval.checkers import checkers
 from eval.generation.generate import Request
 from eval.generation.samples import read_samples, samples_path
 from nlirg.errors import InputError
-from pipelines import run as road
-from pipelines.evaluate import stage as stage
+from pipelines.evaluate import cases as case_checks
+from pipelines.evaluate.cases import check_cases, evaluation_cases
 from pipelines.evaluate.flips import read_flips
 from pipelines.recipe import Recipe
+from pipelines.score.stage import Score
+from pipelines.train.stage import Train
 from tests.fake_engine import name_and_adapter
 from tests.pipelines.conftest import CASES
+from tests.road import evaluate, run_command
 
 pytestmark = pytest.mark.usefixtures("fleet")
 
@@ -31,18 +35,18 @@ def files(run: RunDirectory) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): path.read_text()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.parent != folder  # the stage's own marker holds seconds
     }
 
 
 def test_every_variant_answers_every_case_once(make_run, fleet) -> None:
     recipe, run = make_run()
-    summary = stage.evaluate(recipe, run)
+    summary = evaluate(recipe, run)
     asked = fleet.asked
-    assert len(set(asked)) == len(asked) == summary["answered"]
+    assert len(set(asked)) == len(asked) == summary.answered
     by_variant = {name: {row[1:] for row in asked if row[0] == name} for name in ("base", "nlirg")}
     assert by_variant["base"] == by_variant["nlirg"]
-    domain = {name: v["suites"]["domain"] for name, v in summary["variants"].items()}
+    domain = {name: v["suites"]["domain"] for name, v in summary.variants.items()}
     assert (domain["base"]["accuracy"], domain["nlirg"]["accuracy"]) == (0, 1)
     assert domain["base"]["cases_hash"] == domain["nlirg"]["cases_hash"]
     results = json.loads(files(run)["nlirg/results_all.json"])["suites"]["domain"]
@@ -52,13 +56,13 @@ def test_every_variant_answers_every_case_once(make_run, fleet) -> None:
 @pytest.mark.parametrize("stop_after", [0, 1, 4, 9])
 def test_a_stopped_evaluation_asks_only_for_what_is_missing(make_run, fleet, stop_after) -> None:
     recipe, quiet = make_run("quiet")
-    stage.evaluate(recipe, quiet)
+    evaluate(recipe, quiet)
     expected = fleet.asked
 
     fleet.asked, fleet.stop_after = [], stop_after
     recipe, run = make_run("stopped")
     with pytest.raises(KeyboardInterrupt):
-        stage.evaluate(recipe, run)
+        evaluate(recipe, run)
     assert not run.evaluation("base").marker.exists()
     torn = samples_path(run.evaluation("base").path, "domain")
     if torn.is_file():
@@ -66,7 +70,7 @@ def test_a_stopped_evaluation_asks_only_for_what_is_missing(make_run, fleet, sto
     lost = 1 if torn.is_file() else 0
 
     fleet.stop_after = 10**6
-    stage.evaluate(recipe, run)
+    evaluate(recipe, run)
     assert sorted(set(fleet.asked)) == sorted(expected)
     assert len(fleet.asked) == len(expected) + lost
     assert files(run) == files(quiet)
@@ -74,20 +78,20 @@ def test_a_stopped_evaluation_asks_only_for_what_is_missing(make_run, fleet, sto
 
 def test_a_finished_evaluation_asks_nothing(make_run, fleet) -> None:
     recipe, run = make_run()
-    first = stage.evaluate(recipe, run)
+    first = evaluate(recipe, run)
     before = files(run)
     fleet.asked = []
-    again = stage.evaluate(recipe, run)
+    again = evaluate(recipe, run)
     assert fleet.asked == []
-    assert (again["answered"], again["variants"]) == (0, first["variants"])
+    assert (again.answered, again.variants) == (0, first.variants)
     assert files(run) == before
 
 
 def test_bounds_of_the_report_do_not_make_answers_stale(make_run) -> None:
     recipe, run = make_run()
-    stage.evaluate(recipe, run)
+    evaluate(recipe, run)
     looser, _ = make_run(bootstrap=100, gates={"domain_accuracy_min": 0.1}, engines=2)
-    assert stage.evaluate(looser, run)["answered"] == 0
+    assert evaluate(looser, run).answered == 0
 
 
 @pytest.mark.parametrize("stop_after", [2, 10**6])
@@ -95,21 +99,21 @@ def test_answers_of_other_settings_are_refused(make_run, fleet, stop_after) -> N
     recipe, run = make_run()
     fleet.stop_after = stop_after
     with suppress(KeyboardInterrupt):
-        stage.evaluate(recipe, run)
+        evaluate(recipe, run)
     longer, _ = make_run(max_new_tokens=7)
     with pytest.raises(InputError, match="other settings"):
-        stage.evaluate(longer, run)
+        evaluate(longer, run)
     other, _ = make_run(engine="transformers")
     with pytest.raises(InputError, match="other settings"):
-        stage.evaluate(other, run)
+        evaluate(other, run)
     more, _ = make_run(cases=CASES + 1)
     with pytest.raises(InputError, match="other settings"):
-        stage.evaluate(more, run)
+        evaluate(more, run)
 
 
 def test_too_long_prompts_are_errors_and_the_rest_is_answered(make_run) -> None:
     recipe, run = make_run(max_prompt_tokens=24, perturbations=["paraphrase"], max_error_share=1)
-    stage.evaluate(recipe, run)
+    evaluate(recipe, run)
     folder = run.evaluation("base").path
     assert all(s.finish_reason == "stop" for s in read_samples(samples_path(folder, "domain")))
     padded = read_samples(samples_path(folder, "robustness"))
@@ -122,12 +126,12 @@ def test_nothing_answerable_is_an_error(make_run) -> None:
     with pytest.raises(
         InputError, match=r"'domain': 12 of 12 prompts cannot be answered, more than"
     ):
-        stage.evaluate(recipe, run)
+        evaluate(recipe, run)
 
 
 def test_max_cases_bounds_every_suite(make_run) -> None:
     recipe, run = make_run(max_cases=3, perturbations=["typos"])
-    cases = stage.evaluation_cases(recipe, run)
+    cases = evaluation_cases(recipe, run)
     counts = {name: sum(c.suite == name for c in cases) for name in ("domain", "template")}
     assert counts == {"domain": 3, "template": 3}
 
@@ -135,11 +139,11 @@ def test_max_cases_bounds_every_suite(make_run) -> None:
 def test_held_out_rows_are_the_domain_without_a_file_of_cases(make_run) -> None:
     recipe, run = make_run(domain=None)
     with pytest.raises(InputError, match=r"set evaluate\.domain .* or holdout"):
-        stage.evaluate(recipe, run)
+        evaluate(recipe, run)
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "the answer"}]
     row = {"id": "h1", "task_type": "t", "messages": turns}
     run.holdout.write_text(json.dumps(row) + "\n")
-    case = stage.evaluation_cases(recipe, run)[0]
+    case = evaluation_cases(recipe, run)[0]
     assert (case.id, case.task_type, case.reference) == ("h1", "t", "the answer")
 
 
@@ -156,14 +160,14 @@ def test_rewordings_of_the_base_model_are_written_once(make_run, fleet) -> None:
     recipe, run = make_run(model_paraphrases=1, perturbations=[])
     fleet.stop_after = 7  # five chunks of rewordings, then two of answers
     with pytest.raises(KeyboardInterrupt):
-        stage.evaluate(recipe, run)
+        evaluate(recipe, run)
     assert len(fleet.asked) == 2 * CASES + 10
     summary = run.paraphrases.summary()
     assert (summary["asked"], summary["kept"]) == (2 * CASES, CASES)
     assert summary["dropped"] == {"number changed": CASES}
 
     fleet.asked, fleet.stop_after = [], 10**6
-    stage.evaluate(recipe, run)
+    evaluate(recipe, run)
     wanted = [case for _, suite, case in fleet.asked if suite == "robustness"]
     assert len(wanted) == 2 * CASES, "one rewording a case and variant; none is written again"
     for variant in ("base", "nlirg"):
@@ -175,13 +179,13 @@ def test_rewordings_of_the_base_model_are_written_once(make_run, fleet) -> None:
 
     more, _ = make_run(model_paraphrases=2, perturbations=[])
     with pytest.raises(InputError, match=r"paraphrases was made with other settings"):
-        stage.evaluate(more, run)
+        evaluate(more, run)
 
 
 def test_a_base_model_that_rewords_nothing_leaves_no_cases(make_run) -> None:
     recipe, run = make_run(model_paraphrases=1, perturbations=[])
-    summary = stage.evaluate(recipe, run)
-    assert "robustness" not in summary["variants"]["base"]["suites"]
+    summary = evaluate(recipe, run)
+    assert "robustness" not in summary.variants["base"]["suites"]
     assert run.paraphrases.summary()["kept"] == 0
 
 
@@ -189,7 +193,7 @@ def test_an_arm_that_is_not_trained_is_an_error(make_run) -> None:
     recipe, run = make_run()
     run.arm("nlirg").marker.unlink()
     with pytest.raises(InputError, match="is not complete"):
-        stage.evaluate(recipe, run)
+        evaluate(recipe, run)
 
 
 def change_cases(recipe: Recipe, **fields: Any) -> None:
@@ -221,7 +225,7 @@ OWN = {"kind": "python", "values": ["own_checker:right"]}
 
 
 def domain(summary: dict[str, Any], variant: str = "nlirg") -> dict[str, Any]:
-    return summary["variants"][variant]["suites"]["domain"]
+    return summary.variants[variant]["suites"]["domain"]
 
 
 def test_answers_are_kept_and_judged_again_by_a_function_that_was_edited(
@@ -230,16 +234,16 @@ def test_answers_are_kept_and_judged_again_by_a_function_that_was_edited(
     recipe, run = make_run()
     change_cases(recipe, checker=OWN)
     function("return 0")
-    assert domain(stage.evaluate(recipe, run))["accuracy"] == 0
+    assert domain(evaluate(recipe, run))["accuracy"] == 0
     before, fleet.asked = files(run), []
     function("return float('nlirg' in answer)")
-    summary = stage.evaluate(recipe, run)
+    summary = evaluate(recipe, run)
     assert fleet.asked == []
     assert [domain(summary, name)["accuracy"] for name in ("base", "nlirg")] == [0, 1]
     samples = read_samples(samples_path(run.evaluation("nlirg").path, "domain"))
     assert all(sample.correct for sample in samples)
     function("return 0")
-    stage.evaluate(recipe, run)
+    evaluate(recipe, run)
     assert files(run) == before
     assert fleet.asked == []
 
@@ -250,11 +254,11 @@ def test_answers_that_a_function_broke_on_are_judged_once_it_is_mended(
     recipe, run = make_run()
     change_cases(recipe, checker=OWN)
     function("return 1 if answer in ('', reference) else 1 / 0")
-    broken = domain(stage.evaluate(recipe, run), "base")
+    broken = domain(evaluate(recipe, run), "base")
     assert broken["errors"] == CASES
     fleet.asked = []
     function("return float(answer == reference)")
-    summary = stage.evaluate(recipe, run)
+    summary = evaluate(recipe, run)
     assert fleet.asked == []
     assert (domain(summary, "base")["errors"], domain(summary, "base")["stop_rate"]) == (0, 1)
 
@@ -267,23 +271,23 @@ def test_a_stopped_evaluation_goes_on_with_a_function_that_was_edited(
     function("return 0")
     fleet.stop_after = 2
     with pytest.raises(KeyboardInterrupt):
-        stage.evaluate(recipe, run)
+        evaluate(recipe, run)
     function("return 1")
     fleet.stop_after = 10**6
-    assert domain(stage.evaluate(recipe, run), "base")["accuracy"] == 1
+    assert domain(evaluate(recipe, run), "base")["accuracy"] == 1
 
 
 def test_answers_are_judged_again_by_other_checkers_of_the_same_questions(make_run, fleet) -> None:
     recipe, run = make_run()
     change_cases(recipe, checker={"kind": "exact", "values": ["never"]})
-    assert domain(stage.evaluate(recipe, run))["accuracy"] == 0
+    assert domain(evaluate(recipe, run))["accuracy"] == 0
     fleet.asked = []
     change_cases(recipe, checker={"kind": "exact"}, task_type="sums")
-    assert domain(stage.evaluate(recipe, run))["accuracy"] == 1
+    assert domain(evaluate(recipe, run))["accuracy"] == 1
     assert fleet.asked == []
     recipe, quiet = make_run("quiet")
     change_cases(recipe, task_type="sums")
-    stage.evaluate(recipe, quiet)
+    evaluate(recipe, quiet)
     assert files(run) == files(quiet)
 
 
@@ -297,11 +301,11 @@ def test_ranked_questions_are_stopped_continued_judged_again_and_never_sampled(
     settings = {"perturbations": ["paraphrase"], "template_cases": 6, "flip_samples": 4}
     recipe, quiet = make_run("quiet", **settings)
     change_cases(recipe, checker=RANKED, reference="no")
-    summary = stage.evaluate(recipe, quiet)
+    summary = evaluate(recipe, quiet)
     assert [domain(summary, name)["accuracy"] for name in ("base", "nlirg")] == [0, 1]
     assert (domain(summary)["stop_rate"], domain(summary)["tokens"]) == (None, 0)
-    assert summary["variants"]["nlirg"]["suites"]["template"]["tokens"] == 2 * 6
-    assert summary["tokens"] == 2 * 2 * 6, "of the sampled answers alone"
+    assert summary.variants["nlirg"]["suites"]["template"]["tokens"] == 2 * 6
+    assert summary.tokens == 2 * 2 * 6, "of the sampled answers alone"
     assert not any("@" in case for _, _, case in fleet.asked), "its flips are no draws"
     assert read_flips(quiet, ["nlirg"]) == []
     samples = read_samples(samples_path(quiet.evaluation("nlirg").path, "robustness"))
@@ -311,18 +315,18 @@ def test_ranked_questions_are_stopped_continued_judged_again_and_never_sampled(
     recipe, run = make_run("stopped", **settings)
     change_cases(recipe, checker=RANKED, reference="no")
     with pytest.raises(KeyboardInterrupt):
-        stage.evaluate(recipe, run)
+        evaluate(recipe, run)
     fleet.stop_after = 10**6
-    stage.evaluate(recipe, run)
+    evaluate(recipe, run)
     assert files(run) == files(quiet)
 
     fleet.asked = []
     change_cases(recipe, reference="yes")
-    summary = stage.evaluate(recipe, run)
+    summary = evaluate(recipe, run)
     assert [domain(summary, name)["accuracy"] for name in ("base", "nlirg")] == [1, 0]
     assert fleet.asked == [], "the kept log-probabilities tell"
     change_cases(recipe, checker=RANKED | {"answer_by": "text"})
-    stage.evaluate(recipe, run)
+    evaluate(recipe, run)
     assert {suite for _, suite, _ in fleet.asked} == {"domain", "robustness"}
 
 
@@ -332,12 +336,12 @@ def test_options_too_long_are_errors_until_they_are_shorter(make_run, fleet) -> 
     settings = {"max_new_tokens": 16, "max_error_share": 1, "perturbations": []}
     recipe, run = make_run(**settings, max_prompt_tokens=64)
     change_cases(recipe, checker=long, reference="yes")
-    assert domain(stage.evaluate(recipe, run))["errors"] == CASES
+    assert domain(evaluate(recipe, run))["errors"] == CASES
     for sample in read_samples(samples_path(run.evaluation("base").path, "domain")):
         assert sample.error.startswith("prompt and longest option have ")
     fleet.asked = []
     change_cases(recipe, checker=RANKED)
-    assert domain(stage.evaluate(recipe, run))["errors"] == 0
+    assert domain(evaluate(recipe, run))["errors"] == 0
     assert {suite for _, suite, _ in fleet.asked} == {"domain"}
 
 
@@ -364,10 +368,10 @@ def test_what_cannot_be_compared_is_told_before_anything_is_trained(
     make_run, settings, told
 ) -> None:
     fine, _ = make_run(gates=NO_GATES, perturbations=[])
-    stage.check_cases(fine)
+    check_cases(fine)
     recipe, _ = make_run(gates=NO_GATES, **{"perturbations": [], **settings})
     with pytest.raises(InputError, match=told) as error:
-        stage.check_cases(recipe)
+        check_cases(recipe)
     assert len(str(error.value).splitlines()) == 1
 
 
@@ -375,14 +379,14 @@ def test_variants_of_one_question_are_one_independent_case(make_run) -> None:
     recipe, _ = make_run(gates=NO_GATES, perturbations=[])
     change_cases(recipe, root_id="one")
     with pytest.raises(InputError, match="cases with one root_id count as one"):
-        stage.check_cases(recipe)
+        check_cases(recipe)
 
 
 def test_one_held_out_row_is_too_few(make_run) -> None:
     recipe, _ = make_run(gates=NO_GATES, domain=None)
     with pytest.raises(InputError, match="suite 'domain' has 1 independent case"):
-        stage.check_cases(recipe.model_copy(update={"holdout": 1}))
-    stage.check_cases(recipe.model_copy(update={"holdout": 2}))
+        check_cases(recipe.model_copy(update={"holdout": 1}))
+    check_cases(recipe.model_copy(update={"holdout": 2}))
 
 
 def held_out(run: RunDirectory, question: str) -> None:
@@ -394,21 +398,37 @@ def held_out(run: RunDirectory, question: str) -> None:
 def test_held_out_rows_are_lines_whatever_their_text_holds(make_run) -> None:
     recipe, run = make_run(domain=None)
     held_out(run, "one\u2028two\x85three")
-    assert stage.evaluation_cases(recipe, run)[0].messages[0].content == "one\u2028two\x85three"
+    assert evaluation_cases(recipe, run)[0].messages[0].content == "one\u2028two\x85three"
     run.holdout.write_text("{half")
     with pytest.raises(InputError, match=r"holdout\.jsonl: damaged; delete it and .*encoded"):
-        stage.evaluation_cases(recipe, run)
+        evaluation_cases(recipe, run)
+
+
+def reached_stages(monkeypatch) -> list[str]:
+    """Let stages before the evaluation only note their names, in the list returned."""
+    reached: list[str] = []
+    real = pipelines.stage.run_stage
+
+    def noted(stage, recipe, run):
+        if stage.name == "evaluate":
+            return real(stage, recipe, run)
+        reached.append(stage.name)
+        return None
+
+    monkeypatch.setattr(pipelines.stage, "run_stage", noted)
+    for stage in (Score, Train):
+        monkeypatch.setattr(stage, "check", lambda *_: None)
+        monkeypatch.setattr(stage, "check_corpus", lambda *_: None)
+    return reached
 
 
 def test_held_out_rows_that_do_not_fit_are_told_before_training(make_run, monkeypatch) -> None:
     recipe, run = make_run(gates=NO_GATES, domain=None, max_prompt_tokens=24, perturbations=[])
     recipe = recipe.model_copy(update={"holdout": 2})
     held_out(run, "one two three four " * 9)
-    reached = []
-    for name in ("score", "select", "encode", "train"):
-        monkeypatch.setattr(road, name, lambda *_, name=name: reached.append(name))
+    reached = reached_stages(monkeypatch)
     with pytest.raises(InputError, match="'domain': 2 of 2 prompts cannot be answered"):
-        road.run_all(recipe, run)
+        run_command("run", recipe, run)
     assert reached == ["score", "select", "encode"]
 
 
@@ -417,11 +437,9 @@ def test_a_model_that_is_still_to_be_fetched_is_not_fetched_for_a_check(
 ) -> None:
     recipe, run = make_run(gates=NO_GATES, max_prompt_tokens=8, perturbations=[])
     for name in ("none/such", "no/path/there"):
-        stage.check_cases(recipe.model_copy(update={"model": name}))
-    reached = []
-    for name in ("score", "select", "encode", "train"):
-        monkeypatch.setattr(road, name, lambda *_, name=name: reached.append(name))
-    monkeypatch.setattr(stage, "_at_hand", lambda model: False)
+        check_cases(recipe.model_copy(update={"model": name}))
+    reached = reached_stages(monkeypatch)
+    monkeypatch.setattr(case_checks, "_at_hand", lambda model: False)
     with pytest.raises(InputError, match="'domain': 12 of 12 prompts cannot be answered"):
-        road.run_all(recipe, run)
+        run_command("run", recipe, run)
     assert reached == ["score", "select", "encode"]

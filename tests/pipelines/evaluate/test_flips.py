@@ -9,7 +9,7 @@ from eval.generation.generate import Request
 from eval.generation.samples import read_samples, samples_path
 from nlirg.errors import InputError
 from pipelines.evaluate.flips import read_flips
-from pipelines.evaluate.stage import evaluate
+from tests.road import evaluate
 
 pytestmark = pytest.mark.usefixtures("fleet")
 N = 4
@@ -47,7 +47,7 @@ def test_the_base_answers_the_flips_of_all_arms_once_and_an_arm_its_own(run_of_t
     expected |= {(arm, f"{case}@{i}") for arm in LEARNED for case in LEARNED[arm] for i in range(N)}
     assert set(asked_again(fleet)) == expected
     assert len(asked_again(fleet)) == len(expected)
-    assert summary["answered"] == len(fleet.asked)
+    assert summary.answered == len(fleet.asked)
 
 
 def test_flips_say_which_gains_are_stable(run_of_two) -> None:
@@ -84,7 +84,7 @@ def test_a_stopped_resampling_asks_only_for_what_is_missing(run_of_two, fleet, c
         assert run.flips(arm).read_text() == quiet.flips(arm).read_text()
 
     fleet.asked = []
-    assert evaluate(recipe, run)["answered"] == 0
+    assert evaluate(recipe, run).answered == 0
     assert fleet.asked == []
 
 

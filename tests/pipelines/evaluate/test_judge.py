@@ -14,8 +14,8 @@ from eval.judge.comparison import Judgement
 from nlirg.errors import InputError
 from pipelines.evaluate.generation import BASE
 from pipelines.evaluate.judge import FILE, judge_answers, judge_measures
-from pipelines.evaluate.stage import evaluate
 from pipelines.recipe import validate
+from tests.road import evaluate
 
 pytestmark = pytest.mark.usefixtures("fleet")
 SECRET = "sk-very-secret"

@@ -13,9 +13,10 @@ from eval.generation.samples import samples_path, samples_text
 from eval.schema.report import Report
 from eval.schema.sample import Sample
 from pipelines import cli
-from pipelines.evaluate.stage import check_cases
+from pipelines.evaluate.stage import Evaluate, EvaluateSummary, check_cases
 from pipelines.recipe import load_recipe
 from tests.eval.made_samples import sample, suite_of, template_of
+from tests.road import scored, trained
 
 QUESTIONS = 20
 
@@ -50,10 +51,9 @@ class MadeRun:
         }
         self.recipe.write_text(yaml.safe_dump(raw))
         write_json(self.run.path / "env.json", {})
-        corpus = {"rows": 1, "quarantined": {}, "bands": {}, "zones": {}, "mean_loss": 1.0}
-        self.run.scores.succeed("mark", corpus)
+        self.run.scores.succeed("mark", scored())
         arm = self.run.arm("nlirg")
-        arm.succeed("mark", {"trained_tokens": 0, "optimizer_steps": 0})
+        arm.succeed("mark", trained(trained_tokens=0, optimizer_steps=0))
         for name in ("metrics.jsonl", "alarms.jsonl"):
             (arm.path / name).touch()
 
@@ -67,10 +67,14 @@ class MadeRun:
         return samples_path(self.run.evaluation(variant).path, suite)
 
 
+NOTHING = EvaluateSummary(variants={}, answered=0, tokens=0, replaced=0, seconds=0.0)
+
+
 @pytest.fixture
 def made(tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> MadeRun:
     """A run in which the tuned variant keeps every gate; generation finds nothing to do."""
-    monkeypatch.setattr("pipelines.evaluate.stage.evaluate", lambda *_: None)
+    for name in ("check_corpus", "work"):
+        monkeypatch.setattr(Evaluate, name, lambda *_: NOTHING)
     made = MadeRun(tmp_path, tiny_model_dir)
     made.write("base", answers(domain=4))
     made.write("nlirg", answers(domain=19))

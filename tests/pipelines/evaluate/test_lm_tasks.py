@@ -10,7 +10,7 @@ from pipelines.evaluate import lm_tasks
 from pipelines.evaluate import stage as stage
 from pipelines.evaluate.generation import BASE
 from pipelines.evaluate.lm_tasks import lm_eval_measures
-from pipelines.evaluate.stage import evaluate
+from tests.road import evaluate
 
 pytestmark = pytest.mark.usefixtures("fleet")
 

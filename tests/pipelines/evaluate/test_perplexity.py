@@ -14,9 +14,9 @@ from pipelines.evaluate import perplexity
 from pipelines.evaluate.answers import Variant
 from pipelines.evaluate.generation import BASE
 from pipelines.evaluate.perplexity import FILE, perplexity_measures
-from pipelines.evaluate.stage import evaluate
 from pipelines.recipe import validate
 from pipelines.report.stage import evaluated_samples
+from tests.road import evaluate, trained
 
 pytestmark = pytest.mark.usefixtures("fleet")
 
@@ -126,7 +126,7 @@ def test_a_full_model_is_loaded_beside_its_base(make_run, measured, tiny_model_d
     folder = run.arm("nlirg").path / "model"
     shutil.rmtree(folder)
     shutil.copytree(tiny_model_dir, folder)
-    run.arm("nlirg").succeed("mark", {"kind": "full"})
+    run.arm("nlirg").succeed("mark", trained(kind="full"))
     evaluate(recipe, run)
     kept = json.loads((run.evaluation("nlirg").path / FILE).read_text())
     assert kept["summary"]["general"]["texts"] >= 40

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.rundir import Stage
+from cluster.rundir import StageFolder
 from nlirg.config.training import TrainConfig
 from nlirg.training.step_metrics import BIN_WIDTH, LOSS_BINS
 from nlirg.weighting.zones import ZONES
 from pipelines.report.training_curve import COLUMNS, training_curve, weight_map
+from tests.road import trained
 
 
 def record(step: int, **changes: Any) -> dict[str, Any]:
@@ -23,12 +24,14 @@ def record(step: int, **changes: Any) -> dict[str, Any]:
     return row | {"loss_by_task": {"triage": 2.0}} | changes
 
 
-def write_arm(folder: Path, rows: list[dict[str, Any]], alarms: list[dict[str, Any]]) -> Stage:
+def write_arm(
+    folder: Path, rows: list[dict[str, Any]], alarms: list[dict[str, Any]]
+) -> StageFolder:
     for name, lines in (("metrics", rows), ("alarms", alarms)):
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
-    stage = Stage(folder)
-    stage.succeed("x", {"trained_tokens": 40, "optimizer_steps": 4})
+    stage = StageFolder(folder)
+    stage.succeed("x", trained(trained_tokens=40, optimizer_steps=4))
     return stage
 
 

@@ -13,9 +13,8 @@ from nlirg.config.corpus import DataConfig, SelectConfig
 from nlirg.corpus.reader import read_shard
 from nlirg.corpus.rows import shards_of
 from nlirg.errors import InputError
-from pipelines.encode.stage import encode
-from pipelines.select.stage import select
 from tests.pipelines.made_scores import ROWS, LocalRows, N, corpus, dropped, ids, run_with_scores
+from tests.road import encode, select
 
 
 @pytest.fixture
@@ -32,10 +31,10 @@ def chosen(folder: Path, **settings: Any) -> tuple[list[str], RunDirectory, dict
     found = ids(run)
     by_id = {row["id"]: row["row"] for row in ROWS}
     assert corpus(run) == [by_id[name] for name in found]
-    assert len(found) == summary["rows"]
+    assert len(found) == summary.rows
     lost = dropped(run)
     assert sorted([*found, *(row["id"] for row in lost)]) == sorted(by_id)
-    assert summary["dropped"] == dict(Counter(row["rule"] for row in lost))
+    assert summary.dropped == dict(Counter(row["rule"] for row in lost))
     assert not (run.selected.path / ".work").exists()
     return found, run, summary
 
@@ -113,7 +112,7 @@ def test_the_first_row_in_the_corpus_that_other_rules_keep_stands_for_its_duplic
         if row["band"] != "high":
             first.setdefault(int(row["id"][1:]) % 7, row["id"])
     assert set(found) == set(first.values())
-    assert summary["dropped"] == {"bands": 15, "dedup": N - 15 - 7}
+    assert summary.dropped == {"bands": 15, "dedup": N - 15 - 7}
     for row in dropped(run):
         if row["rule"] == "dedup":
             original = first[int(row["id"][1:]) % 7]
@@ -133,7 +132,7 @@ def test_caps_keep_the_first_rows_of_the_order(local: None, tmp_path: Path) -> N
         answers[answer] += 1
         expected.append(row["id"])
     assert found == expected
-    assert set(summary["dropped"]) == {"per_task_type", "per_answer"}
+    assert set(summary.dropped) == {"per_task_type", "per_answer"}
     assert "the 5 rows of task_type 'a' come before it" in {row["reason"] for row in dropped(run)}
 
 
@@ -185,7 +184,7 @@ def test_what_a_crash_has_left_is_not_taken_for_the_selection(local: None, tmp_p
         encode(recipe, run)
     summary = select(recipe, run)
     assert summary is not None
-    assert summary["rows"] == len(corpus(run)) == N
+    assert summary.rows == len(corpus(run)) == N
     assert not left.exists()
     before = {path: path.stat().st_mtime_ns for path in run.selected.path.iterdir()}
     assert select(recipe, run) == summary
