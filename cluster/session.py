@@ -8,7 +8,7 @@ import sys
 
 from cluster.config import ClusterConfig
 from cluster.plan import machine_cores
-from nlirg.errors import InputError
+from nlirg.errors import InputError, first_line
 
 # Two cores cannot hold a reader, its downstream actors and a train worker at one logical CPU
 # each: they would wait for one another for ever. Spare logical CPUs cost nothing.
@@ -60,8 +60,9 @@ def connect(config: ClusterConfig) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"cluster.address {address!r}: cannot connect: {first}") from error
+        raise InputError(
+            f"cluster.address {address!r}: cannot connect: {first_line(error)}"
+        ) from error
 
 
 def disconnect() -> None:

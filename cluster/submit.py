@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nlirg.errors import InputError
+from nlirg.errors import InputError, first_line
 
 # Ray's dashboard refuses packages over 100 MiB, after uploading them.
 PACKAGE_LIMIT = 100 << 20
@@ -87,8 +87,7 @@ def _client(address: str) -> Any:
     try:
         return JobSubmissionClient(address)
     except Exception as error:  # requests, Ray and token errors share no base class
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"cannot submit to {address}: {first}") from error
+        raise InputError(f"cannot submit to {address}: {first_line(error)}") from error
 
 
 async def _stream(client: Any, job: str) -> None:

@@ -29,6 +29,9 @@ _LINK = r"(?<=\p{N})\.(?=\p{N})|(?<=\p{L})['’](?=\p{L})"  # 3.5, don't
 _UNIT = regex.compile(rf"(?V1){_CHARACTER}|{_START}(?:{_INSIDE}|{_LINK})*")
 
 
+_APOSTROPHES = str.maketrans("‘’ʼ", "'''")
+
+
 _UNSPACED_UNIT = regex.compile(rf"(?V1)[{UNSPACED}]\p{{M}}*")
 
 
@@ -38,9 +41,16 @@ OPENING_UNITS = 5
 Units = list[str]
 
 
-def normalize(text: str) -> str:
-    """NFKC (full-width forms become half-width), without case."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+def normalize(text: str, *, cased: bool = False) -> str:
+    """Return a text in the one form in which texts are compared.
+
+    NFKC (full-width forms become half-width), straight apostrophes, every run of white space one
+    blank, none at the ends; without case unless `cased`.
+    """
+    text = unicodedata.normalize("NFKC", text)
+    if not cased:
+        text = unicodedata.normalize("NFKC", text.casefold())
+    return " ".join(text.translate(_APOSTROPHES).split())
 
 
 def units(text: str) -> Units:

@@ -1,4 +1,4 @@
-"""The two ways input can be wrong: it stops the run, or it is set aside."""
+"""The two ways input can be wrong, and what others' errors say in one line."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ class InputError(Exception):
 
 class BadRowError(Exception):
     """One row of a corpus cannot be used: it is quarantined with this reason, the run goes on."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says; if it says nothing, the name of its class."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)

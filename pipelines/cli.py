@@ -80,7 +80,8 @@ def doctor(
     """Look at a sample of the corpus and the plan before training; exit 2 if a check failed."""
     from rich.console import Console
 
-    from pipelines.preflight.doctor import examine, table
+    from pipelines.preflight.examine import examine
+    from pipelines.preflight.table import table
 
     checks = examine(load_recipe(recipe, overrides or ()).located())
     if as_json:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from cluster.rundir import atomic_path
+from nlirg.atomic_io import atomic_path
 
 
 def write_by_position(path: Path, table: pa.Table) -> None:

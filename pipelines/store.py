@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from cluster.environment import environment
-from cluster.rundir import RunDirectory, write_json, write_text
+from cluster.rundir import RunDirectory
+from nlirg.atomic_io import write_json, write_text
 from nlirg.errors import InputError
 from pipelines.recipe import Recipe, validate
 

@@ -121,9 +121,9 @@ def _fault(case: Case, text: str, said: Sequence[str]) -> str:
     original = case.messages[-1].content
     if not text:
         return "empty"
-    if _plain(text) == _plain(original):
+    if normalize(text) == normalize(original):
         return "unchanged"
-    if _plain(text) in map(_plain, said):
+    if normalize(text) in map(normalize, said):
         return "repeated"
     shortest, longest = LENGTH_RATIO
     if not shortest <= len(text) / len(original) <= longest:
@@ -134,7 +134,3 @@ def _fault(case: Case, text: str, said: Sequence[str]) -> str:
 def _clean(text: str) -> str:
     """Without the lines that the order put around the text."""
     return text.strip().removeprefix("-----").removesuffix("-----").strip()
-
-
-def _plain(text: str) -> str:
-    return " ".join(normalize(text).split())

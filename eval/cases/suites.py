@@ -18,10 +18,10 @@ from pydantic import ValidationError
 
 from eval.cases.perturbations import known_perturbation, perturb
 from eval.cases.perturbations.slots import case_facts
-from eval.checkers.checkers import validate_checker
+from eval.checkers.checkers import kind_of, validate_checker
 from eval.checkers.likelihood import validate_ranking
 from eval.schema.case import Case, Checker, Message, Suite
-from nlirg.errors import HALF_SURROGATE, InputError
+from nlirg.errors import HALF_SURROGATE, InputError, first_line
 
 # What an answer's judgement depends on beside its case.
 _EVAL = Path(__file__).parents[1]
@@ -75,9 +75,8 @@ def load_cases(path: str | Path, suite: Suite) -> list[Case]:
         except InputError:
             raise
         except Exception as error:  # checkers run on what the line says, and may fail in any way
-            said = (str(error).strip().splitlines() or [""])[0]
             raise InputError(
-                f"{where}: cannot be used as a case: {type(error).__name__}: {said}"
+                f"{where}: cannot be used as a case: {type(error).__name__}: {first_line(error)}"
             ) from None
         if case.id in cases:
             raise InputError(f"{where}: id {case.id!r} appears twice; ids must be unique")
@@ -241,11 +240,11 @@ def judging_hash(cases: Iterable[Case]) -> str:
     """SHA-256 of what decides how answers are judged.
 
     That is the cases, our own modules that judge, and the files of the functions that the cases'
-    `python` checkers name: what such a file imports from others is not looked at.
+    checkers name: what such a file imports from others is not looked at.
     """
     asked = list(cases)
-    checkers = (checker for case in asked for checker in (case.checker, case.format))
-    named = {c.values[0] for c in checkers if c is not None and c.kind == "python"}
+    checkers = (checker for case in asked for checker in (case.checker, case.format) if checker)
+    named = {value for c in checkers if kind_of(c).values_are == "code" for value in c.values}
     sources = [(name, _sources(name)) for name in sorted(named)]
     return hashlib.sha256(
         repr((cases_hash(asked), _code_hash(JUDGING), sources)).encode()

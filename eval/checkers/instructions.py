@@ -7,41 +7,43 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import accumulate
+from typing import Literal
 
 import regex
 
-from eval.checkers.matching import collapse, parse_json, whole
-from eval.schema.case import Instruction
-from eval.text import UNSPACED, units
+from eval.checkers.matching import comparable, parse_json, whole
+from eval.checkers.registry import SHARE, checker, unknown
+from eval.schema.case import Checker, Instruction
+from eval.text import UNSPACED, normalize, units
 from nlirg.errors import InputError
 
-LANGUAGES = ("zh", "en")
+LANGUAGES = {"zh": r"\p{Han}", "en": r"[A-Za-z]"}
 LANGUAGE_SHARE = 0.8
+SEPARATOR = "******"
+
 _CJK = rf"[[{UNSPACED}]&&[\p{{L}}\p{{N}}]]"
 _PART = rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]+"
 _WORD = regex.compile(rf"(?V1){_CJK}|{_PART}(?:(?:[-'’.]|(?<=\d),(?=\d)){_PART})*")
-_STARTERS = (
-    r"(?:I|You|He|She|It|We|They|My|Your|His|Her|Its|Our|Their|The|An?|This|That|These|Those|There"
-    r"|In|On|At|For|To|If|As|But|And|So|Then|When|However|What|Why|How|Who|No|Not|Yes|Is|Are|Do)"
-)
-# No stop of a sentence: after a title; after an abbreviation or hour that goes on in small letters
-# (or with a day); after an initial, unless a word follows that begins sentences ("plan B. It").
+# No stop of a sentence: after a title; after an abbreviation or hour that goes on in small letters;
+# after an initial.
 _ABBREVIATION = (
-    r"(?<!\b(?:Mr|Mrs|Ms|Dr|Prof|Rev|Gen|St|vs|e\.g|i\.e))"
-    r"(?!(?<=(?<!\p{L})(?:[ap]\.m|etc|approx|Inc|Ltd|Co|Jr|Sr|No|cf|al))\.\s+"
-    r"(?:\p{Ll}|\d|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day))"
-    rf"(?!(?<=\b\p{{Lu}})\.(?!\s+{_STARTERS}\b))"
+    r"(?<!\b(?:Mr|Mrs|Ms|Dr|Prof|Rev|Gen|St|vs|e\.g|i\.e|\p{Lu}))"
+    r"(?!(?<=(?<!\p{L})(?:[ap]\.m|etc|approx|Inc|Ltd|Co|Jr|Sr|No|cf|al))\.\s+[\p{Ll}\d])"
 )
 # Nor where speech in quotation marks goes on: “好！”就走了, “好！”他说, "Stop!" he said.
 _CLOSING = r"[\"'”’」』)\]]"
 _GOES_ON = (
-    rf"(?:{_CLOSING}+\s*(?:\p{{Ll}}|[,;:—…、])"
-    rf"|{_CLOSING}+(?:[就便又也都还并而地的]|\p{{Han}}{{1,3}}(?:说|问|喊|叫|答|(?<![知难])道)(?!道?:)))"
+    rf"{_CLOSING}+\s*(?:\p{{Ll}}|[,;:—…、]|[就便又也都还并而地的]"
+    r"|\p{Han}{1,3}(?:说|问|喊|叫|答|(?<![知难])道)(?!道?:))"
 )
-_END = regex.compile(
+_SENTENCE_END = regex.compile(
     rf"(?:(?:[。！？!?]|{_ABBREVIATION}\.(?={_CLOSING}*(?:\s|$)))++(?!{_GOES_ON}){_CLOSING}*|\n+)"
 )
+_INK = regex.compile(r"\S")
+_LINE = regex.compile(r"(?m)^.*\S")
+_BLANK = regex.compile(r"\n[ \t]*\n\s*")
 _BULLET = regex.compile(r"(?m)^[ \t]*[-*•·–][ \t]+\S")
 _NUMBERED = regex.compile(r"(?m)^[ \t]*[(（]?(\d{1,3})(?:[.)）](?!\d)|、)[ \t]*(?=\S)")
 _HIGHLIGHT = regex.compile(
@@ -49,63 +51,78 @@ _HIGHLIGHT = regex.compile(
 )
 _PLACEHOLDER = regex.compile(r"\[[^\[\]\n]+\]")
 _TITLE = regex.compile(r"<<[^<>\n]*\w[^<>\n]*>>")
+_KANA = regex.compile(r"(?V1)[\p{Hiragana}\p{Katakana}--[ー・]]")
 _QUOTES = (('"', '"'), ("“", "”"), ("「", "」"), ("『", "』"), ("«", "»"))
+
+Values = Literal["none", "one", "one or none", "some"]
+
+
+@dataclass(frozen=True)
+class InstructionKind:
+    """One kind: what it asks for, in the README's words, and whether an answer in NFKC keeps it.
+
+    `counts` are bounded by `min` and `max`; `values` says how many values there must be.
+    """
+
+    meaning: str
+    keeps: Callable[[str, Instruction], bool]
+    values: Values = "none"
+    counts: bool = False
+
+
+@checker("instructions", f"it keeps every one of `instructions`; {SHARE}", key="instructions")
+def _instructions(checker: Checker, answer: str, reference: str) -> float:
+    if not checker.instructions:
+        raise InputError("give at least one instruction")
+    return sum(kept(each, answer) for each in checker.instructions) / len(checker.instructions)
 
 
 def kept(instruction: Instruction, answer: str) -> bool:
-    """Whether an answer keeps one instruction; an empty answer keeps none.
-
-    Counts, within `min` and `max`:
-    - `words`: words, a character of Chinese as one; `characters`: all but white space.
-    - `sentences`: ended by a stop or a line break; `paragraphs`: parted by blank lines;
-      `lines`: those not empty.
-    - `bullets`: lines that begin with -, *, •; `numbered`: lines numbered 1, 2, 3 … in order.
-    - `placeholders`: `[like this]`; `highlights`: `*like this*`; `capital_words`: IN CAPITALS.
-    - `occurrences`: of every value, as a whole word without case.
-    - `parts`: different texts between separators, `values[0]` (`******` if none).
-
-    Content, as whole words without case: `include` (all values), `include_any`, `exclude` (no
-    value); `starts_with` and `ends_with` one of the values, to the letter; `repeats`: begins with
-    `values[0]` and goes on.
-
-    Form: `title` (holds one in `<<>>`), `quoted` (one pair of quotation marks around everything),
-    `uppercase`, `lowercase` (no letter of the other case), `no_commas`, `json` (nothing else),
-    `language` (`zh` or `en`, by script: four fifths of the words, so French passes for `en`).
+    """Return whether an answer keeps one instruction; an empty answer keeps none.
 
     Raises:
         InputError: if the instruction lacks what it needs, or cannot be kept.
     """
-    _validate(instruction)
-    text = unicodedata.normalize("NFKC", answer).strip()
-    if not text:
-        return False
-    if instruction.kind in _TO_THE_LETTER:
-        return _TO_THE_LETTER[instruction.kind](answer.strip())
-    if instruction.kind in _COUNTS:
-        return all(_within(n, instruction) for n in _COUNTS[instruction.kind](text, instruction))
-    return _TESTS[instruction.kind](text, instruction)
+    if instruction.kind not in INSTRUCTIONS:
+        raise unknown("instruction", instruction.kind, INSTRUCTIONS)
+    kind = INSTRUCTIONS[instruction.kind]
+    try:
+        _validate_bounds(kind, instruction)
+        _validate_values(kind, instruction)
+    except InputError as error:
+        raise InputError(f"instruction {instruction.kind!r}: {error}") from None
+    text = answer.strip() if instruction.kind in TO_THE_LETTER else _nfkc(answer)
+    return bool(text) and kind.keeps(text, instruction)
 
 
-def _validate(instruction: Instruction) -> None:
-    kind, values = instruction.kind, instruction.values
+def _validate_bounds(kind: InstructionKind, instruction: Instruction) -> None:
     low, high = instruction.min, instruction.max
-    if kind in _COUNTS:
-        if low is None and high is None:
-            raise InputError(f"instruction {kind!r}: give min, max or both")
-        if low is not None and high is not None and low > high:
-            raise InputError(f"instruction {kind!r}: min {low} is above max {high}")
-    elif low is not None or high is not None:
-        raise InputError(f"instruction {kind!r} counts nothing; remove min and max")
+    bounded = (low, high) != (None, None)
+    if bounded and not kind.counts:
+        raise InputError("it counts nothing; remove min and max")
+    if kind.counts and not bounded:
+        raise InputError("give min, max or both")
+    if low is not None and high is not None and low > high:
+        raise InputError(f"min {low} is above max {high}")
+
+
+def _validate_values(kind: InstructionKind, instruction: Instruction) -> None:
+    values = instruction.values
     if not all(value.strip() for value in values):
-        raise InputError(f"instruction {kind!r}: a value is empty")
-    if kind in _NEED_VALUES and not values:
-        raise InputError(f"instruction {kind!r}: give values")
-    if values and kind not in _NEED_VALUES and kind != "parts":
-        raise InputError(f"instruction {kind!r} takes no values; remove them")
-    if kind in {"repeats", "language", "parts"} and len(values) > 1:
-        raise InputError(f"instruction {kind!r} takes one value")
-    if kind == "language" and values[0] not in LANGUAGES:
-        raise InputError(f"language {values[0]!r} is unknown; there are {', '.join(LANGUAGES)}")
+        raise InputError("a value is empty")
+    if values and kind.values == "none":
+        raise InputError("it takes no values; remove them")
+    if not values and kind.values in {"one", "some"}:
+        raise InputError("give values")
+    if len(values) > 1 and kind.values != "some":
+        raise InputError("it takes one value")
+    if instruction.kind == "language" and values[0] not in LANGUAGES:
+        raise unknown("language", values[0], LANGUAGES)
+
+
+def _nfkc(text: str) -> str:
+    """Return a text with full-width forms made half-width; its case and lines stay."""
+    return unicodedata.normalize("NFKC", text).strip()
 
 
 def _within(count: int, instruction: Instruction) -> bool:
@@ -113,8 +130,26 @@ def _within(count: int, instruction: Instruction) -> bool:
     return (low is None or count >= low) and (high is None or count <= high)
 
 
+def _counted(meaning: str, count: Callable[[str], int]) -> InstructionKind:
+    return InstructionKind(meaning, lambda text, i: _within(count(text), i), counts=True)
+
+
+def _matches(pattern: regex.Pattern[str]) -> Callable[[str], int]:
+    return lambda text: len(pattern.findall(text))
+
+
+def _valued(
+    meaning: str, keeps: Callable[[str, Instruction], bool], values: Values = "some"
+) -> InstructionKind:
+    return InstructionKind(meaning, keeps, values)
+
+
+def _formed(meaning: str, keeps: Callable[[str], bool]) -> InstructionKind:
+    return InstructionKind(meaning, lambda text, _: keeps(text))
+
+
 def _sentences(text: str) -> int:
-    parts = _END.split(_NUMBERED.sub("", text))  # "1." ends no sentence
+    parts = _SENTENCE_END.split(_NUMBERED.sub("", text))  # "1." ends no sentence
     return sum(regex.search(r"\w", part) is not None for part in parts)
 
 
@@ -127,31 +162,29 @@ def _capital_words(text: str) -> int:
     return sum(len(word) > 1 and word.isupper() for word in _WORD.findall(text))
 
 
-def _parts(text: str, separator: str) -> int:
+def _parts(text: str, instruction: Instruction) -> bool:
+    separator = instruction.values[0] if instruction.values else SEPARATOR
     parts = [part.strip() for part in text.split(separator)]
-    return len(parts) if all(parts) and len(set(parts)) == len(parts) else 0
+    proper = all(parts) and len(set(parts)) == len(parts)
+    return _within(len(parts) if proper else 0, instruction)
 
 
-def _found(text: str, values: tuple[str, ...]) -> list[int]:
-    """How often each value stands in the text, as a whole word."""
-    return [len(whole(collapse(value)).findall(collapse(text))) for value in values]
+def _occurrences(text: str, instruction: Instruction) -> list[int]:
+    """Return how often each value stands in the text, as a whole word."""
+    return [len(whole(value).findall(comparable(text))) for value in instruction.values]
 
 
-def _plain(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(unicodedata.normalize("NFKC", value).strip() for value in values)
-
-
-def _repeats(text: str, value: str) -> bool:
-    start, wanted = collapse(text), collapse(value)
+def _repeats(text: str, instruction: Instruction) -> bool:
+    start = normalize(text, cased=True)
+    wanted = normalize(instruction.values[0], cased=True)
     return start.startswith(wanted) and regex.search(r"\w", start[len(wanted) :]) is not None
 
 
-def _in_language(text: str, language: str) -> bool:
+def _in_language(text: str, instruction: Instruction) -> bool:
     words = [word for word in units(text) if regex.search(r"\p{L}", word)]
-    script = {"zh": r"\p{Han}", "en": r"[A-Za-z]"}[language]
+    script = LANGUAGES[instruction.values[0]]
     written = sum(regex.match(script, word) is not None for word in words)
-    kana = regex.search(r"[\p{Hiragana}\p{Katakana}--[ー・]]", text, flags=regex.V1)
-    return bool(words) and written >= LANGUAGE_SHARE * len(words) and not kana
+    return bool(words) and written >= LANGUAGE_SHARE * len(words) and not _KANA.search(text)
 
 
 def _is_json(text: str) -> bool:
@@ -163,7 +196,7 @@ def _is_json(text: str) -> bool:
 
 
 def _quoted(text: str) -> bool:
-    """Whether the first mark is closed by the last character and not before."""
+    """Return whether the first mark is closed by the last character and not before."""
     for left, right in _QUOTES:
         if text.startswith(left) and text.endswith(right) and len(text) > 2:
             if left == right:
@@ -173,45 +206,54 @@ def _quoted(text: str) -> bool:
     return False
 
 
-_COUNTS: dict[str, Callable[[str, Instruction], list[int]]] = {
-    "words": lambda text, _: [len(_WORD.findall(text))],
-    "characters": lambda text, _: [len("".join(text.split()))],
-    "sentences": lambda text, _: [_sentences(text)],
-    "paragraphs": lambda text, _: [len(regex.split(r"\n[ \t]*\n\s*", text))],
-    "lines": lambda text, _: [sum(bool(line.strip()) for line in text.split("\n"))],
-    "bullets": lambda text, _: [len(_BULLET.findall(text))],
-    "numbered": lambda text, _: [_numbered(text)],
-    "placeholders": lambda text, _: [len(_PLACEHOLDER.findall(text))],
-    "highlights": lambda text, _: [len(_HIGHLIGHT.findall(text))],
-    "capital_words": lambda text, _: [_capital_words(text)],
-    "occurrences": lambda text, i: _found(text, i.values),
-    "parts": lambda text, i: [_parts(text, i.values[0] if i.values else "******")],
-}
-_TESTS: dict[str, Callable[[str, Instruction], bool]] = {
-    "include": lambda text, i: all(_found(text, i.values)),
-    "include_any": lambda text, i: any(_found(text, i.values)),
-    "exclude": lambda text, i: not any(_found(text, i.values)),
-    "starts_with": lambda text, i: text.startswith(_plain(i.values)),
-    "ends_with": lambda text, i: text.endswith(_plain(i.values)),
-    "repeats": lambda text, i: _repeats(text, i.values[0]),
-    "quoted": lambda text, _: _quoted(text),
-    "uppercase": lambda text, _: text.isupper(),
-    "lowercase": lambda text, _: text.islower(),
-    "no_commas": lambda text, _: regex.search("[,،、]", text) is None,
-    "language": lambda text, i: _in_language(text, i.values[0]),
+INSTRUCTIONS = {
+    "words": _counted("words; a character of Chinese is one", _matches(_WORD)),
+    "characters": _counted("characters other than white space", _matches(_INK)),
+    "sentences": _counted("sentences, ended by a stop or a line break", _sentences),
+    "paragraphs": _counted("paragraphs, parted by blank lines", lambda t: 1 + _matches(_BLANK)(t)),
+    "lines": _counted("lines that are not empty", _matches(_LINE)),
+    "bullets": _counted("lines that begin with -, *, • or –", _matches(_BULLET)),
+    "numbered": _counted("lines numbered 1, 2, 3 … in order", _numbered),
+    "placeholders": _counted("`[places]` to be filled", _matches(_PLACEHOLDER)),
+    "highlights": _counted("passages in `*stars*`", _matches(_HIGHLIGHT)),
+    "capital_words": _counted("words IN CAPITALS of two letters or more", _capital_words),
+    "parts": InstructionKind(
+        f"different texts between separators, `{SEPARATOR}` unless given",
+        _parts,
+        "one or none",
+        True,
+    ),
+    "occurrences": InstructionKind(
+        "every value, as a whole word without case",
+        lambda text, i: all(_within(count, i) for count in _occurrences(text, i)),
+        "some",
+        counts=True,
+    ),
+    "include": _valued(
+        "holds all values, as whole words without case", lambda t, i: all(_occurrences(t, i))
+    ),
+    "include_any": _valued("holds one of the values", lambda t, i: any(_occurrences(t, i))),
+    "exclude": _valued("holds none of the values", lambda t, i: not any(_occurrences(t, i))),
+    "starts_with": _valued(
+        "begins with one of the values, in its case",
+        lambda text, i: text.startswith(tuple(map(_nfkc, i.values))),
+    ),
+    "ends_with": _valued(
+        "ends with one of the values, in its case",
+        lambda text, i: text.endswith(tuple(map(_nfkc, i.values))),
+    ),
+    "repeats": _valued("begins with the value and goes on", _repeats, "one"),
+    "language": _valued(
+        "four fifths of its words in the script of `zh` or `en`; French passes for `en`",
+        _in_language,
+        "one",
+    ),
+    "title": _formed("holds a title in `<<>>`", lambda text: bool(_TITLE.search(text))),
+    "json": _formed("is JSON and nothing else", _is_json),
+    "quoted": _formed("one pair of quotation marks around everything", _quoted),
+    "uppercase": _formed("no small letters", str.isupper),
+    "lowercase": _formed("no capitals", str.islower),
+    "no_commas": _formed("no comma of any kind", lambda text: not set(text) & set(",،、")),
 }
 # NFKC would make JSON of what no parser reads ("：" a colon), and <<>> of ＜＜＞＞.
-_TO_THE_LETTER: dict[str, Callable[[str], bool]] = {
-    "title": lambda answer: _TITLE.search(answer) is not None,
-    "json": _is_json,
-}
-_NEED_VALUES = {
-    "occurrences",
-    "include",
-    "include_any",
-    "exclude",
-    "starts_with",
-    "ends_with",
-    "repeats",
-    "language",
-}
+TO_THE_LETTER = {"title", "json"}

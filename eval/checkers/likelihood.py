@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from eval.checkers.matching import collapse
+from eval.checkers.matching import comparable
 from eval.schema.case import Case
 from nlirg.errors import InputError
 
@@ -46,7 +46,7 @@ def rank(logprobs: Mapping[str, float], reference: str) -> Ranking:
     """
     answer = max(logprobs, key=logprobs.__getitem__)
     weights = {name: math.exp(value - logprobs[answer]) for name, value in logprobs.items()}
-    right = next(name for name in logprobs if collapse(name) == collapse(reference))
+    right = next(name for name in logprobs if comparable(name) == comparable(reference))
     return Ranking(answer, weights[right] / math.fsum(weights.values()), answer == right)
 
 
@@ -66,10 +66,10 @@ def validate_ranking(case: Case, where: str) -> None:
             f"{where} ranks options, which kind {checker.kind!r} has not; use kind 'choice', or "
             "remove answer_by"
         )
-    options = [collapse(value) for value in checker.values]
+    options = [comparable(value) for value in checker.values]
     if len(set(options)) < max(2, len(options)) or "" in options:
         raise InputError(f"{where} needs two or more different options as values")
-    if collapse(case.reference) not in options:
+    if comparable(case.reference) not in options:
         raise InputError(f"{where}: the reference {case.reference!r} is not one of the options")
     if checker.threshold != 1:
         raise InputError(f"{where}: the likeliest option is the answer; remove threshold")

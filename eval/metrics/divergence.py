@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nlirg.forward.loss import Head, row_chunks
+from nlirg.forward.output_head import Head, row_chunks
 
 
 @torch.no_grad()

@@ -15,8 +15,8 @@ from eval.metrics.divergence import token_divergence
 from eval.metrics.perplexity import Text, TextDivergence
 from nlirg.errors import InputError
 from nlirg.forward.batching import TokenBatch, token_batch
-from nlirg.forward.loss import Head
-from nlirg.forward.output_head import TappedModel
+from nlirg.forward.output_head import Head
+from nlirg.forward.tapped_model import TappedModel
 from nlirg.models.loading import load_model
 from nlirg.scoring.scorer import length_batches, scored_row
 

@@ -26,72 +26,29 @@ class Message(Strict):
 
 
 class Instruction(Strict):
-    """One constraint on an answer's form; `eval.checkers.instructions.kept` says what each kind is.
+    """One constraint on an answer's form; the kinds are those in `eval.checkers.instructions`.
 
     `min` and `max` bound the kinds that count; equal bounds ask for an exact number. `values` are
     the words, phrases or names the other kinds speak of.
     """
 
-    kind: Literal[
-        "words",
-        "characters",
-        "sentences",
-        "paragraphs",
-        "lines",
-        "bullets",
-        "numbered",
-        "placeholders",
-        "highlights",
-        "capital_words",
-        "occurrences",
-        "parts",
-        "include",
-        "include_any",
-        "exclude",
-        "starts_with",
-        "ends_with",
-        "repeats",
-        "title",
-        "quoted",
-        "uppercase",
-        "lowercase",
-        "no_commas",
-        "json",
-        "language",
-    ]
+    kind: str
     values: tuple[str, ...] = ()
     min: Annotated[int, Field(ge=0)] | None = None
     max: Annotated[int, Field(ge=0)] | None = None
 
 
 class Checker(Strict):
-    """How an answer is judged; `eval.checkers.checkers.check` gives the meaning of every kind.
+    """How an answer is judged.
 
-    `values` are the accepted answers (`exact`, `numeric`, `regex`), the options of which the
-    reference is the right one (`choice`), the strings that must all appear (`slots`, `contains`),
-    the required keys (`json`), the callable (`python`), what a helpful answer mentions
-    (`refusal`), or empty to judge against the case's reference.
+    The kinds are those that register themselves in `eval/checkers/`, and `validate_checker` refuses
+    others. What `values` are depends on the kind; without them most judge by the case's reference.
     `threshold` is the score from which an answer counts as correct. With `answer_by: likelihood`
     the options of a `choice` are ranked by their probability, and nothing is generated
     (`eval.checkers.likelihood`).
     """
 
-    kind: Literal[
-        "exact",
-        "choice",
-        "numeric",
-        "contains",
-        "slots",
-        "regex",
-        "json",
-        "json_schema",
-        "f1",
-        "rouge_l",
-        "chrf",
-        "python",
-        "instructions",
-        "refusal",
-    ]
+    kind: str
     values: tuple[str, ...] = ()
     threshold: Annotated[float, Field(ge=0, le=1)] = 1.0
     answer_by: Literal["text", "likelihood"] = "text"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from nlirg.section import Count, Positive, Section
-from nlirg.weighting.settings import NlirgWeighting, Weighting
+from nlirg.weighting.weightings import NlirgWeighting, Weighting
 
 
 class LoraConfig(Section):

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from nlirg.errors import InputError
+from nlirg.errors import InputError, first_line
 
 BUCKETS = ("s3://", "gs://")
 CODECS = {".gz": "gzip", ".zst": "zstd"}
@@ -117,7 +117,7 @@ def is_damage(fault: Exception) -> bool:
 def unreadable(path: str, fault: Exception) -> InputError:
     """The error of a file that cannot be read, in one line."""
     number = getattr(fault, "errno", None)
-    said = os.strerror(number) if number else next(iter(str(fault).splitlines()), repr(fault))
+    said = os.strerror(number) if number else first_line(fault)
     hint = ""
     if any(sign in said for sign in DENIED):
         hint = "; give credentials through the environment (AWS_PROFILE, AWS_ACCESS_KEY_ID, ...)"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nlirg.config.corpus import DataConfig
-from nlirg.errors import InputError
+from nlirg.errors import InputError, first_line
 
 SCHEME = "hf://"
 ROWS = 1024  # turned into Python values at once
@@ -53,8 +53,7 @@ def load(source: DataConfig, version: str = "") -> tuple[Any, str]:
     try:
         dataset, found = _from_hub(name, source.config, source.split, pinned)
     except Exception as fault:  # the library raises whatever its parts do
-        said = next(iter(str(fault).splitlines()), repr(fault))
-        raise InputError(f"data {source.path}: cannot load it: {said}") from None
+        raise InputError(f"data {source.path}: cannot load it: {first_line(fault)}") from None
     if version and found != version:
         raise InputError(f"data {source.path}: has changed from {version} to {found}")
     return dataset, found
@@ -94,8 +93,9 @@ def _from_folder(folder: str) -> Any:
     try:
         return load_from_disk(folder)
     except Exception as fault:  # the library raises whatever its parts do
-        said = next(iter(str(fault).splitlines()), repr(fault))
-        raise InputError(f"data {folder}: cannot load the saved dataset: {said}") from None
+        raise InputError(
+            f"data {folder}: cannot load the saved dataset: {first_line(fault)}"
+        ) from None
 
 
 def _folder(source: DataConfig) -> Path:

@@ -31,7 +31,7 @@ from nlirg.corpus.tables import (
     read_header,
     read_parquet,
 )
-from nlirg.errors import InputError
+from nlirg.errors import InputError, first_line
 
 MAX_DEPTH = 64  # nesting of one array element; deeper is an attack, not a row
 BOM = "\ufeff"
@@ -76,7 +76,7 @@ def read_shard(shard: Shard, source: DataConfig) -> Iterator[RawRow]:
     except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as fault:
         if not is_damage(fault):
             raise unreadable(shard.path, fault) from None
-        reason = next(iter(str(fault).splitlines()), repr(fault))
+        reason = first_line(fault)
         error = f"the file is damaged after row {last}, what follows is lost: {reason}"
         yield RawRow(shard.path, last + 1, None, error)
 

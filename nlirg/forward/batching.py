@@ -46,13 +46,13 @@ class EncodedCorpus:
     def __len__(self) -> int:
         return len(self.n_trained)
 
-    def sample(self, index: int) -> Sample:
+    def sample(self, index: int) -> TokenizedSample:
         """Read one sample."""
         row = self.rows[index]
         ids, labels = np.asarray(row["input_ids"]), np.asarray(row["labels"])
         base = row.get("base_loss")
         segments = row.get("segments")
-        return Sample(
+        return TokenizedSample(
             ids,
             labels,
             np.empty(0, np.float32) if base is None else np.asarray(base, np.float32),
@@ -62,7 +62,7 @@ class EncodedCorpus:
 
 
 @dataclass(frozen=True)
-class Sample:
+class TokenizedSample:
     """One encoded sample.
 
     Attributes:
@@ -107,7 +107,7 @@ class Row:
         identity: number of the window, unique within the run.
     """
 
-    sample: Sample
+    sample: TokenizedSample
     window: Window
     origin: int = 0
     begin: int = 0
@@ -121,19 +121,19 @@ class Row:
         return self.window.stop - 1 - self.begin
 
     def from_start(self) -> bool:
-        """Whether the input is one document from its first token on."""
+        """Say whether the input is one document from its first token on."""
         return int(self.sample.positions[self.window.stop - 2]) == self.length - 1
 
     def whole(self) -> Row:
-        """The same window computed from everything it can see."""
+        """Return the same window computed from everything it can see."""
         return replace(self, begin=self.origin)
 
     def starting(self, begin: int) -> Row:
-        """The same window computed from a later position on."""
+        """Return the same window computed from a later position on."""
         return replace(self, begin=begin)
 
     def before(self, begin: int, stop: int) -> Row:
-        """Only the inputs `begin`..`stop` of the same sample."""
+        """Return only the inputs `begin`..`stop` of the same sample."""
         return replace(self, begin=begin, window=Window(stop, stop + 1))
 
 
@@ -172,7 +172,7 @@ class TokenBatch:
         return self.input_ids.numel()
 
     def inputs(self) -> dict[str, Tensor]:
-        """Arguments of the model."""
+        """Return the arguments of the model."""
         given = {"input_ids": self.input_ids, "position_ids": self.position_ids}
         return {name: tensor for name, tensor in given.items() if tensor is not None}
 
@@ -228,7 +228,7 @@ def token_batch(rows: Sequence[Row], flat: bool = False) -> TokenBatch:
 
 
 def _trained(row: Row, line: int, start: int) -> tuple[Array, ...]:
-    """Row, column, target, base loss, window and task of each token that a window trains."""
+    """Return row, column, target, base loss, window and task of each token of a window."""
     first, stop = row.window
     sample = row.sample
     positions = np.flatnonzero(sample.labels[first:stop] != IGNORE) + first
@@ -282,10 +282,10 @@ class WindowReader:
 
     def __init__(self, corpus: EncodedCorpus, rule: WindowRule) -> None:
         self._corpus, self._rule = corpus, rule
-        self._open: dict[int, tuple[int, Sample, list[Window]]] = {}
+        self._open: dict[int, tuple[int, TokenizedSample, list[Window]]] = {}
 
     def row(self, entry: SlotWindow, step: int, slots: int) -> Row:
-        """What a slot trains, with the document that the window lies in.
+        """Return what a slot trains, with the document that the window lies in.
 
         Args:
             entry: slot, sample and window.

@@ -75,11 +75,11 @@ class ContextCache:
         self._prefixes = known
 
     def edge(self, row: Row) -> int:
-        """First position of a row that is computed with gradient."""
+        """Return the first position of a row that is computed with gradient."""
         return max(row.origin, row.window.start - 1 - self._context)
 
     def unread(self, rows: Sequence[Row]) -> list[Row]:
-        """What has to be read before these rows' gradients can begin at their edges."""
+        """Return what must be read before these rows' gradients can begin at their edges."""
         known = [row.origin + self._known(row) for row in rows]
         return [
             row.before(start, self.edge(row))
@@ -88,12 +88,12 @@ class ContextCache:
         ]
 
     def _known(self, row: Row) -> int:
-        """Tokens of this visit's sample that are cached."""
+        """Return the tokens of this visit's sample that are cached."""
         held = self._prefixes.get(row.slot)
         return held.length if held is not None and held.visit == row.visit else 0
 
     def inputs(self, rows: Sequence[Row]) -> tuple[DynamicCache, dict[str, Tensor]]:
-        """The cache of these rows, cropped to where each begins, and the model's further inputs.
+        """Return these rows' cache, cropped to where each begins, and the model's further inputs.
 
         Args:
             rows: each beginning at the position after its cached prefix.
@@ -159,7 +159,7 @@ class ContextCache:
 
     @staticmethod
     def _appended(whole: Tensor, index: int, row: Row, width: int, before: Tensor | None) -> Tensor:
-        """A row's new keys or values, the last `width` of `whole`, behind those it had."""
+        """Return a row's new keys or values, the last `width` of `whole`, behind those it had."""
         start = whole.shape[-2] - width
         new = whole[index, :, start : start + row.length].detach()
         known = row.begin - row.origin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -10,18 +9,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nlirg.weighting.functions import TokenStats, token_weights, top_entropy
-from nlirg.weighting.settings import Weighting
+from nlirg.forward.output_head import Head, row_chunks
+from nlirg.weighting.base import TokenStats, TokenWeighting
 
 Normalizer = Literal["tokens", "nonzero", "weights"]
-
-# Logits held at a time, in elements. On a GPU fewer, larger chunks: each of them adds to the whole
-# weight gradient; on a CPU a chunk should stay near the caches.
-CHUNK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 28}
 
 # Least scale at which gradients are kept in float16 until backward comes with the loss scale. With
 # 1 / tokens they would be lost below 6e-8; without any scale the sums over tokens would overflow.
 FP16_SCALE = 2.0**-6
+
+TOP_ENTROPY_TOKENS = 20
+
+
+def top_entropy(logits: Tensor) -> Tensor:
+    """Return the entropy of the 20 likeliest tokens, their probabilities scaled to add up to 1.
+
+    Args:
+        logits: [n, V], any float type.
+
+    Returns:
+        float32 [n], nats, at most ln 20.
+    """
+    top = logits.detach().topk(min(TOP_ENTROPY_TOKENS, logits.shape[-1])).values.float()
+    log_p = top.log_softmax(-1)
+    return torch.special.entr(log_p.exp()).sum(-1)
 
 
 class TokenLoss(NamedTuple):
@@ -39,34 +50,6 @@ class TokenLoss(NamedTuple):
     weights: Tensor
 
 
-class Head(NamedTuple):
-    """What makes logits [n, V] of inputs: `inputs @ weight.T + bias`.
-
-    Attributes:
-        inputs: [n, H] hidden states; or logits [n, V], if there is no weight.
-        weight: [V, H] of the output head, or None.
-        bias: [V] or None.
-    """
-
-    inputs: Tensor
-    weight: Tensor | None = None
-    bias: Tensor | None = None
-
-    def logits(self, rows: slice, columns: slice = slice(None)) -> Tensor:
-        """Logits of some rows, at some places of the vocabulary, float32; a new tensor."""
-        inputs = self.inputs[rows]
-        if self.weight is None:
-            return inputs[:, columns].to(torch.float32, copy=True)
-        weight = self.weight[columns]
-        bias = None if self.bias is None else self.bias[columns]
-        return F.linear(inputs.to(weight.dtype), weight, bias).float()
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of logits of a row."""
-        return (self.inputs.shape[-1] if self.weight is None else len(self.weight)) or 1
-
-
 @dataclass(frozen=True)
 class TokenTargets:
     """What n trained tokens are to become, and what their weights may depend on.
@@ -74,8 +57,8 @@ class TokenTargets:
     Attributes:
         ids: int64 [n] token ids.
         weighting: settings of the weighting.
-        base_loss: float32 [n] losses under the base model, for weightings that ask for them.
-        windows: int64 [n] window of each token, for weightings that ask for it.
+        base_loss: float32 [n] losses under the base model, if the weighting needs them.
+        windows: int64 [n] window of each token, if the weighting needs it.
         teacher: the teacher's head at the same tokens, without gradient; None without one.
         label_share: c, the label's share beside the teacher's (1 without a teacher).
         scale: that the objective is multiplied by. Known beforehand it costs nothing; at backward
@@ -83,24 +66,25 @@ class TokenTargets:
     """
 
     ids: Tensor
-    weighting: Weighting
+    weighting: TokenWeighting
     base_loss: Tensor | None = None
     windows: Tensor | None = None
     teacher: Head | None = None
     label_share: float = 1.0
     scale: float = 1.0
 
-    def weights(self, loss: Tensor, logits: Tensor | None, rows: slice) -> Tensor:
-        """Weights of some rows from their losses [m] and logits [m, V]."""
-        entropy = None
-        if self.weighting.name == "eaft" and logits is not None:
-            entropy = top_entropy(logits)
+    def weights(self, loss: Tensor, entropy: Tensor | None, rows: slice) -> Tensor:
+        """Weigh some rows by their losses [m] and, if the weighting needs it, top entropies [m]."""
         base = None if self.base_loss is None else self.base_loss[rows]
         windows = None if self.windows is None else self.windows[rows]
-        return token_weights(TokenStats(loss, entropy, base, windows), self.weighting)
+        return self.weighting.weigh(TokenStats(loss, entropy, base, windows))
+
+    def top_entropy(self, logits: Tensor) -> Tensor | None:
+        """Return the top entropies [m] of logits [m, V] if the weighting needs them, else None."""
+        return top_entropy(logits) if "top_entropy" in self.weighting.needs else None
 
     def teacher_probabilities(self, rows: slice, logits: Tensor) -> Tensor | None:
-        """The teacher's probabilities [m, V] of the tokens that `logits` [m, V] are of.
+        """Return the teacher's probabilities [m, V] of the tokens that `logits` [m, V] are of.
 
         Models of one family pad one vocabulary to different sizes: what only the teacher's head
         has is no token, and what it lacks it gives no probability.
@@ -114,7 +98,7 @@ class TokenTargets:
 
 
 def token_loss(head: Head, targets: TokenTargets) -> TokenLoss:
-    """Weighted loss of trained tokens, without ever holding the logits of all of them.
+    """Compute the weighted loss of trained tokens without holding the logits of all of them.
 
     Logits are made in chunks of rows. With a chunk at hand its losses, its weights and the
     gradient of its weighted loss are computed in place, and only the gradient with respect to
@@ -159,13 +143,15 @@ class _TokenLoss(torch.autograd.Function):
         if inputs.dtype == torch.float16:
             scale = max(scale, FP16_SCALE)
         gradients = _Gradients(head, ctx.needs_input_grad[:3], targets.scale / scale)
-        # A shuffle needs the losses of its whole window before the first weight is known.
-        given = _shuffled_weights(head, targets) if targets.weighting.name == "random" else None
+        given = _weights_of_windows(head, targets) if "windows" in targets.weighting.needs else None
         total = torch.zeros((), dtype=torch.float32, device=inputs.device)
         for rows in row_chunks(len(targets.ids), head.vocabulary, inputs.device.type):
             logits = head.logits(rows)
             normal, loss[rows] = _cross_entropy(logits, targets.ids[rows])
-            known = targets.weights(loss[rows], logits, rows) if given is None else given[rows]
+            if given is None:
+                known = targets.weights(loss[rows], targets.top_entropy(logits), rows)
+            else:
+                known = given[rows]
             weights[rows] = known
             teacher = targets.teacher_probabilities(rows, logits)
             total += _objective(logits, normal, loss[rows], known, targets, teacher)
@@ -194,7 +180,7 @@ class _Gradients:
         self._bias: Tensor | None = None
 
     def __bool__(self) -> bool:
-        """Whether any gradient is wanted."""
+        """Say whether any gradient is wanted."""
         return any(self._needed)
 
     def add(self, rows: slice, gradient: Tensor, kept: Tensor) -> None:
@@ -213,7 +199,7 @@ class _Gradients:
             self._bias = summed if self._bias is None else self._bias + summed
 
     def scaled(self, scale: Tensor) -> list[Tensor | None]:
-        """The gradients times the scalar that backward arrives with."""
+        """Return the gradients times the scalar that backward arrives with."""
         found = [self._inputs, self._weight, self._bias]
         for index, wanted in enumerate(self._needed):
             # A rank without tokens takes part in reducing the gradient all the same.
@@ -236,13 +222,6 @@ def _accumulated(total: Tensor | None, gradient: Tensor, inputs: Tensor) -> Tens
     return product if total is None else total.float().add_(product)
 
 
-def row_chunks(rows: int, vocabulary: int, device: str) -> Iterator[slice]:
-    """Slices of rows whose logits may be held at a time on a kind of device."""
-    size = max(1, CHUNK_ELEMENTS.get(device, CHUNK_ELEMENTS["cuda"]) // vocabulary)
-    for start in range(0, rows, size):
-        yield slice(start, min(start + size, rows))
-
-
 def _cross_entropy(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Log of the normaliser [m] and loss [m] of each row."""
     normal = logits.logsumexp(-1)
@@ -257,7 +236,7 @@ def _objective(
     targets: TokenTargets,
     teacher: Tensor | None,
 ) -> Tensor:
-    """Sum of weight * objective of some rows; 0 for those of weight 0, whatever their loss."""
+    """Add up weight * objective of some rows; 0 for those of weight 0, whatever their loss."""
     objective = loss
     if teacher is not None:
         ce = normal - (teacher * logits).sum(-1)
@@ -273,7 +252,7 @@ def _logit_gradient(
     rows: slice,
     teacher: Tensor | None,
 ) -> Tensor:
-    """Gradient of the weighted sum with respect to the logits, written over them.
+    """Return the gradient of the weighted sum with respect to the logits, written over them.
 
     The teacher's probabilities are overwritten too.
     """
@@ -286,18 +265,24 @@ def _logit_gradient(
     return gradient.masked_fill_((weights == 0)[:, None], 0.0)
 
 
-def _shuffled_weights(head: Head, targets: TokenTargets) -> Tensor:
-    """Weights from the losses of all tokens, which takes one more pass over the logits."""
-    losses = [
-        _cross_entropy(head.logits(rows), targets.ids[rows])[1]
-        for rows in row_chunks(len(targets.ids), head.vocabulary, head.inputs.device.type)
-    ]
-    whole = slice(0, len(targets.ids))
-    return targets.weights(torch.cat([head.inputs.new_empty(0).float(), *losses]), None, whole)
+def _weights_of_windows(head: Head, targets: TokenTargets) -> Tensor:
+    """Weigh all tokens at once, which takes one more pass over the logits.
+
+    A weighting that looks at whole windows needs the losses of all their tokens before the first
+    weight is known.
+    """
+    loss = torch.empty(len(targets.ids), dtype=torch.float32, device=head.inputs.device)
+    entropy = torch.empty_like(loss) if "top_entropy" in targets.weighting.needs else None
+    for rows in row_chunks(len(targets.ids), head.vocabulary, head.inputs.device.type):
+        logits = head.logits(rows)
+        loss[rows] = _cross_entropy(logits, targets.ids[rows])[1]
+        if entropy is not None:
+            entropy[rows] = top_entropy(logits)
+    return targets.weights(loss, entropy, slice(0, len(targets.ids)))
 
 
 def normalizer(name: Normalizer, weights: Tensor, loss: Tensor) -> Tensor:
-    """This batch's part of N, by which the sum of weighted losses of a step is divided.
+    """Return this batch's part of N, by which the sum of weighted losses of a step is divided.
 
     Parts of all batches, slots and ranks of the step add up to its N.
 

@@ -1,145 +1,49 @@
-"""The output head of a causal language model, tapped where hidden states become logits.
-
-Training needs logits at the trained positions alone, and of those only the loss. So the head's
-forward is replaced: the model runs as ever, embeddings to last hidden state, and its head then
-selects the positions it was told and computes their loss. Being called as a module by the model
-itself, the head is whole there under ZeRO 3 as well.
-"""
+"""The output head: where hidden states become logits, some rows at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from nlirg.forward.batching import TokenBatch
-from nlirg.forward.loss import Head, TokenLoss, TokenTargets, token_loss
+# Logits held at a time, in elements. On a GPU fewer, larger chunks: each of them adds to the whole
+# weight gradient; on a CPU a chunk should stay near the caches.
+CHUNK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 28}
 
 
-@dataclass
-class _Order:
-    """What the head is to do in the next forward, and what it left behind.
+class Head(NamedTuple):
+    """What makes logits [n, V] of inputs: `inputs @ weight.T + bias`.
 
     Attributes:
-        rows: int64 [n] rows of the positions that are wanted.
-        columns: int64 [n] their columns.
-        targets: compute the loss of these; without, the logits.
-        hidden_only: leave the hidden states of the positions behind and compute nothing.
-        result: the loss.
-        seen: the logits [n, V] or hidden states [n, H].
+        inputs: [n, H] hidden states; or logits [n, V], if there is no weight.
+        weight: [V, H] of the output head, or None.
+        bias: [V] or None.
     """
 
-    rows: Tensor
-    columns: Tensor
-    targets: TokenTargets | None = None
-    hidden_only: bool = False
-    result: TokenLoss | None = None
-    seen: Tensor | None = None
+    inputs: Tensor
+    weight: Tensor | None = None
+    bias: Tensor | None = None
 
-
-class TappedModel:
-    """A model whose head computes losses at chosen positions.
-
-    Args:
-        model: a transformers causal language model, or a peft model around one. Its output head's
-            forward is replaced; without an order it does what it always did.
-        call: runs the model with keyword arguments; the model itself, or an engine around it.
-    """
-
-    def __init__(self, model: Any, call: Callable[..., Any]) -> None:
-        self._call = call
-        self._module: Any = model.get_output_embeddings()
-        self._original: Callable[[Tensor], Tensor] = self._module.forward
-        self._module.forward = self._forward
-        self._order: _Order | None = None
-        # A LoRA layer or a quantized head is more than its weight.
-        self._fused = type(self._module) is nn.Linear
+    def logits(self, rows: slice, columns: slice = slice(None)) -> Tensor:
+        """Return logits of some rows, at some places of the vocabulary, in a new float32 tensor."""
+        inputs = self.inputs[rows]
+        if self.weight is None:
+            return inputs[:, columns].to(torch.float32, copy=True)
+        weight = self.weight[columns]
+        bias = None if self.bias is None else self.bias[columns]
+        return F.linear(inputs.to(weight.dtype), weight, bias).float()
 
     @property
-    def device(self) -> torch.device:
-        """Where the model's inputs belong."""
-        weight: Tensor = self._module.weight
-        return weight.device
+    def vocabulary(self) -> int:
+        """Number of logits of a row."""
+        return (self.inputs.shape[-1] if self.weight is None else len(self.weight)) or 1
 
-    @torch.no_grad()
-    def probe(self, device: torch.device) -> None:
-        """Find out whether the model does more to its logits than the head does (soft-capping).
 
-        If so, logits of the trained positions are computed by the model, and the loss from those.
-        Every rank must call this: it runs the model.
-        """
-        # Of one token the logits might all be 0, which many functions leave as they are: a padding
-        # token's embedding often is.
-        places = torch.arange(4, device=device)
-        order = _Order(places * 0, places)
-        logits = self._run(order, input_ids=places[None])
-        untouched = order.seen is not None and torch.equal(order.seen, logits[0])
-        self._fused = self._fused and untouched
-
-    @torch.no_grad()
-    def keeps_apart(self, device: torch.device) -> bool:
-        """Whether documents in one row, told apart by their positions alone, do not see each other.
-
-        Not every model makes its attention mask from positions (OPT and BLOOM do not), and a
-        layer with a state carries it on. Every rank must call this: it runs the model.
-        """
-
-        def seen(positions: list[int]) -> Tensor:
-            """What two different beginnings make of a difference in the last logits."""
-            place = torch.tensor([3], device=device)
-            inputs = torch.tensor([[0, 0, 2, 3], [1, 1, 2, 3]], device=device)
-            where = torch.tensor([positions], device=device)
-            one, other = (
-                self._run(_Order(place * 0, place), input_ids=row[None], position_ids=where)
-                for row in inputs
-            )
-            return (one.float() - other.float()).norm()
-
-        return bool(seen([0, 1, 0, 1]) <= 0.1 * seen([0, 1, 2, 3]))
-
-    def loss(self, batch: TokenBatch, targets: TokenTargets, **inputs: Any) -> TokenLoss:
-        """Loss of a batch's trained tokens.
-
-        Args:
-            batch: inputs and positions.
-            targets: labels and weighting of those positions.
-            inputs: further arguments of the model, such as a key/value cache.
-        """
-        order = _Order(batch.rows, batch.columns, targets if self._fused else None)
-        output = self._run(order, **(batch.inputs() | inputs))
-        if order.result is None:
-            return token_loss(Head(output[0]), targets)
-        # The output rather than the result: ZeRO hooks its backward to what a module returns.
-        return order.result._replace(objective=output.sum())
-
-    @torch.no_grad()
-    def head(self, batch: TokenBatch, **inputs: Any) -> Head:
-        """What makes the logits of a batch's positions, to be computed in chunks later."""
-        order = _Order(batch.rows, batch.columns, hidden_only=self._fused)
-        output = self._run(order, **(batch.inputs() | inputs))
-        if not self._fused or order.seen is None:
-            return Head(output[0])
-        return Head(order.seen, self._module.weight, self._module.bias)
-
-    def _run(self, order: _Order, **inputs: Any) -> Tensor:
-        self._order = order
-        try:
-            logits: Tensor = self._call(**({"use_cache": False} | inputs)).logits
-        finally:
-            self._order = None
-        return logits
-
-    def _forward(self, hidden: Tensor) -> Tensor:
-        order = self._order
-        if order is None:
-            return self._original(hidden)
-        chosen = hidden[order.rows, order.columns]
-        if order.targets is not None:
-            head = Head(chosen, self._module.weight, self._module.bias)
-            order.result = token_loss(head, order.targets)
-            return order.result.objective[None]
-        order.seen = chosen if order.hidden_only else self._original(chosen)
-        return order.seen[None]
+def row_chunks(rows: int, vocabulary: int, device: str) -> Iterator[slice]:
+    """Cut rows into slices whose logits may be held at a time on a kind of device."""
+    size = max(1, CHUNK_ELEMENTS.get(device, CHUNK_ELEMENTS["cuda"]) // vocabulary)
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))

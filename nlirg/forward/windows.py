@@ -50,7 +50,7 @@ class WindowRule:
     reference_compat: bool = False
 
     def count(self, n_trained: np.ndarray) -> np.ndarray:
-        """Number of windows of samples with so many trained tokens, int64 of the same shape."""
+        """Count the windows of samples with so many trained tokens, int64 of the same shape."""
         trained = np.asarray(n_trained, dtype=np.int64)
         if not isinstance(self.token_batch, int):
             return (trained > 0).astype(np.int64)
@@ -59,7 +59,7 @@ class WindowRule:
         return -(-trained // self.token_batch)
 
     def tokens(self, n_trained: np.ndarray, window: np.ndarray) -> np.ndarray:
-        """Number of tokens that window number `window` of such samples trains; int64."""
+        """Return the number of tokens that window number `window` of such samples trains; int64."""
         trained = np.asarray(n_trained, dtype=np.int64)
         if not isinstance(self.token_batch, int):
             return trained
@@ -67,7 +67,7 @@ class WindowRule:
         return np.clip(trained - window * self.token_batch, 0, size)
 
     def windows(self, labels: np.ndarray) -> list[Window]:
-        """Windows of one sample in order; none if no token is trained.
+        """Return the windows of one sample in order; none if no token is trained.
 
         A window that crosses an untrained gap (the next user turn) spans it. Position 0 is never
         trained: nothing predicts it.
@@ -123,7 +123,7 @@ class Schedule:
         self.total_steps = max((int(ends[-1]) for ends in self._ends if len(ends)), default=0)
 
     def tokens(self, rule: WindowRule, n_trained: np.ndarray) -> np.ndarray:
-        """Trained tokens of every step over all slots, int64 [total_steps].
+        """Return the trained tokens of every step over all slots, int64 [total_steps].
 
         Args:
             rule: that the windows were counted by.

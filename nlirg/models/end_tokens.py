@@ -41,7 +41,7 @@ class End:
 
 
 def stop_ids(tokenizer: Any, options: dict[str, Any]) -> tuple[int, ...]:
-    """Tokens that end an answer: the template's end-of-turn and the tokenizer's end-of-sequence.
+    """Return the template's end-of-turn and the tokenizer's end-of-sequence, which end an answer.
 
     They differ in many pre-trained models, where training teaches the first.
 

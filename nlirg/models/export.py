@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nlirg.atomic_io import atomic_directory
 from nlirg.errors import InputError
 from nlirg.models.loading import load_model, load_tokenizer
 
@@ -91,13 +91,9 @@ def _merge_layer(name: str, layer: Any) -> None:
 
 
 def _save(model: Any, tokenizer: Any, directory: Path, **options: Any) -> None:
-    """Write a model and its tokenizer beside `directory`, then take its place in one rename."""
-    temporary = directory.with_name(f".{directory.name}.unfinished")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary, **options)
-    tokenizer.save_pretrained(temporary)
-    shutil.rmtree(directory, ignore_errors=True)
-    temporary.rename(directory)
+    with atomic_directory(directory) as temporary:
+        model.save_pretrained(temporary, **options)
+        tokenizer.save_pretrained(temporary)
 
 
 def collect_state(model: Any, gather: Gather = _here, keep: bool = True) -> dict[str, Tensor]:
@@ -120,5 +116,5 @@ def collect_state(model: Any, gather: Gather = _here, keep: bool = True) -> dict
 
 
 def _peft_options(model: Any) -> dict[str, Any]:
-    """Embeddings are never trained with an adapter; peft's guess would look the base model up."""
+    """Return peft's options: embeddings are never trained; its own guess would look up the base."""
     return {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import is_flash_attn_2_available
 
-from nlirg.errors import InputError
+from nlirg.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -44,7 +44,7 @@ def load_tokenizer(path: str, *, chat: bool = True) -> PreTrainedTokenizerBase:
             directory, trust_remote_code=False, local_files_only=True
         )
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"model {path}: cannot load its tokenizer: {_one_line(error)}") from None
+        raise InputError(f"model {path}: cannot load its tokenizer: {first_line(error)}") from None
     if chat and not tokenizer.chat_template:
         raise InputError(
             f"model {path}: its tokenizer has no chat template; add chat_template.jinja to the "
@@ -86,7 +86,7 @@ def load_model(
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        raise InputError(f"model {path}: cannot load it: {_one_line(error)}") from None
+        raise InputError(f"model {path}: cannot load it: {first_line(error)}") from None
     model, loading = loaded
     # transformers fills missing weights with random numbers and only warns.
     if loading["missing_keys"]:
@@ -97,7 +97,7 @@ def load_model(
 
 
 def model_skeleton(path: str) -> PreTrainedModel:
-    """A model's modules without weights (on torch's meta device), by its configuration alone.
+    """Build a model without weights (on torch's meta device), by its configuration alone.
 
     Raises:
         InputError: if there is no such model or its architecture is unknown.
@@ -109,7 +109,7 @@ def model_skeleton(path: str) -> PreTrainedModel:
         with torch.device("meta"):
             skeleton: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise InputError(f"model {path}: cannot load it: {_one_line(error)}") from None
+        raise InputError(f"model {path}: cannot load it: {first_line(error)}") from None
     return skeleton
 
 
@@ -132,7 +132,7 @@ def check_vocabulary(key: str, other: str, tokenizer: PreTrainedTokenizerBase) -
 
 
 def context_length(config: PretrainedConfig) -> int | None:
-    """Tokens that a model was made to read at once; None if it does not say.
+    """Return the tokens that a model was made to read at once; None if it does not say.
 
     Args:
         config: of the model; one that sees and hears has another one for text inside.
@@ -250,8 +250,3 @@ def _check_files(path: str, directory: Path) -> None:
             f"model {path}: has no *.safetensors weights (pickled *.bin weights can run code and "
             "are refused; convert them with transformers' save_pretrained)"
         )
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

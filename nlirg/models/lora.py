@@ -70,7 +70,7 @@ def check_lora(
 
 
 def linear_layers(model: Any) -> dict[str, nn.Linear]:
-    """Every linear layer but the output head, by its full name."""
+    """Return every linear layer but the output head, by its full name."""
     head = model.get_output_embeddings()
     return {
         name: module
@@ -80,7 +80,7 @@ def linear_layers(model: Any) -> dict[str, nn.Linear]:
 
 
 def adapted_layers(model: Any, config: LoraConfig, base_name: str) -> dict[str, nn.Linear]:
-    """The linear layers that get an adapter, by their full names.
+    """Return the linear layers that get an adapter, by their full names.
 
     Raises:
         InputError: as `target_layers`.
@@ -92,7 +92,7 @@ def adapted_layers(model: Any, config: LoraConfig, base_name: str) -> dict[str, 
 
 
 def target_layers(model: Any, config: LoraConfig, base_name: str) -> list[str]:
-    """The names (last parts, or dotted ends) of the layers to adapt, sorted.
+    """Return the names (last parts, or dotted ends) of the layers to adapt, sorted.
 
     `all-linear` is every linear layer but the output head. The head never has an adapter: the loss
     reads its weight as it is.
@@ -118,7 +118,7 @@ def target_layers(model: Any, config: LoraConfig, base_name: str) -> list[str]:
 
 
 def _read_adapter(folder: Path, config: LoraConfig, base_name: str) -> dict[str, Tensor]:
-    """Read the tensors of an adapter, once its settings are found to be the recipe's."""
+    """Read the tensors of an adapter, once its settings prove to be the recipe's."""
     settings = _adapter_settings(folder)
     _check_base(folder, settings, base_name)
     for key, mine, recipe_key in (
@@ -184,7 +184,7 @@ def _check_base(folder: Path, settings: dict[str, Any], base_name: str) -> None:
 
 
 def _same_model(one: str, other: str) -> bool:
-    """Whether two names are one hub id, or lead to one directory."""
+    """Say whether two names are one hub id, or lead to one directory."""
     if one.rstrip("/") == other.rstrip("/"):
         return True
     first, second = Path(one).expanduser(), Path(other).expanduser()

@@ -64,7 +64,7 @@ def write_model_card(directory: Path, facts: TrainingFacts) -> None:
 
 
 def _front_matter(facts: TrainingFacts) -> str:
-    """The metadata that the hub reads; a licence is the owner's to choose."""
+    """Return the metadata that the hub reads; a licence is the owner's to choose."""
     metadata: dict[str, object] = {
         "library_name": "peft" if facts.layout == "adapter" else "transformers",
         "pipeline_tag": "text-generation",
@@ -134,7 +134,7 @@ def _cell(value: object) -> str:
 
 
 def _code(text: str) -> str:
-    """Text as a Markdown code span, in which nothing is interpreted; one line, no backticks."""
+    """Format text as a Markdown code span: nothing is interpreted; one line, no backticks."""
     return f"`{' '.join(text.replace('`', chr(39)).split()) or ' '}`"
 
 
@@ -156,7 +156,7 @@ def _python(template: str, facts: TrainingFacts) -> str:
 
 
 def _vllm_rank(rank: int) -> int:
-    """The smallest limit that vLLM takes and the adapter fits; above all of them, its own rank."""
+    """Return the smallest limit of vLLM that the adapter fits; above all of them, its own rank."""
     return min((limit for limit in VLLM_RANKS if limit >= rank), default=rank)
 
 

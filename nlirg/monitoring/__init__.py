@@ -1,1 +1,1 @@
-"""Metrics on disk and in trackers, alarms, FLOPs, the heat map of weights."""
+"""Metrics on disk and in trackers, alarms, FLOPs, the weight heatmap."""

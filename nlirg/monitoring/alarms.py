@@ -168,7 +168,7 @@ def _skipping(record: dict[str, Any]) -> str | None:
 
 
 def steady_rise(loss: np.ndarray) -> float | None:
-    """How far a loss curve rises, if it does so steadily.
+    """Measure how far a loss curve rises, if it does so steadily.
 
     The curve is cut into blocks. Their means must rise by the Mann-Kendall test (Mann 1945,
     Kendall 1975: signs only, so outliers do not matter), corrected for autocorrelation, and by a
@@ -193,7 +193,7 @@ def steady_rise(loss: np.ndarray) -> float | None:
 
 
 def stair(epoch: np.ndarray, loss: np.ndarray, border: int) -> float | None:
-    """How far a loss curve falls at an epoch's border, if that is a stair.
+    """Measure how far a loss curve falls at an epoch's border, if that is a stair.
 
     A regression discontinuity: Theil-Sen lines through half an epoch on either side, compared at
     the border. A stair is deeper than the noise of that comparison, and than the fall within
@@ -223,7 +223,7 @@ def stair(epoch: np.ndarray, loss: np.ndarray, border: int) -> float | None:
 
 
 def _value_at_border(distance: np.ndarray, loss: np.ndarray) -> tuple[float, float, float]:
-    """A Theil-Sen line's value at distance 0, its slope, and the variance of that value."""
+    """Return a Theil-Sen line's value at distance 0, its slope, and the variance of that value."""
     distance, loss = _block_means(distance, STAIR_BLOCKS), _block_means(loss, STAIR_BLOCKS)
     line = stats.theilslopes(loss, distance)
     rest = loss - line.intercept - line.slope * distance
@@ -234,12 +234,12 @@ def _value_at_border(distance: np.ndarray, loss: np.ndarray) -> tuple[float, flo
 
 
 def _block_means(values: np.ndarray, blocks: int) -> np.ndarray:
-    """Means of consecutive blocks of nearly equal length; the values if there are fewer."""
+    """Average consecutive blocks of nearly equal length; keep the values if they are fewer."""
     return np.array([part.mean() for part in np.array_split(values, min(blocks, len(values)))])
 
 
 def _variance_inflation(values: np.ndarray) -> float:
-    """How much more a mean of these values varies than if they were independent.
+    """Estimate how much more a mean of these values varies than if they were independent.
 
     (1 + r) / (1 - r) for lag-1 autocorrelation r, as of a first-order autoregression.
     """

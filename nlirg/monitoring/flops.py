@@ -31,7 +31,7 @@ PEAKS = {
 def training_flops_per_token(
     model_config: Any, context: float, lora: bool = False, head_share: float = 1.0
 ) -> float | None:
-    """Floating-point operations to train on one input token, counting only what is needed.
+    """Count the floating-point operations needed to train on one input token.
 
         full:  6 N + 6 s D V + 6 n_layer d_attn T        LoRA:  4 N + 4 s D V + 6 n_layer d_attn T
 
@@ -64,7 +64,7 @@ def training_flops_per_token(
 
 
 def matmul_parameters(model_config: Any) -> tuple[int, int] | None:
-    """Weights that every token is multiplied by: those of the body, and of the output head.
+    """Count the weights that every token is multiplied by: the body's, and the output head's.
 
     Args:
         model_config: a `transformers` configuration; the model is built without memory.
@@ -86,7 +86,7 @@ def matmul_parameters(model_config: Any) -> tuple[int, int] | None:
 
 
 def peak_flops(device_name: str, precision: str) -> float | None:
-    """Dense peak of a GPU in FLOP/s.
+    """Return the dense peak of a GPU in FLOP/s.
 
     Args:
         device_name: as `torch.cuda.get_device_name` gives it.
@@ -102,7 +102,7 @@ def peak_flops(device_name: str, precision: str) -> float | None:
 
 
 def mfu(flops_per_token: float, tokens_per_s: float, peak: float, devices: int = 1) -> float:
-    """Model FLOPs utilisation (PaLM, arXiv 2204.02311, appendix B).
+    """Return the model FLOPs utilisation (PaLM, arXiv 2204.02311, appendix B).
 
     Args:
         flops_per_token: of training, see `training_flops_per_token`.

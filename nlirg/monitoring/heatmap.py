@@ -1,4 +1,4 @@
-"""A heat map of weight mass: which losses the weights lie on, as training goes on."""
+"""The weight heatmap: which losses the token weights lie on, as training goes on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [
 
 
 def weight_heatmap(histograms: Sequence[Sequence[float]]) -> np.ndarray:
-    """Draw each histogram of weights as a column, bright where most of its weight is.
+    """Draw each weight histogram as a column, bright where most of the weight is.
 
     Args:
         histograms: sums of weights per loss bin, one row for each log record in order, [n, bins];

@@ -12,14 +12,15 @@ from typing import Any, TextIO
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from nlirg.atomic_io import write_text
 from nlirg.monitoring.alarms import Alarm
 from nlirg.monitoring.heatmap import weight_heatmap
-from nlirg.monitoring.trackers import Tracker, replace_text
+from nlirg.monitoring.trackers import Tracker
 from nlirg.training.step_metrics import BIN_WIDTH, LOSS_BINS
 
 TAIL_BYTES = 65_536  # some tens of records
 HEATMAP_EVERY = 50  # records
-HEATMAP_TAG = "train/weight_mass_heatmap"
+HEATMAP_TAG = "train/weight_heatmap"
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class MetricsLog:
         logger.warning("step %d: %s", alarm.step, alarm.message)
 
     def close(self) -> None:
-        """Write out what is buffered, and the last heat map."""
+        """Write out what is buffered, and the last weight heatmap."""
         self._tell(lambda tracker: tracker.close())
         self._draw()
         for file in (self._file, self._alarms, self._board):
@@ -115,7 +116,7 @@ class MetricsLog:
 
 
 def scalars(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """The numbers of a record but its step, those of a dict as `<key>/<its key>`."""
+    """Return the numbers of a record but its step, those of a dict as `<key>/<its key>`."""
     for key, value in record.items():
         nested = value.items() if isinstance(value, dict) else ()
         for name, number in ((key, value), *((f"{key}/{inner}", v) for inner, v in nested)):
@@ -124,7 +125,7 @@ def scalars(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Records of a `metrics.jsonl`; a last line cut off by a crash is left out."""
+    """Return the records of a `metrics.jsonl`; a last line cut off by a crash is left out."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -132,7 +133,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def last_record(path: Path) -> dict[str, Any] | None:
-    """The last whole record of a `metrics.jsonl` of any size; None if there is none yet."""
+    """Return the last whole record of a `metrics.jsonl` of any size; None if there is none yet."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -145,7 +146,7 @@ def last_record(path: Path) -> dict[str, Any] | None:
 def _rewound(path: Path, after_step: int) -> tuple[list[dict[str, Any]], TextIO]:
     """Drop the lines after a step; return the others, and the file to append to."""
     kept = [entry for entry in read_metrics(path) if entry["step"] <= after_step]
-    replace_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))
+    write_text(path, "".join(json.dumps(entry) + "\n" for entry in kept))
     return kept, path.open("a", encoding="utf-8")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from nlirg.atomic_io import write_text
 from nlirg.config.training import TrackingConfig
 from nlirg.errors import InputError
 
@@ -69,7 +70,7 @@ def check_tracking(config: TrackingConfig) -> None:
 
 
 def _installed(library: str) -> bool:
-    """Whether a library can be imported; a mere folder of its name has no origin."""
+    """Say whether a library can be imported; a mere folder of its name has no origin."""
     spec = find_spec(library)
     return spec is not None and spec.origin is not None
 
@@ -127,15 +128,8 @@ def start_trackers(
         else:
             ids[tracker] = trackers[-1].run_id
     if trackers:
-        replace_text(path, json.dumps(ids))
+        write_text(path, json.dumps(ids))
     return trackers
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file so that a crash leaves its old content or the new, never a part."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
 
 
 class WandbTracker:

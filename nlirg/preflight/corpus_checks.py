@@ -1,4 +1,4 @@
-"""Preflight checks of a corpus sample: what would go wrong in training, told before it starts.
+"""Preflight checks of a corpus sample: what would go wrong in training, before it starts.
 
 Every check is a pure function from measurements to a `Check`. The bounds below are judgement, made
 to point a person at a number worth looking at; none is a measured limit.
@@ -10,15 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import torch
 
+from nlirg.config.corpus import EncodeConfig
 from nlirg.labels import IGNORE
-from nlirg.weighting.functions import nlirg_weights
-from nlirg.weighting.settings import NlirgWeighting
-from nlirg.weighting.zones import ZONES, zone_shares
+from nlirg.models.end_tokens import End
 
 TRUNCATED_WARN = 0.05  # share of samples that the length limit cuts or leaves out
 END_MISSING_WARN = 0.1  # share of samples that do not end on an end token
@@ -28,17 +26,8 @@ SAME_ANSWER_ROWS = 3  # fewer equal answers than this are chance
 CONSTANT_ROWS = 20  # samples from which a single answer to everything is a fault
 CHARACTERS_PER_TOKEN_WARN = 0.6  # below it text is spelt in bytes: a script unknown to the model
 UNKNOWN_WARN = 0.001  # share of unknown tokens
-HARD_SHARE = 0.5  # high and discarded tokens: above it the template or the language is not known
-EASY_SHARE = 0.9  # low tokens: above it there is little to learn
-LITTLE_WEIGHT = 0.1  # mean weight below which NLIRG trains next to nothing
-END_WEIGHT = 0.05  # an end token below this weight is not learned ...
-END_SHARE = 0.5  # ... and more than this share of them must not be
 
 MAKE_ROOM = "raise encode.max_length, or shorten the prompts"
-TEACH_END = (
-    "NLIRG would not teach the model to stop: use a base model that knows this template's end "
-    "token, train uniform first, or raise hard_x0 and loss_deadline"
-)
 NUMBER = re.compile(r"\d+")
 
 Status = Literal["ok", "warn", "fail"]
@@ -51,7 +40,7 @@ class Check:
     Attributes:
         name: what was looked at.
         status: `fail` stops a run or makes it worthless, `warn` needs a person's eye.
-        measured: what was found, in numbers.
+        measured: numbers.
         advice: what to do; "" where there is nothing to do.
     """
 
@@ -98,13 +87,42 @@ class Probe:
 
 
 def trained_tokens(labels: np.ndarray) -> np.ndarray:
-    """The trained tokens of labels [T]; the first token of a sample is predicted by nothing."""
+    """Return the trained tokens of labels [T]; nothing predicts a sample's first token."""
     following = labels[1:]
     return following[following != IGNORE]
 
 
+def length_limit(config: EncodeConfig) -> int:
+    """Return the most tokens that a training row may have."""
+    return config.pack_length if config.task == "cpt" else config.max_length
+
+
+def check_corpus(
+    config: EncodeConfig, tokenizer: Any, probes: Sequence[Probe], ends: End
+) -> list[Check]:
+    """Carry out the checks of text and tokens that make sense for the task.
+
+    Args:
+        config: how the samples were encoded.
+        tokenizer: of the base model.
+        probes: usable rows, at least one.
+        ends: tokens that end an answer.
+    """
+    limit = length_limit(config)
+    checks = [check_lengths(probes, limit)]
+    if config.task == "sft":
+        checks.append(check_truncation(probes, limit))
+        checks.append(check_end_of_turn(probes, limit, ends.turn, ends.stops, ends.names))
+    return [
+        *checks,
+        check_round_trip(probes),
+        check_vocabulary(probes, tokenizer.unk_token_id),
+        check_duplicates(probes, "answers" if config.task == "sft" else "documents"),
+    ]
+
+
 def check_rows(probes: Sequence[Probe], faults: Sequence[Fault], read: str) -> Check:
-    """How many rows can be used, and the commonest reasons why others cannot.
+    """Count the rows that can be used, and name the commonest reasons why others cannot.
 
     Args:
         probes: usable rows.
@@ -129,7 +147,7 @@ def check_rows(probes: Sequence[Probe], faults: Sequence[Fault], read: str) -> C
 
 
 def check_lengths(probes: Sequence[Probe], limit: int) -> Check:
-    """Share of tokens that are trained, and how long untrained and trained parts are."""
+    """Check the share of tokens that are trained, and how long untrained and trained parts are."""
     kept = [probe for probe in probes if len(probe.input_ids)]
     tokens = sum(len(probe.input_ids) for probe in kept)
     trained = [len(probe.trained) for probe in kept]
@@ -139,13 +157,13 @@ def check_lengths(probes: Sequence[Probe], limit: int) -> Check:
     return Check(
         "lengths",
         "ok",
-        f"{_percent(sum(trained) / tokens)} of tokens trained; per sample (median, p95, max) "
+        f"{percent(sum(trained) / tokens)} of tokens trained; per sample (median, p95, max) "
         f"untrained {_spread(untrained)}, trained {_spread(trained)}; limit {limit}",
     )
 
 
 def check_truncation(probes: Sequence[Probe], limit: int) -> Check:
-    """Share of samples that the length limit cuts or leaves out."""
+    """Check the share of samples that the length limit cuts or leaves out."""
     left_out = sum(not len(probe.input_ids) for probe in probes)
     cut = sum(probe.full_length > limit for probe in probes) - left_out
     share = (cut + left_out) / max(len(probes), 1)
@@ -155,8 +173,8 @@ def check_truncation(probes: Sequence[Probe], limit: int) -> Check:
     if not share:
         return Check("truncation", "ok", f"no sample has over {limit} tokens")
     measured = (
-        f"{_percent(share)} of samples over {limit} tokens: {cut} cut, {left_out} left out; "
-        f"{_percent(lost)} of all tokens lost"
+        f"{percent(share)} of samples over {limit} tokens: {cut} cut, {left_out} left out; "
+        f"{percent(lost)} of all tokens lost"
     )
     if share <= TRUNCATED_WARN:
         return Check("truncation", "ok", measured)
@@ -172,7 +190,7 @@ def check_end_of_turn(
     stop_ids: Collection[int],
     names: Mapping[int, str],
 ) -> Check:
-    """Whether samples teach the model to stop: their last trained token ends a turn.
+    """Check whether samples teach the model to stop: their last trained token ends a turn.
 
     Args:
         probes: usable rows.
@@ -185,7 +203,7 @@ def check_end_of_turn(
     last = Counter(int(probe.trained[-1]) for probe in kept)
     ends = {token: count for token, count in last.items() if token in end_ids}
     known = ", ".join(names[token] for token in ends or sorted(end_ids))
-    measured = f"{_percent(sum(ends.values()) / max(len(kept), 1))} of samples end on {known}"
+    measured = f"{percent(sum(ends.values()) / max(len(kept), 1))} of samples end on {known}"
     if not ends:
         advice = "the model would not learn to stop: raise encode.max_length, or correct the "
         return Check("end of turn", "fail", measured, f"{advice}chat template")
@@ -205,7 +223,7 @@ def check_end_of_turn(
 
 
 def check_round_trip(probes: Sequence[Probe]) -> Check:
-    """Whether text survives tokenizing, and generation sees the prompts of training."""
+    """Check whether text survives tokenizing, and generation sees the prompts of training."""
     lost = [probe for probe in probes if probe.lost]
     share = len(lost) / max(len(probes), 1)
     if not lost:
@@ -220,12 +238,12 @@ def check_round_trip(probes: Sequence[Probe]) -> Check:
 
 
 def check_vocabulary(probes: Sequence[Probe], unknown_id: int | None) -> Check:
-    """Whether the tokenizer knows the corpus's script: characters per token, unknown tokens."""
+    """Check that the tokenizer knows the corpus's script: characters per token, unknowns."""
     tokens = max(sum(probe.full_length for probe in probes), 1)
     characters = sum(probe.characters for probe in probes) / tokens
     kept = sum(len(probe.input_ids) for probe in probes)
     unknown = sum(int((probe.input_ids == unknown_id).sum()) for probe in probes) / max(kept, 1)
-    measured = f"{characters:.2f} characters per token, {_percent(unknown)} unknown tokens"
+    measured = f"{characters:.2f} characters per token, {percent(unknown)} unknown tokens"
     if characters >= CHARACTERS_PER_TOKEN_WARN and unknown <= UNKNOWN_WARN:
         return Check("vocabulary", "ok", measured)
     advice = "the tokenizer was not made for this language: use a base model that knows it"
@@ -233,7 +251,7 @@ def check_vocabulary(probes: Sequence[Probe], unknown_id: int | None) -> Check:
 
 
 def check_duplicates(probes: Sequence[Probe], what: str) -> Check:
-    """Share of the commonest answer: a model learns to say what most rows say.
+    """Check the share of the commonest answer: a model learns to say what most rows say.
 
     Args:
         probes: usable rows.
@@ -243,7 +261,7 @@ def check_duplicates(probes: Sequence[Probe], what: str) -> Check:
     (answer, count), *_ = answers.most_common(1)
     measured = f"{len(answers)} different {what} in {len(probes)} samples"
     if count > 1:
-        share = _percent(count / len(probes))
+        share = percent(count / len(probes))
         measured += f"; the commonest, {_shortened(answer)!r}, stands in {share}"
     if len(answers) == 1 and len(probes) >= CONSTANT_ROWS:
         advice = f"all {what} are equal: there is nothing to learn but to repeat one"
@@ -252,86 +270,6 @@ def check_duplicates(probes: Sequence[Probe], what: str) -> Check:
         return Check("duplicates", "ok", measured)
     advice = "right if the task is to choose among few labels; otherwise remove repeated rows"
     return Check("duplicates", "warn", measured, advice)
-
-
-def check_zones(loss: np.ndarray, samples: int, config: NlirgWeighting) -> Check:
-    """Where the trained tokens' losses lie under the base model.
-
-    Args:
-        loss: float [n] losses in nats.
-        samples: how many samples they come from.
-        config: NLIRG's breakpoints.
-    """
-    shares, weight = zone_shares(loss), _weights(loss, config).mean()
-    told = ", ".join(f"{zone} {_percent(shares[zone])}" for zone in ZONES)
-    return Check(
-        "base model's loss",
-        "ok",
-        f"{told}; mean {loss.mean():.2f} nats, mean NLIRG weight {weight:.2g} "
-        f"({len(loss):,} tokens of {samples} samples)",
-    )
-
-
-def check_suitability(loss: np.ndarray, config: NlirgWeighting, users: Sequence[str]) -> Check:
-    """Whether NLIRG suits the corpus, judged by the base model's losses.
-
-    Args:
-        loss: float [n] losses of trained tokens, nats.
-        config: NLIRG's breakpoints.
-        users: arms of the recipe that train with NLIRG.
-    """
-    shares, weight = zone_shares(loss), float(_weights(loss, config).mean())
-    hard = shares["high"] + shares["discarded"]
-    unused = "" if users else " (no arm of this recipe uses it)"
-    against = f"NLIRG does not suit this corpus{unused}: "
-    if hard > HARD_SHARE:
-        reason = f"{_percent(hard)} of tokens are high or discarded, and it damps these: it would "
-        reason += "learn slowly or not at all"
-        advice = "does the model know the template and the language? If so, start with uniform"
-    elif shares["low"] > EASY_SHARE:
-        reason = f"{_percent(shares['low'])} of tokens are low: the model knows them already, and "
-        reason += "would train slowly on the rest"
-        advice = "there is little to learn here; choose harder rows, or raise the learning rate"
-    elif weight < LITTLE_WEIGHT:
-        reason = f"its breakpoints give these losses a mean weight of {weight:.3f}"
-        advice = "return to the default breakpoints, or fit them to the losses above"
-    else:
-        reason = f"{_percent(shares['mid'])} of tokens lie in its working range, "
-        reason += f"{_percent(hard)} above it"
-        return Check("NLIRG", "ok", f"NLIRG suits this corpus{unused}: {reason}")
-    return Check("NLIRG", "warn", against + reason, advice)
-
-
-def check_end_loss(
-    loss: np.ndarray,
-    tokens: np.ndarray,
-    end_ids: Collection[int],
-    config: NlirgWeighting,
-    users: Sequence[str],
-) -> Check:
-    """Whether NLIRG would teach the model to stop: the weight of the end tokens themselves.
-
-    Args:
-        loss: float [n] losses of trained tokens, nats.
-        tokens: int [n] those tokens.
-        end_ids: tokens that end an answer.
-        config: NLIRG's breakpoints.
-        users: arms of the recipe that train with NLIRG.
-    """
-    ends = loss[np.isin(tokens, list(end_ids))]
-    if not len(ends):
-        return Check("end token's loss", "warn", "no end token among the scored tokens", MAKE_ROOM)
-    weights = _weights(ends, config)
-    ignored = float((weights < END_WEIGHT).mean())
-    measured = (
-        f"median {np.median(ends):.2f} nats, mean NLIRG weight {weights.mean():.2g}; "
-        f"{_percent(ignored)} of {len(ends)} end tokens weigh < {END_WEIGHT}"
-    )
-    if ignored <= END_SHARE:
-        return Check("end token's loss", "ok", measured)
-    if not users:
-        return Check("end token's loss", "ok", f"{measured} (no arm uses NLIRG)")
-    return Check("end token's loss", "warn", measured, TEACH_END)
 
 
 def first_change(text: str, other: str) -> str:
@@ -345,16 +283,12 @@ def first_change(text: str, other: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """A text without white space, which templates are free to change."""
+    """Strip all white space, which templates are free to change."""
     return "".join(text.split())
 
 
-def _weights(loss: np.ndarray, config: NlirgWeighting) -> np.ndarray:
-    return nlirg_weights(torch.as_tensor(loss), config).numpy()
-
-
-def _percent(share: float) -> str:
-    """A share as a percentage that never rounds something to nothing, or a part to all."""
+def percent(share: float) -> str:
+    """Format a share as a percentage that never rounds something to 0% or a part to 100%."""
     if 0 < share < 0.001:
         return "<0.1%"
     if 0.999 < share < 1:
@@ -363,7 +297,7 @@ def _percent(share: float) -> str:
 
 
 def _spread(values: Sequence[int]) -> str:
-    """Median, 95th percentile and maximum."""
+    """Return the median, 95th percentile and maximum."""
     middle, high = np.percentile(values, [50, 95])
     return f"{middle:.0f}, {high:.0f}, {max(values)}"
 

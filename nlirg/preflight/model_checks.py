@@ -1,4 +1,4 @@
-"""Preflight checks of the base model and the plan, without loading weights.
+"""Preflight checks of the base model, without loading weights.
 
 The input embedding is the one tensor that is read; shapes come from the headers of safetensors
 files, and layers from the model built without weights. As in `nlirg.preflight.corpus_checks`,
@@ -7,7 +7,6 @@ bounds are judgement.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +17,22 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from nlirg.config.training import TrainConfig
+from nlirg.corpus.chat import special_tokens
 from nlirg.errors import InputError
-from nlirg.forward.windows import Schedule, WindowRule
 from nlirg.models import lora
-from nlirg.preflight.corpus_checks import Check
+from nlirg.models.loading import model_skeleton
+from nlirg.preflight.corpus_checks import Check, Probe
 
 SMALL_NORM = 0.1  # of the median norm: an embedding that was never pulled away from zero
 NEAR_MEAN = 0.1  # of the median distance to the mean row: one that `resize_token_embeddings` made
 EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
-SCHEDULED_ROWS = 20_000  # a schedule of more is extrapolated from one of these
 CHUNK_ROWS = 16_384  # of an embedding in float32 at once
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def weight_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of all weights of a model, by name, from the headers of its safetensors files.
+    """Read the shapes of a model's weights, by name, from the headers of safetensors files.
 
     Raises:
         InputError: if a file is damaged.
@@ -50,7 +49,7 @@ def weight_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_embedding(directory: Path, shapes: Shapes) -> torch.Tensor | None:
-    """The input embedding [V, d] as it is stored; None if no weight has a known name of one."""
+    """Read the input embedding [V, d] as it is stored; None if no weight has a known name."""
     name = next((name for name in shapes if _layer(name) in EMBEDDINGS), "")
     for path in sorted(directory.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
@@ -60,7 +59,7 @@ def read_embedding(directory: Path, shapes: Shapes) -> torch.Tensor | None:
 
 
 def untrained_rows(embedding: torch.Tensor, rows: Sequence[int]) -> dict[int, str]:
-    """Which rows of an embedding look as if no training had reached them, and why.
+    """Return the rows of an embedding that look as if no training had reached them, and why.
 
     A row does if its norm is far below the median, if it lies at the mean of all rows (where
     `resize_token_embeddings` puts new ones), or if another row equals it exactly.
@@ -86,10 +85,28 @@ def untrained_rows(embedding: torch.Tensor, rows: Sequence[int]) -> dict[int, st
     return reasons
 
 
+def check_tokens_in_use(
+    tokenizer: Any,
+    directory: Path,
+    shapes: Shapes,
+    probes: Sequence[Probe],
+    arms: Mapping[str, TrainConfig],
+) -> Check:
+    """Check the special tokens that the samples contain against the model in a directory."""
+    special = special_tokens(tokenizer)
+    seen = np.unique(np.concatenate([probe.input_ids for probe in probes])).tolist()
+    texts = {token: tokenizer.convert_ids_to_tokens(token) for token in seen}
+    names = {token: text for token, text in texts.items() if special.fullmatch(text)}
+    embedding = read_embedding(directory, shapes)
+    frozen = [name for name, config in arms.items() if config.lora is not None]
+    kept = None if embedding is None else embedding[: len(tokenizer)]
+    return check_special_tokens(kept, names, frozen)
+
+
 def check_special_tokens(
     embedding: torch.Tensor | None, names: Mapping[int, str], frozen: Sequence[str]
 ) -> Check:
-    """Whether the special tokens that the samples contain have trained embeddings.
+    """Check whether the special tokens that the samples contain have trained embeddings.
 
     Args:
         embedding: [V, d] input embedding; None if it was not found.
@@ -116,12 +133,12 @@ def check_special_tokens(
 
 
 def _layer(name: str) -> str:
-    """`q_proj` of `model.layers.0.self_attn.q_proj.weight`."""
+    """Return `q_proj` of `model.layers.0.self_attn.q_proj.weight`."""
     return name.removesuffix(".weight").rpartition(".")[2]
 
 
 def check_lora(arms: Mapping[str, TrainConfig], model: Any, name: str) -> Check | None:
-    """Whether every arm's LoRA targets and the adapter it continues fit; None without LoRA.
+    """Check whether every arm's LoRA targets and the adapter it continues fit; None without LoRA.
 
     Args:
         arms: settings by arm.
@@ -158,7 +175,7 @@ class Memory:
 
 
 def estimate_memory(config: TrainConfig, model: Any) -> Memory:
-    """Memory of weights, gradients and AdamW on one worker, without activations and logits.
+    """Estimate the memory of weights, gradients and AdamW, without activations and logits.
 
     P parameters, T of them trained, W workers (Rajbhandari et al., ZeRO, arXiv 1910.02054, §3.1):
     weights 2P and gradients 2T bytes in 16 bits, with 12T bytes of optimizer (fp32 master weights
@@ -182,7 +199,7 @@ def estimate_memory(config: TrainConfig, model: Any) -> Memory:
 
 
 def check_memory(arms: Mapping[str, TrainConfig], model: Any) -> Check:
-    """The largest estimate among the arms; it warns of nothing, since the device is not known."""
+    """Show the largest estimate among the arms; warn of nothing, since the device is not known."""
     estimates = {arm: estimate_memory(config, model) for arm, config in arms.items()}
     arm = max(estimates, key=lambda name: estimates[name].total)
     most, config = estimates[arm], arms[arm]
@@ -196,7 +213,7 @@ def check_memory(arms: Mapping[str, TrainConfig], model: Any) -> Check:
 
 
 def check_precision(arms: Mapping[str, TrainConfig], device: str, bf16: bool) -> Check:
-    """Whether this machine computes in the arms' precision.
+    """Check whether this machine computes in the arms' precision.
 
     Args:
         arms: settings by arm.
@@ -214,38 +231,25 @@ def check_precision(arms: Mapping[str, TrainConfig], device: str, bf16: bool) ->
     return Check("precision", "ok", measured)
 
 
-def check_plan(
-    config: TrainConfig, n_trained: np.ndarray, usable: int, holdout: int, exact: bool
-) -> Check:
-    """Optimizer steps and trained tokens of an arm, extrapolated from the sample.
+def check_feasibility(arms: Mapping[str, TrainConfig], name: str) -> list[Check]:
+    """Check memory, adapters and precision of every arm, for a base model without its weights.
 
     Args:
-        config: settings of the arm.
-        n_trained: [n] trained tokens of the sample's usable rows.
-        usable: rows of the corpus that can be used.
-        holdout: how many of them are kept from training, beside those for validation.
-        exact: whether the sample is the whole corpus.
+        arms: settings by arm.
+        name: directory or hub id of the base model.
     """
-    kept = holdout + (config.validation.rows if config.validation else 0)
-    rows, about = usable - kept, "" if exact and not kept else "about "
-    if rows < 1 or not n_trained.sum():
-        measured = f"no row is left to train on: {about}{usable} can be used, and {kept} are kept "
-        advice = "lower holdout or train.validation.rows, or add rows to the corpus"
-        return Check("plan", "fail", f"{measured}from training", advice)
-    planned = np.resize(n_trained, min(rows, SCHEDULED_ROWS))
-    windows = WindowRule(config.token_batch, config.reference_compat).count(planned)
-    schedule = Schedule(windows, np.arange(len(planned)), config.batch_size)
-    scale = rows / len(planned)
-    steps = schedule.total_steps * scale / config.gradient_accumulation_steps
-    tokens = float(planned.sum()) * scale
-    limits = (config.max_steps or math.inf, (config.max_tokens or math.inf) * steps / tokens)
-    total = min(steps * config.epochs, *limits)
-    return Check(
-        "plan",
-        "ok",
-        f"{about}{math.ceil(steps):,} optimizer steps and {tokens:,.0f} trained tokens per epoch "
-        f"({tokens / steps:.1f} tokens a step); {math.ceil(total):,} steps in the run",
-    )
+    device = torch.accelerator.current_accelerator(check_available=True)
+    bf16 = torch.cuda.is_bf16_supported() if device and device.type == "cuda" else True
+    model = model_skeleton(name)
+    adapters = check_lora(arms, model, name)
+    if adapters is not None and adapters.status == "fail":
+        return [adapters]  # memory depends on the layers that are not there
+    checks = [
+        check_memory(arms, model),
+        adapters,
+        check_precision(arms, device.type if device else "cpu", bf16),
+    ]
+    return [check for check in checks if check is not None]
 
 
 def _bytes(count: Any) -> str:

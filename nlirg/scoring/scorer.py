@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from nlirg.errors import InputError
-from nlirg.forward.batching import Row, Sample, token_batch
-from nlirg.forward.output_head import TappedModel
+from nlirg.forward.batching import Row, TokenizedSample, token_batch
+from nlirg.forward.tapped_model import TappedModel
 from nlirg.forward.windows import Window
 from nlirg.labels import IGNORE
 from nlirg.models.loading import context_length, load_model
@@ -136,7 +136,7 @@ def scored_row(ids: Ids, labels: Ids) -> Row | None:
     if not len(positions):
         return None
     labels[0] = IGNORE
-    sample = Sample(ids, labels, np.empty(0, np.float32), np.array([len(ids)]), 0)
+    sample = TokenizedSample(ids, labels, np.empty(0, np.float32), np.array([len(ids)]), 0)
     return Row(sample, Window(int(positions[0]), int(positions[-1]) + 1))
 
 

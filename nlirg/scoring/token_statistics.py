@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from nlirg.forward.loss import Head
+from nlirg.forward.output_head import Head
 
 # Rows and vocabulary of the logits that are held at a time. On a CPU a tile stays in the caches
 # while it is read several times; on a GPU launching a kernel costs more than reading memory.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import warnings
@@ -21,7 +20,7 @@ from transformers.integrations import HfDeepSpeedConfig
 
 from nlirg.config.training import TrainConfig
 from nlirg.errors import InputError
-from nlirg.forward.output_head import TappedModel
+from nlirg.forward.tapped_model import TappedModel
 from nlirg.models.export import export_model
 from nlirg.models.loading import check_precision, check_vocabulary, load_model, load_tokenizer
 from nlirg.models.lora import add_lora
@@ -156,23 +155,10 @@ class DeepSpeedEngine:
         self._engine.save_checkpoint(
             str(directory), tag="state", exclude_frozen_parameters=self._train.lora is not None
         )
-        if self.rank == 0:
-            (directory / "world.json").write_text(json.dumps(self._world()))
-
-    def _world(self) -> dict[str, int]:
-        return {"num_workers": self.world_size, "zero_stage": self._train.zero_stage}
 
     def load_state(self, directory: Path) -> None:
         """See `Engine.load_state`."""
-        wrote = json.loads((directory / "world.json").read_text())
-        if self._train.zero_stage and wrote != self._world():
-            raise InputError(
-                f"the last checkpoint holds the ZeRO shards of {wrote['num_workers']} workers, "
-                f"which {self.world_size} cannot read: set train.num_workers="
-                f"{wrote['num_workers']}, or delete the arm's folder to start again (at "
-                "zero_stage 0 the number of workers may change)"
-            )
-        _check_whole(directory, wrote)
+        _check_whole(directory, self.world_size if self._train.zero_stage else 0)
         self._engine.load_checkpoint(
             str(directory), tag="state", load_module_strict=self._train.lora is None
         )
@@ -184,11 +170,17 @@ class DeepSpeedEngine:
         )
 
 
-def _check_whole(directory: Path, wrote: dict[str, int]) -> None:
-    """Refuse a checkpoint without all its files: DeepSpeed would go on with a fresh optimizer."""
-    weights = len([*(directory / "state").glob("*model_states.pt")])
-    shards = len([*(directory / "state").glob("*optim_states.pt")])
-    if not weights or shards < wrote["num_workers"] * bool(wrote["zero_stage"]):
+def _check_whole(directory: Path, shards: int) -> None:
+    """Refuse a checkpoint without all its files: DeepSpeed would go on with a fresh optimizer.
+
+    Args:
+        directory: of the checkpoint.
+        shards: files of optimizer state that it must have.
+    """
+    weights, optimizer = (
+        len([*(directory / "state").glob(f"*{kind}_states.pt")]) for kind in ("model", "optim")
+    )
+    if not weights or optimizer < shards:
         raise InputError(
             f"checkpoint {directory} lacks files of its DeepSpeed state: delete the arm's folder "
             "to start again"
@@ -221,7 +213,7 @@ def _load_teacher(train: TrainConfig, tokenizer: Any) -> TappedModel | None:
 
 
 def _teacher_device(own: bool) -> torch.device:
-    """This rank's device, or the one after it that the worker was given for the teacher."""
+    """Return this rank's device, or the one after it that the worker was given for the teacher."""
     if _on_cpu():
         if own:
             raise InputError("train.distillation.own_device needs GPUs; leave it out on CPUs")
@@ -233,6 +225,6 @@ def _teacher_device(own: bool) -> torch.device:
 
 
 def _gathered(parameter: nn.Parameter) -> AbstractContextManager[Any]:
-    """A context in which a parameter that ZeRO 3 sharded is whole; every rank must enter it."""
+    """Return a context in which a sharded parameter is whole; every rank must enter it."""
     context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters([parameter])
     return context

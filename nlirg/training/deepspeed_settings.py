@@ -86,7 +86,7 @@ def deepspeed_settings(
     """Build the configuration for `deepspeed.initialize`.
 
     One step is one or more backwards on every rank, whose boundaries the engine sets itself; how
-    many windows and tokens a rank holds is the loop's business. So DeepSpeed is told of batches of
+    many windows and tokens a rank holds is the loop's business. So DeepSpeed gets batches of
     1 without accumulation whatever the recipe says, and a user's numbers are held against the
     recipe instead.
 
@@ -145,7 +145,7 @@ def _recipe_settings(train: TrainConfig, world_size: int, on_cpu: bool) -> dict[
 
 
 def _decided(train: TrainConfig, world_size: int) -> dict[str, tuple[Any, str]]:
-    """What the recipe decides: JSON key, its value in DeepSpeed's words, the recipe's key."""
+    """Return what the recipe decides: JSON key, value in DeepSpeed's words, recipe's key."""
     slots = train.batch_size // world_size
     return {
         "train_batch_size": (train.batch_size, "train.batch_size"),
@@ -172,7 +172,7 @@ def _decided(train: TrainConfig, world_size: int) -> dict[str, tuple[Any, str]]:
 
 
 def _leaves(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values; an empty section is a leaf, so that its name is checked too."""
+    """Yield dotted keys and values; an empty section is a leaf, so that its name is checked."""
     for key, value in section.items():
         if isinstance(value, dict) and value:
             yield from _leaves(value, f"{prefix}{key}.")
@@ -216,7 +216,7 @@ def _check_fixed(key: str, value: Any) -> None:
 
 
 def _check_offload(zero: dict[str, Any]) -> None:
-    """DeepSpeed silently ignores offloading that its stage does not have."""
+    """Refuse offloading that DeepSpeed's stage does not have, and that it would silently ignore."""
     for what, device, stage in (
         ("offload_optimizer", "cpu", 1),
         ("offload_optimizer", "nvme", 3),
@@ -239,7 +239,7 @@ def _check_offload(zero: dict[str, Any]) -> None:
 
 
 def _check_accumulation(settings: dict[str, Any]) -> None:
-    """This one combination gets an optimizer of another kind, whose gradients cannot be scaled."""
+    """Refuse the one combination whose gradients cannot be scaled: its optimizer is another."""
     zero = settings["zero_optimization"]
     wide = settings.get("data_types", {}).get("grad_accum_dtype") in ("fp32", "float32")
     if wide and settings["bf16"]["enabled"] and zero["stage"] == 1:

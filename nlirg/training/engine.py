@@ -1,4 +1,4 @@
-"""What the training loop needs of a backend, and the plain one-process backend."""
+"""What the training loop needs of a backend, and the torch that every backend shares."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from nlirg.config.training import TrainConfig
-from nlirg.forward.output_head import TappedModel
-from nlirg.models.export import export_model
+from nlirg.forward.tapped_model import TappedModel
 
 # Weights whose gradients are compared when a short gradient context is checked.
 SAMPLED_ELEMENTS = 32_000_000
@@ -82,7 +81,7 @@ class Engine(Protocol):
         """
 
     def gradients(self, loss: Callable[[], Tensor]) -> list[Tensor] | None:
-        """This rank's gradients of a scalar with respect to some of the trained weights.
+        """Return this rank's gradients of a scalar with respect to some of the trained weights.
 
         Args:
             loss: computes the scalar, which is not trained.
@@ -93,7 +92,7 @@ class Engine(Protocol):
         """
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """A context in which dropout is off."""
+        """Return a context in which dropout is off."""
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """Sum over ranks; may change the argument."""
@@ -105,7 +104,7 @@ class Engine(Protocol):
         """Read what `save_state` wrote.
 
         Raises:
-            InputError: if another number of ranks wrote it and it cannot be moved.
+            InputError: if files are missing.
         """
 
     def export(self, directory: Path) -> None:
@@ -124,7 +123,7 @@ def set_seed(seed: int) -> None:
 
 
 def adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters, in torch's fused kernel (needs no compiler)."""
+    """Return AdamW over the trainable parameters, in torch's fused kernel (needs no compiler)."""
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     return torch.optim.AdamW(
         trainable, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -150,13 +149,13 @@ def clip_gradients(
 
 
 def sampled_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    """Gradients with respect to evenly spread weights, at most `SAMPLED_ELEMENTS` of them."""
+    """Compute gradients with respect to evenly spread weights, at most `SAMPLED_ELEMENTS`."""
     sample = spread([parameter for parameter in parameters if parameter.requires_grad])
     return list(torch.autograd.grad(loss, sample, allow_unused=True, materialize_grads=True))
 
 
 def spread(parameters: Sequence[nn.Parameter]) -> Sequence[nn.Parameter]:
-    """Every n-th tensor, n as small as `SAMPLED_ELEMENTS` allows.
+    """Return every n-th tensor, n as small as `SAMPLED_ELEMENTS` allows.
 
     Tensors that are larger alone (an embedding's) are left out: their gradients in float64 would
     take gigabytes, and outweigh all others in what is compared.
@@ -170,76 +169,12 @@ def spread(parameters: Sequence[nn.Parameter]) -> Sequence[nn.Parameter]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """A context in which a model's dropout is off."""
+    """Return a context in which a model's dropout is off."""
     model.eval()
     try:
         yield
     finally:
         model.train()
-
-
-class TorchEngine:
-    """One process, plain torch: the reference that the DeepSpeed engine is held against."""
-
-    rank = 0
-    world_size = 1
-    lockstep = False
-
-    def __init__(
-        self, model: Any, tokenizer: Any, config: TrainConfig, teacher: Any = None
-    ) -> None:
-        self._module, self._tokenizer = model.train(), tokenizer
-        self.model = TappedModel(model, model)
-        self.device = next(model.parameters()).device
-        self.model.probe(self.device)
-        self.model_config = model.config
-        self.teacher = None if teacher is None else TappedModel(teacher, teacher.eval())
-        if self.teacher is not None:
-            self.teacher.probe(self.device)
-        self._max_norm = config.max_grad_norm
-        self._optimizer = adamw(model.parameters(), config)
-        self._trainable = [p for p in model.parameters() if p.requires_grad]
-
-    def backward(self, loss: Tensor, last: bool = True) -> None:
-        """See `Engine.backward`."""
-        loss.backward()
-
-    def step(self, lr: float, factor: float = 1.0) -> float:
-        """See `Engine.step`."""
-        norm = clip_gradients(self._trainable, self._max_norm, factor)
-        if math.isfinite(norm):
-            set_learning_rate(self._optimizer, lr)
-            self._optimizer.step()
-        self._optimizer.zero_grad()
-        return norm
-
-    def gradients(self, loss: Callable[[], Tensor]) -> list[Tensor] | None:
-        """See `Engine.gradients`."""
-        return sampled_gradients(loss(), self._trainable)
-
-    def evaluating(self) -> AbstractContextManager[None]:
-        """See `Engine.evaluating`."""
-        return evaluating(self._module)
-
-    def all_reduce_sum(self, tensor: Tensor) -> Tensor:
-        """See `Engine.all_reduce_sum`."""
-        return tensor
-
-    def save_state(self, directory: Path) -> None:
-        """See `Engine.save_state`."""
-        weights = {name: p for name, p in self._module.named_parameters() if p.requires_grad}
-        state = {"weights": weights, "optimizer": self._optimizer.state_dict()}
-        torch.save(state, directory / "state.pt")
-
-    def load_state(self, directory: Path) -> None:
-        """See `Engine.load_state`."""
-        state = torch.load(directory / "state.pt", map_location=self.device, weights_only=True)
-        self._module.load_state_dict(state["weights"], strict=False)
-        self._optimizer.load_state_dict(state["optimizer"])
-
-    def export(self, directory: Path) -> None:
-        """See `Engine.export`."""
-        export_model(self._module, self._tokenizer, directory)
 
 
 def set_learning_rate(optimizer: Any, lr: float) -> None:

@@ -53,7 +53,7 @@ class GradientCheck:
         self._sums = sums if self._sums is None else self._sums + sums
 
     def cosine(self) -> float | None:
-        """Cosine since the last call, over all ranks; None if nothing was compared.
+        """Return the cosine since the last call, over all ranks; None if nothing was compared.
 
         Every rank must call this at the same step.
         """

@@ -15,7 +15,7 @@ from nlirg.errors import InputError
 from nlirg.forward.batching import Row, TokenBatch, by_length, token_batch
 from nlirg.forward.cached_context import ContextCache, check_cacheable
 from nlirg.forward.loss import TokenLoss, TokenTargets
-from nlirg.weighting.settings import UniformWeighting
+from nlirg.weighting.weightings import UniformWeighting
 
 if TYPE_CHECKING:
     from nlirg.training.engine import Engine
@@ -43,7 +43,7 @@ class WindowsLoss:
     padded: int
 
     def detached(self) -> WindowsLoss:
-        """The same numbers without the graph behind them."""
+        """Return the same numbers without the graph behind them."""
         tokens = self.tokens._replace(objective=self.tokens.objective.detach())
         return replace(self, tokens=tokens)
 
@@ -70,7 +70,7 @@ class Objective:
             self.cache = ContextCache(config.gradient_context)
 
     def loss(self, rows: Sequence[Row], scale: float) -> WindowsLoss:
-        """Weighted loss of a micro-batch times `scale`, to be differentiated.
+        """Compute the weighted loss of a micro-batch times `scale`, to be differentiated.
 
         Without rows it trains nothing, but takes the same part in the collectives of a sharded
         model as one that does.
@@ -80,12 +80,12 @@ class Objective:
         return self._cached(self.cache, rows, scale)
 
     def full_context(self, rows: Sequence[Row], scale: float) -> WindowsLoss:
-        """The same with the gradient through the whole prefix, whatever the settings say."""
+        """Compute the same with the whole prefix in the gradient, whatever the settings say."""
         return merged([self._full(group, scale) for group in self._groups(rows)])
 
     @torch.no_grad()
     def token_losses(self, rows: Sequence[Row]) -> Tensor:
-        """Unweighted losses [n] of the windows' tokens, in nats, without gradient."""
+        """Compute the unweighted losses [n] of the windows' tokens, in nats, without gradient."""
         batch = token_batch(rows, self._flat).to(self._engine.device)
         targets = TokenTargets(batch.targets, UniformWeighting())
         return self._engine.model.loss(batch, targets).loss
@@ -131,7 +131,7 @@ class Objective:
     def _past(
         self, cache: ContextCache, rows: Sequence[Row]
     ) -> tuple[DynamicCache, dict[str, Any]]:
-        """The cached prefixes of rows, and with them the model's further inputs."""
+        """Return the cached prefixes of rows, and with them the model's further inputs."""
         past, inputs = cache.inputs(rows)
         moved = {name: tensor.to(self._engine.device) for name, tensor in inputs.items()}
         return past, {"past_key_values": past, "use_cache": True, **moved}
@@ -139,7 +139,7 @@ class Objective:
     def _targets(
         self, batch: TokenBatch, scale: float, teacher_reads: TokenBatch | None
     ) -> TokenTargets:
-        """Targets of a batch; the teacher reads the same windows with their whole prefixes."""
+        """Return a batch's targets; the teacher reads the same windows with whole prefixes."""
         distillation, teacher = self._config.distillation, self._engine.teacher
         targets = TokenTargets(
             batch.targets, self._config.weighting, batch.base_loss, batch.windows, scale=scale
@@ -174,7 +174,7 @@ def check_packable(config: PretrainedConfig, train: TrainConfig) -> None:
 
 
 def keeps_documents_apart(engine: Engine) -> bool:
-    """Whether rows may be laid one after the other; every rank must call this."""
+    """Say whether rows may be laid one after the other; every rank must call this."""
     with engine.evaluating():
         return engine.model.keeps_apart(engine.device)
 
@@ -184,7 +184,7 @@ def _counted(loss: TokenLoss, batch: TokenBatch) -> WindowsLoss:
 
 
 def merged(parts: Sequence[WindowsLoss]) -> WindowsLoss:
-    """Several batches' losses as those of one."""
+    """Join several batches' losses as those of one."""
     if len(parts) == 1:
         return parts[0]
     sums, losses, weights = zip(*(part.tokens for part in parts), strict=True)

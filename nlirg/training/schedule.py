@@ -13,7 +13,7 @@ from nlirg.forward.windows import Schedule, WindowRule
 
 
 def sample_order(samples: int, epochs: int, seed: int, shuffle: bool = True) -> np.ndarray:
-    """Order of the samples in all epochs, concatenated; int64 [samples * epochs].
+    """Return the order of the samples in all epochs, concatenated; int64 [samples * epochs].
 
     Every epoch is a seeded permutation of its own, or without `shuffle` the samples as they come.
     """
@@ -31,7 +31,7 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 
 
 def learning_rate(step: int, total_steps: int, config: TrainConfig) -> float:
-    """Learning rate of a step, counted from 0.
+    """Return the learning rate of a step, counted from 0.
 
     It climbs linearly to `config.learning_rate` in the first `warmup_steps`, or else the first
     `warmup_ratio` of the steps, never starting at 0, and then stays (constant) or falls towards 0
@@ -85,15 +85,15 @@ class Plan:
             self.total_steps = min(self.total_steps, config.max_steps)
 
     def tokens(self, step: int) -> int:
-        """Trained tokens of a step, over all slots."""
+        """Return the trained tokens of a step, over all slots."""
         return int(self._tokens[step])
 
     def epoch(self, step: int) -> float:
-        """Epochs done after so many steps."""
+        """Return the epochs done after so many steps."""
         return step * self._config.epochs / self._whole
 
     def saves(self, step: int) -> bool:
-        """Whether a checkpoint is due after so many steps."""
+        """Say whether a checkpoint is due after so many steps."""
         every = self._config.checkpoint_every
         if isinstance(every, int):
             return step % every == 0
@@ -102,7 +102,7 @@ class Plan:
     def micro_batches(
         self, step: int, rows: Callable[[int], list[Row]], world_size: int
     ) -> list[list[Row]]:
-        """One rank's windows of a step, in the micro-batches that are computed together.
+        """Return one rank's windows of a step, in the micro-batches that are computed together.
 
         Windows of similar length share one, to compute little padding. There are equally many on
         every rank and in every step of the schedule, so some may be empty.

@@ -50,7 +50,7 @@ class StepRecord:
     seconds: float
 
 
-class Tally:
+class StepMetrics:
     """Collects what steps report, without waiting for the device, until it is flushed.
 
     Args:
@@ -90,7 +90,7 @@ class Tally:
         }
 
     def _summary(self, sums: dict[str, list[float]], trained_steps: int) -> dict[str, Any]:
-        """Means, shares and histograms from the sums over all ranks."""
+        """Return the means, shares and histograms from the sums over all ranks."""
         tokens = sum(sums["loss_histogram"])
         [objective], [processed], [padded] = sums["objective"], sums["processed"], sums["padded"]
         by_task = zip(self._task_types, sums["task_loss"], sums["task_count"], strict=True)
@@ -110,7 +110,7 @@ class Tally:
 
 
 def _local_sums(steps: Sequence[StepRecord], task_types: int) -> dict[str, Tensor]:
-    """What this rank adds to each sum over ranks: float64 vectors on the CPU."""
+    """Return what this rank adds to each sum over ranks: float64 vectors on the CPU."""
     loss = torch.cat([step.loss for step in steps]).cpu().double()
     weights = torch.cat([step.weights for step in steps]).cpu().double()
     tasks = torch.cat([step.tasks for step in steps])
@@ -132,7 +132,7 @@ def _local_sums(steps: Sequence[StepRecord], task_types: int) -> dict[str, Tenso
 
 
 def _bins(loss: Tensor) -> Tensor:
-    """Index into `LOSS_BINS` of every loss, int64 [n]."""
+    """Return the index into `LOSS_BINS` of every loss, int64 [n]."""
     last = len(LOSS_BINS) - 1
     known = torch.where(loss.isfinite(), loss / BIN_WIDTH, float(last))
     return known.floor().clamp(0, last).long()
@@ -143,7 +143,7 @@ def _mean(total: float, count: float) -> float | None:
 
 
 def peak_memory_gb(device: torch.device) -> float:
-    """Most memory (10^9 bytes) that this process has held: on a GPU if it uses one, else RAM."""
+    """Measure the most memory (10^9 bytes) this process has held: of a GPU it uses, else RAM."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     # Linux counts in KiB, macOS in bytes.

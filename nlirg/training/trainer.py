@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from nlirg.training.objective import (
     merged,
 )
 from nlirg.training.schedule import Plan, learning_rate, step_seed
-from nlirg.training.step_metrics import StepRecord, Tally
+from nlirg.training.step_metrics import StepMetrics, StepRecord
 from nlirg.training.validation import Validator
 
 Record = dict[str, Any]
@@ -34,7 +33,7 @@ CHECKED_SAMPLES = 64
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where a run is; with the engine's state, all that a resumed run needs.
 
     Attributes:
@@ -69,15 +68,15 @@ class Callbacks:
     """
 
     log: Callable[[Record], None]
-    checkpoint: Callable[[Progress], None]
-    best: Callable[[Progress], None]
+    checkpoint: Callable[[TrainingProgress], None]
+    best: Callable[[TrainingProgress], None]
 
 
 class Trainer:
     """Trains the windows of a corpus on one rank of an engine.
 
     Everything random follows from the seed and the step's number, so a run that continues from a
-    `Progress` and the matching engine state equals one that never stopped.
+    `TrainingProgress` and the matching engine state equals one that never stopped.
 
     Args:
         engine: this rank's engine; its state must match `progress`.
@@ -99,11 +98,11 @@ class Trainer:
         config: TrainConfig,
         seed: int,
         held_out: EncodedCorpus | None = None,
-        progress: Progress | None = None,
+        progress: TrainingProgress | None = None,
         shuffle: bool = True,
     ) -> None:
         self._engine, self._config, self._seed = engine, config, seed
-        self.progress = progress or Progress()
+        self.progress = progress or TrainingProgress()
         self._plan = Plan(corpus.n_trained, config, seed, shuffle)
         if not self._plan.total_steps:
             raise InputError(
@@ -113,27 +112,16 @@ class Trainer:
         _check_corpus(corpus, config, engine)
         self.objective = Objective(engine, config)
         self._reader = WindowReader(corpus, self._plan.rule)
-        self._tally = Tally(corpus.task_types)
+        self._metrics = StepMetrics(corpus.task_types)
         self._check = GradientCheck(engine, self.objective)
         self._validator = None if held_out is None else Validator(self.objective, engine, held_out)
-
-    def save_context(self, directory: Path) -> None:
-        """Write this rank's cached prefixes, if there are any; with the engine's state."""
-        if self.objective.cache is not None:
-            self.objective.cache.save(directory / f"context-{self._engine.rank}.pt")
-
-    def load_context(self, directory: Path) -> None:
-        """Read what every rank's `save_context` wrote."""
-        if self.objective.cache is not None:
-            files = sorted(directory.glob("context-*.pt"))
-            self.objective.cache.load(files, self._engine.device, self._serves)
 
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
         return self._plan.total_steps
 
-    def run(self, callbacks: Callbacks) -> Progress:
+    def run(self, callbacks: Callbacks) -> TrainingProgress:
         """Train to the end, or until validation has not improved for `patience` times.
 
         Returns:
@@ -214,20 +202,20 @@ class Trainer:
         self._account(whole, norm, factor, time.perf_counter() - started)
 
     def _rows(self, step: int) -> list[Row]:
-        """This rank's windows in one step of the schedule."""
+        """Return this rank's windows in one step of the schedule."""
         slots = self._config.batch_size
         return [
             self._reader.row(entry, step, slots)
             for entry in self._plan.schedule.at(step)
-            if self._serves(entry.slot)
+            if self.serves(entry.slot)
         ]
 
-    def _serves(self, slot: int) -> bool:
-        """Whether a slot is this rank's."""
+    def serves(self, slot: int) -> bool:
+        """Say whether a slot is this rank's."""
         return slot % self._engine.world_size == self._engine.rank
 
     def _sums(self, part: WindowsLoss) -> tuple[float, float]:
-        """The step's normalizer, and its tokens of positive weight, over all ranks."""
+        """Return the step's normalizer, and its tokens of positive weight, over all ranks."""
         _, loss, weights = part.tokens
         local = torch.stack(
             [normalizer(self._config.normalizer, weights, loss), (weights > 0).sum()]
@@ -238,7 +226,7 @@ class Trainer:
     def _account(self, part: WindowsLoss, norm: float, factor: float, seconds: float) -> None:
         """Move the progress on, and keep what the next log record needs."""
         done, applied = self.progress, math.isfinite(norm)
-        self._tally.add(
+        self._metrics.add(
             StepRecord(
                 loss=part.tokens.loss,
                 weights=part.tokens.weights,
@@ -260,7 +248,7 @@ class Trainer:
 
     def _record(self, validation_loss: float | None) -> Record:
         """Summarize the steps since the last record, over all ranks."""
-        summary = self._tally.flush(self._engine)
+        summary = self._metrics.flush(self._engine)
         tokens, seconds = summary.pop("tokens"), summary.pop("seconds")
         processed = summary.pop("processed_tokens")
         trained = self.progress.trained_tokens + tokens
@@ -293,10 +281,10 @@ def _check_corpus(corpus: EncodedCorpus, config: TrainConfig, engine: Engine) ->
                 "encode.task cpt: in this model packed documents would see each other, since it "
                 "takes no notice of where positions begin anew; use another model"
             )
-    if config.weighting.name == "stm" and not any(
+    if "base_loss" in config.weighting.needs and not any(
         len(corpus.sample(index).base_loss) for index in range(min(len(corpus), CHECKED_SAMPLES))
     ):
         raise InputError(
-            "train.weighting stm needs the base model's losses, and the encoded corpus has none: "
-            "run score and encode again"
+            f"train.weighting {config.weighting.name} needs the base model's losses, and the "
+            "encoded corpus has none: run score and encode again"
         )

@@ -31,7 +31,7 @@ def check_held_out(count: int, rows: int) -> None:
 
 
 def held_out_ids(ids: Sequence[str], count: int) -> frozenset[str]:
-    """The `count` ids of smallest hash: adding rows to a corpus moves few of them across.
+    """Return the `count` ids of smallest hash: adding rows to a corpus moves few of them across.
 
     Raises:
         InputError: if nothing would be left to train.
@@ -70,7 +70,7 @@ class Validator:
         self._batches = [order[start : start + size] for start in range(0, len(order), size)]
 
     def loss(self) -> float:
-        """Mean of the unweighted token losses in nats; infinite ones make it infinite."""
+        """Average the unweighted token losses, in nats; infinite ones make it infinite."""
         engine = self._engine
         sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
         with engine.evaluating(), torch.no_grad():

@@ -1,1 +1,1 @@
-"""Token weights: one settings class and one pure function per weighting, and the loss zones."""
+"""Token weights: what a weighting is, the weightings there are, and the loss zones."""

@@ -11,7 +11,7 @@ LOW_ZONE, MID_ZONE, HIGH_ZONE = 1.45, 6.6, 15.0
 
 
 def zone_shares(loss: np.ndarray) -> dict[str, float]:
-    """Share of tokens per loss zone.
+    """Return the share of tokens per loss zone.
 
     The zones are low (L <= 1.45), mid (< 6.6), high (< 15) and discarded (>= 15 or not finite);
     they stay the same whatever the weighting, so that runs can be compared.

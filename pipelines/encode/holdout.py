@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.dataset as pads
 
-from cluster.rundir import StageFolder, atomic_path
+from cluster.rundir import StageFolder
 from eval.cases.suites import holdout_cases
+from nlirg.atomic_io import atomic_path
 from nlirg.corpus.ordering import hash_rank
 from nlirg.corpus.records import Record
 from nlirg.errors import InputError

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cluster.rundir import StageFolder, write_json, write_text
+from cluster.rundir import StageFolder
 from eval.cases.suites import cases_hash
 from eval.config import EvaluateConfig
 from eval.generation.generate import (
@@ -27,6 +27,7 @@ from eval.generation.harness_format import harness_results
 from eval.generation.samples import append_samples, resume_samples, rows_text, samples_path
 from eval.schema.case import SUITES, Suite
 from eval.schema.sample import Sample
+from nlirg.atomic_io import write_json, write_text
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from eval.harness.tasks import check_tasks
 from eval.schema.case import SUITES, Case, Suite
 from eval.verdict.gates import require_cases
 from nlirg.corpus.records import Record
-from nlirg.errors import InputError
+from nlirg.errors import InputError, first_line
 from nlirg.models.end_tokens import stop_ids
 from nlirg.models.loading import context_length, load_tokenizer, model_directory
 from pipelines.recipe import Recipe
@@ -188,6 +188,6 @@ def context_tokens(base: Path, wanted: int) -> int:
     try:
         limit = context_length(AutoConfig.from_pretrained(base, local_files_only=True))
     except (OSError, ValueError) as error:
-        said = (str(error).strip().splitlines() or [""])[0]
-        raise InputError(f"model {base}: cannot read its config.json: {said}") from None
+        reason = first_line(error)
+        raise InputError(f"model {base}: cannot read its config.json: {reason}") from None
     return wanted if limit is None else min(wanted, limit)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.rundir import RunDirectory, write_text
+from cluster.rundir import RunDirectory
 from eval.generation.generate import Key, Prompt
 from eval.generation.samples import read_lines, read_samples, samples_path
 from eval.metrics.flips import FLIP_SUITES, find_flips, judge_flips, resample_prompts
 from eval.schema.sample import FlipResample, Sample
+from nlirg.atomic_io import write_text
 from nlirg.errors import InputError
 from pipelines.evaluate.answers import Variant
 from pipelines.evaluate.generation import Generation, Work

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from cluster.rundir import RunDirectory, write_text
+from cluster.rundir import RunDirectory
 from eval.cases.suites import limit
 from eval.checkers.likelihood import ranks_options
 from eval.config import JudgeConfig
@@ -23,6 +23,7 @@ from eval.judge.comparison import Judgement, Pair, judge_measure
 from eval.metrics.definition import Measure
 from eval.schema.case import Case
 from eval.schema.sample import Sample
+from nlirg.atomic_io import write_text
 from nlirg.errors import InputError
 from pipelines.progress import Progress
 from pipelines.recipe import Recipe

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cluster.rundir import RunDirectory, fingerprint, write_text
+from cluster.rundir import RunDirectory, fingerprint
 from eval.cases.paraphrases import keep_paraphrases, paraphrase_prompts, paraphrase_requests
 from eval.cases.suites import cases_hash, load_cases
 from eval.generation.generate import Completion, Key, Request
 from eval.schema.case import Case
+from nlirg.atomic_io import write_text
 from pipelines.progress import say
 from pipelines.recipe import Recipe
 

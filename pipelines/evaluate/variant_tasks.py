@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.plan import model_pool
-from cluster.rundir import write_json
 from cluster.session import connect
 from eval.generation.generate import Device
 from eval.generation.samples import fault
 from eval.generation.vllm_engine import engine_environment
 from eval.schema.case import Strict
+from nlirg.atomic_io import write_json
 from nlirg.errors import InputError
 from pipelines.evaluate.answers import Variant
 from pipelines.progress import Progress

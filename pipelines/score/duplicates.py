@@ -20,10 +20,11 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from cluster.config import ClusterConfig
-from cluster.rundir import StageFolder, atomic_path, write_text
+from cluster.rundir import StageFolder
 from cluster.session import connect
 from eval.metrics.diversity import opening
 from eval.text import join_units, units
+from nlirg.atomic_io import atomic_path, write_text
 from nlirg.corpus import duplicates
 from nlirg.corpus.profile import (
     COUNTED,

@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.rundir import atomic_path, write_json
+from nlirg.atomic_io import atomic_path, write_json
 from nlirg.errors import InputError
 from pipelines.ray_data import parquet_files
 

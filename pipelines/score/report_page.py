@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cluster.rundir import RunDirectory, write_text
+from cluster.rundir import RunDirectory
 from eval.report.corpus.heat import chat_sample, scored_tokens, text_sample
 from eval.report.corpus.model import CorpusReport, ListedRow, Repeats, Sample
 from eval.report.corpus.page import render_corpus
 from eval.report.corpus.reasons import reasons
 from eval.report.corpus.tally import Tally
+from nlirg.atomic_io import write_text
 from nlirg.corpus.profile import Hygiene
 from nlirg.models.loading import load_tokenizer
 from pipelines.recipe import Recipe

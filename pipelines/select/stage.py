@@ -22,8 +22,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from cluster.rundir import RunDirectory, StageFolder, atomic_path
+from cluster.rundir import RunDirectory, StageFolder
 from cluster.session import connect
+from nlirg.atomic_io import atomic_path
 from nlirg.config.corpus import Order, SelectConfig
 from nlirg.corpus.ordering import KEY_COLUMNS, mixed_places, sort_keys
 from nlirg.corpus.selection import (

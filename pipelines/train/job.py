@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nlirg.config.training import TrainConfig
+from nlirg.training.checkpoint import FOLDER
 from nlirg.training.engine import ModelSource
 
 
@@ -40,4 +41,4 @@ class TrainJob:
     @property
     def checkpoints(self) -> Path:
         """Folder of Ray Train's index, and of one folder per checkpoint."""
-        return self.output / "checkpoints"
+        return self.output / FOLDER

@@ -21,7 +21,7 @@ SAMPLES = 1000
 
 
 def end_of_turn_share(corpus: EncodedCorpus, end_ids: Collection[int]) -> float:
-    """Share of samples whose last trained token ends the turn, among evenly spread ones."""
+    """Measure in evenly spread samples how many end on a trained token that ends the turn."""
     indices = np.linspace(0, len(corpus) - 1, min(len(corpus), SAMPLES)).astype(int)
     last = []
     for index in indices.tolist():
@@ -94,7 +94,7 @@ class _Mfu:
         self._body, self._head = body, whole - body
 
     def of(self, record: dict[str, Any]) -> dict[str, float]:
-        """The record's `mfu`, or nothing."""
+        """Return the record's `mfu`, or nothing."""
         processed = record["processed_tokens_per_s"]
         if self._peak is None or not self._body or not processed:
             return {}

@@ -22,6 +22,7 @@ from nlirg.models.loading import check_model, load_tokenizer, model_directory
 from nlirg.models.model_card import TrainingFacts, write_model_card
 from nlirg.monitoring.metrics_log import last_record, read_metrics
 from nlirg.monitoring.trackers import check_tracking
+from nlirg.training.checkpoint import repair_index
 from nlirg.training.deepspeed_settings import deepspeed_settings
 from nlirg.training.engine import ModelSource
 from pipelines.encode.stage import Encode
@@ -29,7 +30,7 @@ from pipelines.progress import Progress, say
 from pipelines.recipe import Recipe
 from pipelines.stage import Stage, Summary
 from pipelines.store import identity
-from pipelines.train.checkpoint_index import index_keeper, repair_index
+from pipelines.train.checkpoint_index import INDEX, index_keeper
 from pipelines.train.checks import check_training
 from pipelines.train.job import TrainJob
 from pipelines.train.worker import train_worker
@@ -211,7 +212,7 @@ def _fit(job: TrainJob, start_timeout_s: float) -> dict[str, Any]:
     config = job.train
     teacher_apart = config.distillation is not None and config.distillation.own_device
     use_gpu, resources = worker_resources(config.num_workers, gpus_each=1 + teacher_apart)
-    repair_index(job.checkpoints)
+    repair_index(job.checkpoints / INDEX)
     # Ray's type hints describe Train V1; at run time these names are V2's.
     run_config = ray.train.RunConfig(  # type: ignore[call-arg]
         name=job.checkpoints.name,

@@ -18,9 +18,10 @@ import yaml
 from rich.table import Table
 
 from cluster.plan import cluster_gpus, compute_cores
-from cluster.rundir import RunDirectory, StageFolder, atomic_path, fingerprint, write_text
+from cluster.rundir import RunDirectory, StageFolder, fingerprint
 from cluster.session import connect
 from eval.config import Gates
+from nlirg.atomic_io import atomic_path, write_text
 from nlirg.config.training import TrainConfig
 from nlirg.errors import InputError
 from pipelines.evaluate.stage import Evaluate

@@ -12,11 +12,11 @@ import torch
 from nlirg.config.training import LoraConfig
 from nlirg.forward.batching import EncodedCorpus
 from nlirg.monitoring.flops import mfu, peak_flops, training_flops_per_token
-from nlirg.training.engine import TorchEngine
 from nlirg.training.trainer import Trainer
 from tests.bench.measure import Comparison
 from tests.bench.ours import silent
 from tests.bench.shapes import CorpusShape, ModelShape, settings
+from tests.torch_engine import TorchEngine
 
 SHAPES = {
     "0.6B": ModelShape(151_936, 1024, 28, 3072, 16, 8, 128),

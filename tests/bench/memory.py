@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from nlirg.config.training import LoraConfig
-from nlirg.forward.loss import Head, TokenTargets, token_loss
-from nlirg.weighting.settings import NlirgWeighting
+from nlirg.forward.loss import TokenTargets, token_loss
+from nlirg.forward.output_head import Head
+from nlirg.weighting.weightings import NlirgWeighting
 from tests.bench.measure import Comparison
 from tests.bench.naive import NaiveLoop
 from tests.bench.ours import TrainerSteps, windows_per_round

@@ -20,8 +20,7 @@ from nlirg.forward.windows import SlotWindow
 from nlirg.labels import IGNORE
 from nlirg.training.engine import adamw
 from nlirg.training.schedule import Plan
-from nlirg.weighting.functions import nlirg_weights
-from nlirg.weighting.settings import NlirgWeighting
+from nlirg.weighting.weightings import NlirgWeighting
 from tests.bench.measure import Work, user_seconds
 
 
@@ -76,7 +75,7 @@ class NaiveLoop:
         targets = labels[:, 1:]
         kept = targets != IGNORE
         loss = F.cross_entropy(logits[kept].float(), targets[kept], reduction="none")
-        weighted = nlirg_weights(loss.detach(), NlirgWeighting()) * loss
+        weighted = NlirgWeighting().of_losses(loss) * loss
         (weighted.sum() / (weighted != 0).sum()).backward()
         if self._config.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._trainable, self._config.max_grad_norm)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from nlirg.config.training import TrainConfig
 from nlirg.forward.batching import EncodedCorpus
-from nlirg.training.engine import TorchEngine
 from nlirg.training.schedule import Plan
-from nlirg.training.trainer import Callbacks, Progress, Record, Trainer
+from nlirg.training.trainer import Callbacks, Record, Trainer, TrainingProgress
 from tests.bench.measure import Work, user_seconds
+from tests.torch_engine import TorchEngine
 
 
 def silent(log: Callable[[Record], None] = lambda record: None) -> Callbacks:
@@ -50,7 +50,7 @@ class TrainerSteps:
 
     def _trainer(self, first: int, count: int) -> Trainer:
         config = self._config.model_copy(update={"max_steps": first + count})
-        return Trainer(self._engine, self._corpus, config, 0, progress=Progress(step=first))
+        return Trainer(self._engine, self._corpus, config, 0, progress=TrainingProgress(step=first))
 
 
 def windows_per_round(corpus: EncodedCorpus, config: TrainConfig) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from nlirg.config.training import TrainConfig
 from nlirg.forward.batching import EncodedCorpus
 from nlirg.training import objective
-from nlirg.training.trainer import Progress, Trainer
+from nlirg.training.trainer import Trainer, TrainingProgress
 from tests.bench.measure import Comparison, Variant, Work, measure
 from tests.bench.ours import TrainerSteps, silent
 from tests.bench.shapes import ModelShape, random_corpus, settings, torch_engine
@@ -84,6 +84,6 @@ def padding_share(
     shares: list[float] = []
     few = config.model_copy(update={"max_steps": steps, "log_every": steps})
     engine = torch_engine(model, few)
-    trainer = Trainer(engine, corpus, few, 0, progress=Progress())
+    trainer = Trainer(engine, corpus, few, 0, progress=TrainingProgress())
     trainer.run(silent(lambda record: shares.append(record["padding_share"])))
     return shares[-1]

@@ -13,7 +13,7 @@ from nlirg.config.training import LoraConfig, TrainConfig
 from nlirg.forward.batching import EncodedCorpus
 from nlirg.labels import IGNORE
 from nlirg.models.lora import add_lora
-from nlirg.training.engine import TorchEngine
+from tests.torch_engine import TorchEngine
 
 RESERVED = 3  # ids below are special tokens
 

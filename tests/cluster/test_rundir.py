@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.rundir import RunDirectory, StageFolder, atomic_path, fingerprint, write_json
+from cluster.rundir import RunDirectory, StageFolder, fingerprint
+from nlirg.atomic_io import atomic_path, write_json
 from nlirg.errors import InputError
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cluster.rundir import RunDirectory, StageFolder, write_json
+from cluster.rundir import RunDirectory, StageFolder
+from nlirg.atomic_io import write_json
 from nlirg.errors import InputError
 from pipelines.recipe import Recipe, validate
 from pipelines.run import COMMANDS, ROAD, stages

@@ -20,11 +20,12 @@ from nlirg.labels import IGNORE
 from nlirg.models.loading import load_model, load_tokenizer
 from nlirg.models.lora import add_lora
 from nlirg.monitoring.metrics_log import read_metrics
-from nlirg.training.engine import TorchEngine, set_seed
+from nlirg.training.engine import set_seed
 from nlirg.training.trainer import Callbacks, Trainer
 from pipelines.recipe import validate
 from pipelines.train.worker import read_encoded
 from tests.road import encoded, train, train_arm
+from tests.torch_engine import TorchEngine
 
 pytestmark = pytest.mark.ray
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from eval.cases.perturbations.text import CODE_SIGN, FENCE, FIELD, HAN, Span
+from eval.checkers.checkers import kind_of
 from eval.schema.case import Case, Checker
 from eval.text import normalize, units
 
@@ -38,7 +39,6 @@ _NEGATION = re.compile(
     r"hardly|barely|rarely|seldom)\b|n['’]t\b)"
     r"|[不没无非别未勿]|除了|只"
 )
-_NOT_TEXTS = {"regex", "python"}  # checkers whose values are none of the answer's words
 _SHARED_LETTERS = 4  # a shorter word in prompt and reference is seldom what is asked for
 _COMMON = frozenset(
     """
@@ -61,10 +61,14 @@ def slot_fault(original: str, perturbed: str, facts: Iterable[str]) -> str:
     - A negation or restriction ("not", "only") does not vanish altogether.
     """
     for fact in filter(str.strip, facts):
-        if _plain(fact) not in _plain(original):
+        if normalize(fact) not in normalize(original):
             if _names(perturbed, fact):
                 return "answer given away"
-        elif fact not in perturbed if fact in original else _plain(fact) not in _plain(perturbed):
+        elif (
+            fact not in perturbed
+            if fact in original
+            else normalize(fact) not in normalize(perturbed)
+        ):
             return "fact lost"
     words_lost = _count(_NUMBER_WORD, original) - _count(_NUMBER_WORD, perturbed)
     if words_lost or _count(_NUMBER, original) != _count(_NUMBER, perturbed):
@@ -113,8 +117,9 @@ def _outside(spans: Sequence[Span], pattern: re.Pattern[str], text: str) -> list
 
 def _values(checker: Checker) -> list[str]:
     """The texts that a checker looks for; patterns and import paths are none."""
-    named = [] if checker.kind in _NOT_TEXTS else checker.values
-    return [*named, *(value for wanted in checker.instructions for value in wanted.values)]
+    named = checker.values if kind_of(checker).values_are == "texts" else ()
+    wanted = (instruction.values for instruction in checker.instructions)
+    return [*named, *itertools.chain.from_iterable(wanted)]
 
 
 def _terms(text: str) -> list[str]:
@@ -126,13 +131,9 @@ def _terms(text: str) -> list[str]:
 
 def _names(text: str, fact: str) -> bool:
     """Whether a text holds a fact as whole words."""
-    plain = _plain(fact)
+    plain = normalize(fact)
     pattern = rf"(?<![a-z0-9]){re.escape(plain)}(?![a-z0-9])"
-    return any(map(str.isalnum, plain)) and re.search(pattern, _plain(text)) is not None
-
-
-def _plain(text: str) -> str:
-    return " ".join(normalize(text).split())
+    return any(map(str.isalnum, plain)) and re.search(pattern, normalize(text)) is not None
 
 
 def _count(pattern: re.Pattern[str], text: str) -> Counter[str]:

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 import regex
 
-from eval import checkers
 from eval.cases.suites import (
     JUDGING,
     cases_hash,
@@ -20,6 +19,7 @@ from eval.cases.suites import (
     robustness_cases,
     template_cases,
 )
+from eval.checkers.registry import KINDS
 from eval.schema.case import Case, Checker, Message
 from nlirg.errors import InputError
 
@@ -74,7 +74,14 @@ def test_cases_are_read_with_suite_and_root_filled_in(tmp_path):
             {**GOOD, "id": "b", "messages": [{"role": "user", "content": " "}]},
             "cases.jsonl:2: case 'b': .*empty",
         ),
-        ({**GOOD, "id": "b", "checker": {"kind": "magic"}}, "cases.jsonl:2: checker.kind"),
+        (
+            {**GOOD, "id": "b", "checker": {"kind": "magic"}},
+            "cases.jsonl:2: case 'b': checker 'magic' is unknown",
+        ),
+        (
+            {**GOOD, "id": "b", "checker": {"kind": "exat"}},
+            "cases.jsonl:2: case 'b': checker 'exat' is unknown; did you mean exact",
+        ),
         ({**GOOD, "id": "b", "checker": {"kind": "exact"}}, "cases.jsonl:2: case 'b': checker"),
         (
             {
@@ -262,12 +269,9 @@ def test_who_judges_is_a_matter_of_our_own_source_too(tmp_path, monkeypatch):
 
 
 def test_every_module_that_judging_imports_from_is_looked_at():
-    seen, todo = set(), {"eval.checkers.checkers", "eval.checkers.likelihood"}
-    while todo:
-        module = importlib.import_module(todo.pop())
-        seen.add(module.__file__)
-        names = regex.findall(
-            r"(?m)^from (eval[.][a-z_.]+) import", Path(module.__file__).read_text()
-        )
-        todo |= {name for name in names if importlib.import_module(name).__file__ not in seen}
-    assert seen | {checkers.__file__} == {str(path) for path in JUDGING}
+    looked_at = {str(path) for path in JUDGING}
+    for kind in KINDS.values():
+        assert sys.modules[kind.judge.__module__].__file__ in looked_at
+    for path in looked_at:
+        names = regex.findall(r"(?m)^from (eval[.][a-z_.]+) import", Path(path).read_text())
+        assert {importlib.import_module(name).__file__ for name in names} <= looked_at

@@ -1,12 +1,16 @@
+from collections import Counter
 from pathlib import Path
-from typing import get_args
 
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.checkers import checkers
-from eval.checkers.checkers import check, unit_f1, validate_checker
+from eval.checkers import registry
+from eval.checkers.checkers import check, validate_checker
+from eval.checkers.instructions import INSTRUCTIONS
+from eval.checkers.overlap import unit_f1
+from eval.checkers.registry import KINDS
 from eval.schema.case import Checker, Instruction
 from nlirg.errors import InputError
 
@@ -22,12 +26,6 @@ def judged(kind: str, values: tuple[str, ...], answer: str, reference: str = "",
         ("exact", (), "１２", "12", True),  # full width by NFKC
         ("exact", ("Blue",), "", "blue", False),
         ("exact", ("a", "b"), "", "b", True),
-        ("choice", ("spam", "not spam"), "not spam", "This is not spam.", True),
-        ("choice", ("spam", "not spam"), "spam", "This is not spam.", False),
-        ("choice", ("A", "B"), "B", "a guess: B, not A", True),
-        ("choice", ("low", "high"), "low", "Lower the priority? high", False),
-        ("choice", ("正面", "负面"), "负面", "这条评论是负面的，不是正面的", True),
-        ("choice", ("yes", "no"), "yes", "perhaps", False),
         ("numeric", ("42",), "", "6 times 7 is 42.", True),
         ("numeric", ("42",), "", "42, or rather 43", False),
         ("numeric", (), "#### -1,234.50", "it is -1234.5", True),
@@ -122,7 +120,7 @@ def test_bad_settings_name_the_case(checker, reference, message):
 
 
 def test_a_pathological_pattern_is_an_error_and_not_a_hang(monkeypatch):
-    monkeypatch.setattr("eval.checkers.checkers.REGEX_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("eval.checkers.matching.REGEX_TIMEOUT_S", 0.05)
     with pytest.raises(InputError, match="took more than"):
         judged("regex", ("(?:a|aa|b)+$",), "a" * 60 + "c")
 
@@ -203,7 +201,7 @@ def test_no_answer_crashes_a_schema(schema, answer):
     ],
 )
 def test_a_pathological_pattern_in_a_schema_is_an_error_and_not_a_hang(monkeypatch, schema, answer):
-    monkeypatch.setattr("eval.checkers.checkers.REGEX_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("eval.checkers.matching.REGEX_TIMEOUT_S", 0.05)
     with pytest.raises(InputError, match="took more than"):
         in_schema(schema, answer.format("a" * 60 + "c"))
 
@@ -326,12 +324,21 @@ def test_refusals_wanted_and_unwanted():
             ),
             "use additionalProperties",
         ),
-        (Checker(kind="json", json_schema=SCHEMA), "belongs to the checker of that kind"),
-        (Checker(kind="json_schema", values=("a",), json_schema=SCHEMA), "takes no values"),
+        (Checker(kind="json", json_schema=SCHEMA), "does not read json_schema"),
+        (Checker(kind="json_schema", values=("a",), json_schema=SCHEMA), "does not read values"),
         (Checker(kind="python"), "give one value"),
         (Checker(kind="instructions"), "at least one instruction"),
         (Checker(kind="instructions", instructions=(Instruction(kind="include"),)), "give values"),
-        (Checker(kind="exact", instructions=(Instruction(kind="json"),)), "belong to the checker"),
+        (
+            Checker(kind="instructions", instructions=(Instruction(kind="sentence", min=1),)),
+            "instruction 'sentence' is unknown; did you mean sentences",
+        ),
+        (Checker(kind="exat"), "'exat' is unknown; did you mean exact?"),
+        (Checker(kind="magic"), "'magic' is unknown; there are .*choice"),
+        (
+            Checker(kind="exact", instructions=(Instruction(kind="json"),)),
+            "does not read instructions",
+        ),
         (Checker(kind="rouge_l", values=("?!",)), "no words"),
         (Checker(kind="refusal", values=(" ",)), "no accepted answer"),
     ],
@@ -341,8 +348,23 @@ def test_bad_settings_of_the_later_kinds_name_the_case(checker, message):
         validate_checker(checker, "ref", "case 'c'")
 
 
-def test_every_kind_is_explained_to_those_who_write_cases():
-    readme = (Path(checkers.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    for model in (Checker, Instruction):
-        for kind in get_args(model.model_fields["kind"].annotation):
-            assert f"`{kind}`" in readme
+def test_the_readme_says_of_every_kind_what_it_says_of_itself():
+    readme = (Path(registry.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    for name, kind in KINDS.items():
+        assert f"\n| `{name}` | {kind.right_if} | {kind.values or '–'} |\n" in readme
+    values = {"none": "", "one": "one value", "one or none": "one value or none", "some": "values"}
+    for name, kind in INSTRUCTIONS.items():
+        settings = filter(None, ["`min`, `max` or both" * kind.counts, values[kind.values]])
+        assert f"\n| `{name}` | {kind.meaning} | {'; '.join(settings) or '–'} |\n" in readme
+    rows = regex.findall(r"(?m)^\| `(\w+)` \|", readme[: readme.index("**Format.**")])
+    assert Counter(rows) == Counter([*KINDS, *INSTRUCTIONS])
+
+
+def test_a_kind_is_added_by_registering_a_function(monkeypatch):
+    monkeypatch.setattr(registry, "KINDS", KINDS)
+    monkeypatch.setitem(KINDS, "shout", KINDS["exact"])
+    registry.checker("shout", "it is loud")(lambda checker, answer, reference: answer.isupper())
+    checker = Checker(kind="shout")
+    validate_checker(checker, "HEY", "case")
+    assert check(checker, "HEY", "") == (True, True)
+    assert not check(checker, "hey", "")[1]

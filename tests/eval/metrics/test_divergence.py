@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.metrics.divergence import token_divergence
-from nlirg.forward import loss
-from nlirg.forward.loss import Head
+from nlirg.forward import output_head
+from nlirg.forward.output_head import Head
 
 
 def expected(base: torch.Tensor, tuned: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -48,7 +48,7 @@ def test_chunks_and_head_weights_do_not_matter(monkeypatch) -> None:
     hidden, weights = torch.randn(2, 11, 8), torch.randn(2, 40, 8)
     ids = torch.randint(40, (11,))
     whole = token_divergence(Head(hidden[0] @ weights[0].T), Head(hidden[1] @ weights[1].T), ids)
-    monkeypatch.setitem(loss.CHUNK_ELEMENTS, "cpu", 3 * 40)
+    monkeypatch.setitem(output_head.CHUNK_ELEMENTS, "cpu", 3 * 40)
     parts = token_divergence(Head(hidden[0], weights[0]), Head(hidden[1], weights[1]), ids)
     assert torch.allclose(whole, parts, atol=1e-5)
     assert token_divergence(Head(hidden[0][:0]), Head(hidden[1][:0]), ids[:0]).shape == (3, 0)

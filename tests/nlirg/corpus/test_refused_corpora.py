@@ -9,8 +9,8 @@ from nlirg.errors import InputError
 from nlirg.forward.batching import EncodedCorpus
 from nlirg.labels import IGNORE
 from nlirg.models.loading import load_model, load_tokenizer
-from nlirg.training.engine import TorchEngine
 from nlirg.training.trainer import Trainer
+from tests.torch_engine import TorchEngine
 
 IDS = np.arange(5, 15)
 

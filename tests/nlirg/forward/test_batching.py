@@ -7,13 +7,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlirg.forward.batching import EncodedCorpus, Row, Sample, WindowReader, by_length, token_batch
+from nlirg.forward.batching import (
+    EncodedCorpus,
+    Row,
+    TokenizedSample,
+    WindowReader,
+    by_length,
+    token_batch,
+)
 from nlirg.forward.windows import SlotWindow, Window, WindowRule
 from nlirg.labels import IGNORE
 
 
 def sample(ids, labels, base=(), segments=None, task=0):
-    return Sample(
+    return TokenizedSample(
         np.array(ids), np.array(labels), np.array(base), np.array(segments or [len(ids)]), task
     )
 

@@ -6,7 +6,7 @@ import torch
 from transformers import DynamicCache, MistralConfig
 
 from nlirg.errors import InputError
-from nlirg.forward.batching import Row, Sample
+from nlirg.forward.batching import Row, TokenizedSample
 from nlirg.forward.cached_context import ContextCache, check_cacheable
 from nlirg.forward.windows import Window
 
@@ -14,7 +14,7 @@ from nlirg.forward.windows import Window
 def prefix(cache, slot, length, value):
     """Have a cache hold `length` keys of a slot's only layer, all `value`."""
     ids = np.arange(length + 1)
-    sample = Sample(ids, ids, np.empty(0), np.array([length + 1]), 0)
+    sample = TokenizedSample(ids, ids, np.empty(0), np.array([length + 1]), 0)
     keys = torch.full((1, 2, length, 4), value)
     row = Row(sample, Window(length, length + 1), slot=slot)
     cache.extend([row], DynamicCache([(keys, keys)]))

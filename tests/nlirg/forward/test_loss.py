@@ -9,16 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nlirg.forward import loss as loss_module
-from nlirg.forward.loss import Head, TokenTargets, normalizer, token_loss
-from nlirg.weighting.settings import (
-    DftWeighting,
-    EaftWeighting,
-    FocalWeighting,
-    NlirgWeighting,
-    RandomWeighting,
-    StmWeighting,
-    UniformWeighting,
-)
+from nlirg.forward import output_head
+from nlirg.forward.loss import TokenTargets, normalizer, token_loss
+from nlirg.forward.output_head import Head
+from nlirg.weighting.weightings import WEIGHTINGS, NlirgWeighting, UniformWeighting
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference_vectors.json").read_text())
 EXAMPLE = REFERENCE["sft_loss_example"]
@@ -184,28 +178,17 @@ def gradients_of(objective, head):
     return torch.autograd.grad(objective, [tensor for tensor in head if tensor is not None])
 
 
-WEIGHTINGS = [
-    NLIRG,
-    UNIFORM,
-    DftWeighting(),
-    EaftWeighting(),
-    FocalWeighting(),
-    StmWeighting(),
-    RandomWeighting(),
-]
-
-
-@pytest.mark.parametrize("weighting", WEIGHTINGS, ids=lambda w: w.name)
+@pytest.mark.parametrize("weighting", WEIGHTINGS.values(), ids=WEIGHTINGS)
 @pytest.mark.parametrize("chunk_rows", [1, 5, 100])
 @pytest.mark.parametrize("distilled", [False, True])
 def test_the_fused_loss_equals_autograd_over_whole_logits(
     monkeypatch, weighting, chunk_rows, distilled
 ) -> None:
     head, ids, teacher = head_case()
-    monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", chunk_rows * 37)
+    monkeypatch.setitem(output_head.CHUNK_ELEMENTS, "cpu", chunk_rows * 37)
     targets = TokenTargets(
         ids,
-        weighting,
+        weighting(),
         base_loss=torch.linspace(0, 3, len(ids)),
         windows=torch.arange(len(ids)) // 6,
         teacher=teacher if distilled else None,
@@ -216,7 +199,7 @@ def test_the_fused_loss_equals_autograd_over_whole_logits(
     logits = head.inputs @ head.weight.T + head.bias
     log_p = logits.log_softmax(-1)
     loss = -log_p.gather(-1, ids[:, None]).squeeze(-1)
-    weights = targets.weights(loss.detach(), logits, slice(0, len(ids)))
+    weights = targets.weights(loss.detach(), targets.top_entropy(logits), slice(0, len(ids)))
     objective = loss
     if distilled:
         objective = -0.7 * (teacher.inputs.softmax(-1) * log_p).sum(-1) + 0.3 * loss
@@ -231,7 +214,7 @@ def test_the_fused_loss_equals_autograd_over_whole_logits(
 
 def test_a_hidden_state_of_nan_puts_none_into_the_heads_gradient(monkeypatch) -> None:
     head, ids, _ = head_case()
-    monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", 5 * 37)
+    monkeypatch.setitem(output_head.CHUNK_ELEMENTS, "cpu", 5 * 37)
     others = [row for row in range(len(ids)) if row != 7]
     clean = Head(head.inputs[others], head.weight, head.bias)
     expected = gradients_of(token_loss(clean, TokenTargets(ids[others], NLIRG)).objective, head)
@@ -264,7 +247,7 @@ def test_without_tokens_the_gradient_is_zero_and_whole() -> None:
 
 def test_half_precision_gradients_of_many_chunks_are_summed_in_float32(monkeypatch) -> None:
     head, ids, _ = head_case(rows=600, dtype=torch.bfloat16)
-    monkeypatch.setitem(loss_module.CHUNK_ELEMENTS, "cpu", 37)
+    monkeypatch.setitem(output_head.CHUNK_ELEMENTS, "cpu", 37)
     found = gradients_of(token_loss(head, TokenTargets(ids, UNIFORM)).objective, head)[1]
     wide = Head(*(tensor.detach().float().requires_grad_() for tensor in head))
     expected = gradients_of(token_loss(wide, TokenTargets(ids, UNIFORM)).objective, wide)[1]

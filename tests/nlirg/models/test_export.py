@@ -11,7 +11,7 @@ from nlirg.errors import InputError
 from nlirg.models.export import export_merged, export_model
 from nlirg.models.loading import load_model
 from nlirg.models.lora import add_lora
-from nlirg.training.engine import TorchEngine
+from tests.torch_engine import TorchEngine
 
 CONFIG = TrainConfig(precision="fp32")
 IDS = torch.arange(5, 30)[None]

@@ -12,7 +12,7 @@ from nlirg.models.export import export_model
 from nlirg.models.loading import load_model
 from nlirg.models.lora import add_lora
 from nlirg.models.model_card import TrainingFacts, write_model_card
-from nlirg.weighting.settings import NlirgWeighting, RandomWeighting
+from nlirg.weighting.weightings import NlirgWeighting, RandomWeighting
 
 LORA = TrainConfig(lora=LoraConfig(rank=20, target_modules=("q_proj", "v_proj")))
 

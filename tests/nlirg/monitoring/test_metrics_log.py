@@ -67,19 +67,19 @@ def test_nested_numbers_and_histograms_reach_tensorboard(tmp_path):
     assert dict(zip(shown.bucket_limit, shown.bucket, strict=True))[0.5] == 3
 
 
-def test_the_heat_map_covers_the_whole_run_after_a_resume(tmp_path):
+def test_the_weight_heatmap_covers_the_whole_run_after_a_resume(tmp_path):
     for resumed in (0, 3):
         log = MetricsLog(tmp_path, after_step=resumed)
         for step in range(resumed + 1, resumed + 4):
             log.write(record(step, weight_histogram=[1.0, *HISTOGRAM[1:]]))
         log.close()
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    last = board.Images("train/weight_mass_heatmap")[-1]
+    last = board.Images("train/weight_heatmap")[-1]
     assert last.step == 6
     assert last.width == 256 // 6 * 6
 
 
-def test_the_heat_map_is_bright_where_the_weight_is():
+def test_the_weight_heatmap_is_bright_where_the_weight_is():
     low, high = np.zeros((2, 33))
     low[0] = high[-1] = 5.0
     image = weight_heatmap([low, high, np.zeros(33)])

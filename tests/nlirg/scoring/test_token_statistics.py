@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlirg.forward.loss import Head
+from nlirg.forward.output_head import Head
 from nlirg.scoring.token_statistics import TILE, token_statistics
 
 

@@ -12,9 +12,10 @@ from nlirg.labels import IGNORE
 from nlirg.models.loading import load_model, load_tokenizer
 from nlirg.models.lora import add_lora
 from nlirg.training import objective
-from nlirg.training.engine import TorchEngine, set_seed
+from nlirg.training.engine import set_seed
 from nlirg.training.trainer import Callbacks, Trainer
-from nlirg.weighting.settings import NlirgWeighting
+from nlirg.weighting.weightings import NlirgWeighting
+from tests.torch_engine import TorchEngine
 
 CONFIG = TrainConfig(
     precision="fp32",

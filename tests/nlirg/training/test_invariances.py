@@ -6,20 +6,21 @@ import torch
 
 from nlirg.config.training import DistillationConfig, LoraConfig, TrainConfig
 from nlirg.forward.batching import EncodedCorpus, Row
-from nlirg.forward.output_head import TappedModel
+from nlirg.forward.tapped_model import TappedModel
 from nlirg.forward.windows import WindowRule
 from nlirg.labels import IGNORE
 from nlirg.models.loading import load_model
 from nlirg.models.lora import add_lora
 from nlirg.training import objective
-from nlirg.training.engine import TorchEngine, clip_gradients
+from nlirg.training.engine import clip_gradients
 from nlirg.training.objective import Objective
 from nlirg.training.trainer import Callbacks, Trainer
+from nlirg.weighting.weightings import WEIGHTINGS
+from tests.torch_engine import TorchEngine
 
 CONFIG = TrainConfig(
     precision="fp32", token_batch=5, batch_size=4, learning_rate=1e-2, max_steps=4, log_every=1
 )
-WEIGHTINGS = ["nlirg", "uniform", "dft", "eaft", "focal", "stm", "random"]
 
 
 def documents(count=9, seed=0):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlirg.training.step_metrics import LOSS_BINS, StepRecord, Tally, peak_memory_gb
+from nlirg.training.step_metrics import LOSS_BINS, StepMetrics, StepRecord, peak_memory_gb
 from nlirg.weighting.zones import ZONES
 
 TASKS = ("triage", "reply", "record")
@@ -53,10 +53,10 @@ def step(losses, weights=None, tasks=None, **changes):
 
 
 def flushed(*steps, engine=None):
-    tally = Tally(TASKS)
+    metrics = StepMetrics(TASKS)
     for entry in steps:
-        tally.add(entry)
-    return tally.flush(engine or OneRank())
+        metrics.add(entry)
+    return metrics.flush(engine or OneRank())
 
 
 def test_known_answers():
@@ -97,7 +97,7 @@ TOKENS = st.lists(st.tuples(LOSSES, st.floats(0, 1, width=32), st.integers(0, 2)
 
 @settings(max_examples=50, deadline=None)
 @given(TOKENS, TOKENS)
-def test_two_ranks_tally_what_one_rank_with_all_tokens_does(first, second):
+def test_two_ranks_record_what_one_rank_with_all_tokens_does(first, second):
     def part(tokens, objective, processed):
         losses, weights, tasks = zip(*tokens, strict=True) if tokens else ((), (), ())
         return step(
@@ -129,17 +129,17 @@ def test_bins_cover_0_to_16_nats_in_halves_and_everything_above():
 
 
 def test_a_flush_starts_anew():
-    tally = Tally(TASKS)
-    tally.add(step([1.0]))
-    tally.flush(OneRank())
-    tally.add(step([2.0, 2.0]))
-    assert tally.flush(OneRank())["tokens"] == 2
+    metrics = StepMetrics(TASKS)
+    metrics.add(step([1.0]))
+    metrics.flush(OneRank())
+    metrics.add(step([2.0, 2.0]))
+    assert metrics.flush(OneRank())["tokens"] == 2
 
 
 def test_adding_a_step_does_not_read_its_tensors():
     meta = torch.empty(3, device="meta")  # reading a value of it raises
     record = step([1.0])
-    Tally(TASKS).add(replace(record, loss=meta, weights=meta, objective=meta.sum()))
+    StepMetrics(TASKS).add(replace(record, loss=meta, weights=meta, objective=meta.sum()))
 
 
 def test_memory_is_what_this_process_holds():

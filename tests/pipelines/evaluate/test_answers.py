@@ -13,7 +13,7 @@ import pytest
 
 import pipelines.stage
 from cluster.rundir import RunDirectory
-from eval.checkers import checkers
+from eval.checkers import texts
 from eval.generation.generate import Request
 from eval.generation.samples import read_samples, samples_path
 from nlirg.errors import InputError
@@ -216,7 +216,7 @@ def function(tmp_path, monkeypatch) -> Callable[[str], None]:
         os.utime(source, (len(written), len(written)))  # else Python takes it for the old one
         importlib.invalidate_caches()
         sys.modules.pop("own_checker", None)
-        checkers._callable.cache_clear()
+        texts.imported.cache_clear()
 
     return write
 

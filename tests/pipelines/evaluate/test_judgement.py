@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.rundir import RunDirectory, write_json
+from cluster.rundir import RunDirectory
 from eval.generation.samples import samples_path, samples_text
 from eval.schema.report import Report
 from eval.schema.sample import Sample
+from nlirg.atomic_io import write_json
 from pipelines import cli
 from pipelines.evaluate.stage import Evaluate, EvaluateSummary, check_cases
 from pipelines.recipe import load_recipe

@@ -12,7 +12,7 @@ from transformers import (
     Phi3Config,
 )
 
-from nlirg.forward.output_head import TappedModel
+from nlirg.forward.tapped_model import TappedModel
 
 SMALL = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}

@@ -10,8 +10,8 @@ from nlirg.corpus.chat import encode_chat
 from nlirg.corpus.reader import RawRow
 from nlirg.corpus.sources import list_shards
 from nlirg.errors import InputError
-from pipelines.preflight import sample
-from pipelines.preflight.sample import Sample, draw, encode_sample
+from nlirg.preflight import corpus_sample
+from nlirg.preflight.corpus_sample import CorpusSample, draw, encode_sample
 
 
 def write(path: Path, rows: list) -> Path:
@@ -45,14 +45,16 @@ def test_draws_depend_on_the_seed_alone_and_favour_no_row(tmp_path) -> None:
 
 
 def test_of_a_large_corpus_little_is_read_and_its_size_estimated(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(sample, "READ_SHARDS", 4)
-    monkeypatch.setattr(sample, "READ_ROWS", 100)
+    monkeypatch.setattr(corpus_sample, "READ_SHARDS", 4)
+    monkeypatch.setattr(corpus_sample, "READ_ROWS", 100)
     rows = [{"n": n, "pad": "x" * 80} for n in range(5000)]
     found = shards(write(tmp_path / "a.jsonl", rows), shard_bytes=20_000)
     assert len(found[0]) > 20
     read = []
     monkeypatch.setattr(
-        sample, "read_shard", lambda *given, real=sample.read_shard: count(real(*given), read)
+        corpus_sample,
+        "read_shard",
+        lambda *given, real=corpus_sample.read_shard: count(real(*given), read),
     )
     drawn = draw(*found, 30, seed=1)
     assert len(read) <= 100 + 4
@@ -75,11 +77,13 @@ def test_a_corpus_of_blank_lines_is_refused(tmp_path) -> None:
         draw(*shards(path), 10, seed=0)
 
 
-def encoded(tokenizer, values: list, **settings: object) -> sample.Corpus:
+def encoded(tokenizer, values: list, **settings: object) -> corpus_sample.SampledCorpus:
     rows = [RawRow("/d/c.jsonl", n, value, "") for n, value in enumerate(values, start=1)]
     config = EncodeConfig.model_validate(settings)
     return encode_sample(
-        tokenizer, Sample(rows, [DataConfig(path="c.jsonl")] * len(rows), len(rows), True), config
+        tokenizer,
+        CorpusSample(rows, [DataConfig(path="c.jsonl")] * len(rows), len(rows), True),
+        config,
     )
 
 
@@ -123,7 +127,7 @@ def test_a_tokenizer_that_changes_text_is_caught(tiny_tokenizer, monkeypatch) ->
 
 
 def test_a_generation_prompt_unlike_training_is_caught(tiny_tokenizer, monkeypatch) -> None:
-    monkeypatch.setattr(sample, "encode_prompt", lambda *_, **__: ("text", [1, 2, 3]))
+    monkeypatch.setattr(corpus_sample, "encode_prompt", lambda *_, **__: ("text", [1, 2, 3]))
     probes = encoded(tiny_tokenizer, [alpaca("is it", "yes")]).probes
     assert "another prompt than training" in probes[0].lost
 

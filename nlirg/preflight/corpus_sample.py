@@ -28,7 +28,7 @@ UNLIMITED = 1 << 40  # tokens
 
 
 @dataclass(frozen=True)
-class Sample:
+class CorpusSample:
     """Rows drawn at random from the corpus.
 
     Attributes:
@@ -44,11 +44,13 @@ class Sample:
     exact: bool
 
     def described(self) -> str:
-        """How large the corpus is, in words."""
+        """Return how large the corpus is, in words."""
         return f"the corpus has {'' if self.exact else 'about '}{self.total:,}"
 
 
-def draw(shards: Sequence[Shard], data: Sequence[DataConfig], count: int, seed: int) -> Sample:
+def draw(
+    shards: Sequence[Shard], data: Sequence[DataConfig], count: int, seed: int
+) -> CorpusSample:
     """Draw rows at random, each of those read equally likely.
 
     Of a large corpus a few shards at random are read from their beginnings, and its number of
@@ -84,11 +86,11 @@ def draw(shards: Sequence[Shard], data: Sequence[DataConfig], count: int, seed: 
     kept.sort(key=lambda item: item[0])
     rows = [row for _, row, _ in kept]
     total = read if exact else max(read, _estimated(shards, rows))
-    return Sample(rows, [source for *_, source in kept], total, exact)
+    return CorpusSample(rows, [source for *_, source in kept], total, exact)
 
 
 def _estimated(shards: Sequence[Shard], rows: Sequence[RawRow]) -> int:
-    """Rows of a corpus: those that are counted, else by bytes and the mean size of some rows.
+    """Estimate a corpus's rows: those counted, else by bytes and the mean size of some rows.
 
     Of packed files it is the packed size, by what zlib makes of those rows.
     """
@@ -106,7 +108,7 @@ def _estimated(shards: Sequence[Shard], rows: Sequence[RawRow]) -> int:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class SampledCorpus:
     """The encoded sample.
 
     Attributes:
@@ -115,12 +117,12 @@ class Corpus:
         faults: the others.
     """
 
-    sample: Sample
+    sample: CorpusSample
     probes: list[Probe]
     faults: list[Fault]
 
 
-def encode_sample(tokenizer: Any, sample: Sample, config: EncodeConfig) -> Corpus:
+def encode_sample(tokenizer: Any, sample: CorpusSample, config: EncodeConfig) -> SampledCorpus:
     """Encode the rows of a sample as the pipeline's own stages do."""
     probes, faults = [], []
     for row, source in zip(sample.rows, sample.sources, strict=True):
@@ -129,7 +131,7 @@ def encode_sample(tokenizer: Any, sample: Sample, config: EncodeConfig) -> Corpu
             probes.append(_probe(tokenizer, parse(row, source, config.task), place, config))
         except BadRowError as error:
             faults.append(Fault(place, str(error)))
-    return Corpus(sample, probes, faults)
+    return SampledCorpus(sample, probes, faults)
 
 
 def _probe(tokenizer: Any, record: Record | Document, place: str, config: EncodeConfig) -> Probe:
@@ -158,7 +160,7 @@ def _probe(tokenizer: Any, record: Record | Document, place: str, config: Encode
 def _shortened(
     tokenizer: Any, record: Record, ids: np.ndarray, labels: np.ndarray, config: EncodeConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids and labels as the stages keep them: none of a row that they skip."""
+    """Return the token ids and labels as the stages keep them: none of a row that they skip."""
     if len(ids) <= config.max_length:
         return ids, labels
     try:
@@ -169,7 +171,7 @@ def _shortened(
 
 
 def _lost_in_text(tokenizer: Any, text: str, ids: np.ndarray) -> str:
-    """What tokenizing changes of a plain text; "" if nothing."""
+    """Return what tokenizing changes of a plain text; "" if nothing."""
     plain = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     changed = first_change(text, plain)
     return changed and f"text {changed}"
@@ -178,7 +180,7 @@ def _lost_in_text(tokenizer: Any, text: str, ids: np.ndarray) -> str:
 def _lost_in_chat(
     tokenizer: Any, record: Record, ids: Sequence[int], options: Mapping[str, Any]
 ) -> str:
-    """What tokenizing changes of a conversation's text or generation prompt; "" if nothing."""
+    """Return what tokenizing changes of a conversation or generation prompt; "" if nothing."""
     *context, answer = record.messages
     if context[-1]["role"] == "assistant":
         return ""  # the answer goes on with an answer: nothing generates from there

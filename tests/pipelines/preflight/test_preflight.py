@@ -11,9 +11,11 @@ import yaml
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from nlirg.preflight import loss_checks
 from nlirg.preflight.corpus_checks import Check
 from pipelines import cli
-from pipelines.preflight import doctor
+from pipelines.preflight.examine import examine
+from pipelines.preflight.table import table, verdict
 from pipelines.recipe import load_recipe
 
 DEMO = Path("pipelines/demo/recipe.yaml")
@@ -44,7 +46,7 @@ def write(tiny_model_dir, tmp_path):
 
 
 def examined(path: Path, *overrides: str) -> dict[str, Check]:
-    return {check.name: check for check in doctor.examine(load_recipe(path, overrides).located())}
+    return {check.name: check for check in examine(load_recipe(path, overrides).located())}
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -117,15 +119,15 @@ def test_weights_with_nan_fail(write, tiny_model_dir, tmp_path) -> None:
         weights["model.norm.weight"][0] = float("nan")
 
     model = spoiled(tiny_model_dir, tmp_path / "model", break_norm)
-    check = examined(write(ROWS), f"model={model}")[doctor.LOSS]
+    check = examined(write(ROWS), f"model={model}")[loss_checks.LOSS]
     assert check.status == "fail"
     assert "NaN" in check.measured
 
 
 def test_a_model_too_large_for_this_machine_is_not_measured_and_not_ok(write, monkeypatch) -> None:
-    monkeypatch.setattr(doctor, "CPU_WORK", 1.0)
+    monkeypatch.setattr(loss_checks, "CPU_WORK", 1.0)
     checks = examined(write(ROWS))
-    assert checks[doctor.LOSS].status == "warn"
+    assert checks[loss_checks.LOSS].status == "warn"
     assert "NLIRG" not in checks
     assert checks["plan"].status == "ok"
 
@@ -143,7 +145,7 @@ def test_an_end_token_that_the_models_settings_ignore_is_told(write, tiny_model_
 
 def test_an_arm_of_its_own_plan_gets_its_own_line(write) -> None:
     arms = {"a": {}, "b": {"weighting": "uniform"}, "c": {"token_batch": 2}}
-    checks = doctor.examine(load_recipe(write(ROWS, arms=arms)).located())
+    checks = examine(load_recipe(write(ROWS, arms=arms)).located())
     plans = [check.measured.partition(":")[0] for check in checks if check.name == "plan"]
     assert plans == ["a, b", "c"]
 
@@ -181,7 +183,7 @@ def test_the_table_shows_everything_in_any_width(width: int) -> None:
         Check("lengths [bold]", "fail", "x" * 200),
     ]
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(doctor.table(checks))
+    console.print(table(checks))
     text = console.export_text()
     assert all(len(line) <= width for line in text.splitlines())
     assert text.count("measurement") == text.count("advice") == 12
@@ -199,12 +201,12 @@ def test_the_table_shows_everything_in_any_width(width: int) -> None:
     ],
 )
 def test_the_verdict_counts(statuses, said) -> None:
-    assert said in doctor.verdict([Check("x", status, "") for status in statuses]).plain
+    assert said in verdict([Check("x", status, "") for status in statuses]).plain
 
 
 def test_nothing_of_it_needs_ray_or_vllm() -> None:
     code = (
-        "import sys, pipelines.preflight.doctor, eval.generation.generate, nlirg.scoring.scorer; "
+        "import sys, pipelines.preflight.examine, eval.generation.generate, nlirg.scoring.scorer; "
         "print([n for n in ('ray', 'vllm', 'deepspeed') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -1,0 +1,92 @@
+"""Preflight checks of the plan: how many steps a run takes, extrapolated from a corpus sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nlirg.config.corpus import EncodeConfig
+from nlirg.config.training import TrainConfig
+from nlirg.corpus.packing import best_fit, piece_lengths
+from nlirg.forward.windows import Schedule, WindowRule
+from nlirg.preflight.corpus_checks import Check
+from nlirg.preflight.corpus_sample import SampledCorpus
+
+SCHEDULED_ROWS = 20_000  # a schedule of more is extrapolated from one of these
+
+
+def check_plans(
+    arms: Mapping[str, TrainConfig], config: EncodeConfig, corpus: SampledCorpus, holdout: int
+) -> list[Check]:
+    """Check the plan of each arm, equal ones as one.
+
+    For plain text a training row is a pack of documents.
+
+    Args:
+        arms: settings by arm.
+        config: how the sample was encoded.
+        corpus: the sample, with at least one usable row.
+        holdout: rows kept from training for the evaluation.
+    """
+    sample = corpus.sample
+    scale = sample.total / len(sample.rows)
+    n_trained = [len(probe.trained) for probe in corpus.probes if len(probe.trained)]
+    if config.task == "cpt":
+        if holdout:
+            measured = f"holdout is {holdout}, and plain text asks nothing"
+            return [Check("plan", "fail", measured, "set holdout to 0, and evaluate.domain")]
+        n_trained = _packed([len(probe.input_ids) for probe in corpus.probes], config.pack_length)
+    usable = round(len(n_trained) * scale)
+    exact = sample.exact and len(sample.rows) == sample.total
+    plans: dict[Check, list[str]] = {}
+    for name, settings in arms.items():
+        plan = check_plan(settings, np.array(n_trained, np.int64), usable, holdout, exact)
+        plans.setdefault(plan, []).append(name)
+    return [
+        replace(plan, measured=f"{', '.join(names)}: {plan.measured}")
+        for plan, names in plans.items()
+    ]
+
+
+def _packed(lengths: Sequence[int], pack_length: int) -> list[int]:
+    """Count the trained tokens of each pack of documents of these lengths."""
+    pieces = [piece for length in lengths for piece in piece_lengths(length, pack_length)]
+    packs = best_fit(pieces, pack_length)
+    return [sum(pieces[index] - 1 for index in members) for members in packs]
+
+
+def check_plan(
+    config: TrainConfig, n_trained: np.ndarray, usable: int, holdout: int, exact: bool
+) -> Check:
+    """Extrapolate an arm's optimizer steps and trained tokens from the sample.
+
+    Args:
+        config: settings of the arm.
+        n_trained: [n] trained tokens of the sample's usable rows.
+        usable: rows of the corpus that can be used.
+        holdout: how many of them are kept from training, beside those for validation.
+        exact: whether the sample is the whole corpus.
+    """
+    kept = holdout + (config.validation.rows if config.validation else 0)
+    rows, about = usable - kept, "" if exact and not kept else "about "
+    if rows < 1 or not n_trained.sum():
+        measured = f"no row is left to train on: {about}{usable} can be used, and {kept} are kept "
+        advice = "lower holdout or train.validation.rows, or add rows to the corpus"
+        return Check("plan", "fail", f"{measured}from training", advice)
+    planned = np.resize(n_trained, min(rows, SCHEDULED_ROWS))
+    windows = WindowRule(config.token_batch, config.reference_compat).count(planned)
+    schedule = Schedule(windows, np.arange(len(planned)), config.batch_size)
+    scale = rows / len(planned)
+    steps = schedule.total_steps * scale / config.gradient_accumulation_steps
+    tokens = float(planned.sum()) * scale
+    limits = (config.max_steps or math.inf, (config.max_tokens or math.inf) * steps / tokens)
+    total = min(steps * config.epochs, *limits)
+    return Check(
+        "plan",
+        "ok",
+        f"{about}{math.ceil(steps):,} optimizer steps and {tokens:,.0f} trained tokens per epoch "
+        f"({tokens / steps:.1f} tokens a step); {math.ceil(total):,} steps in the run",
+    )
