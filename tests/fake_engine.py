@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from eval.generation.actors import Chunk, Group
-from eval.generation.generate import Completion, Request
+from eval.generation.generate import Completion, Request, ranked
 
 Answer = Callable[[Request, str | None], str]
 
@@ -15,15 +15,27 @@ def name_and_adapter(request: Request, adapter: str | None) -> str:
     return f"{request.key[1]} {adapter}"
 
 
+def first_without_adapter(request: Request, adapter: str | None) -> tuple[float, ...]:
+    """The base model finds the first option likeliest, a tuned one the last."""
+    ranks = range(len(request.options))
+    order = ranks if adapter is None else reversed(ranks)
+    return tuple(-float(i + 1) * len(ids) for i, ids in zip(order, request.options, strict=True))
+
+
 class FakeEngine:
-    """A `Generator` that ends every answer, two tokens long, by itself."""
+    """A `Generator` that ends every answer, two tokens long, by itself; it ranks options, too."""
 
     def __init__(self, answer: Answer = name_and_adapter) -> None:
         self._answer = answer
 
     def generate(self, requests: Sequence[Request], adapter: str | None) -> list[Completion]:
         """Answer in order."""
-        return [Completion(self._answer(one, adapter), (1, 2), "stop") for one in requests]
+        return [
+            ranked(first_without_adapter(one, adapter))
+            if one.options
+            else Completion(self._answer(one, adapter), (1, 2), "stop")
+            for one in requests
+        ]
 
 
 class FakeFleet:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from eval.cases.perturbations import known_perturbation, perturb
 from eval.cases.perturbations.slots import case_facts
 from eval.checkers.checkers import kind_of, validate_checker
+from eval.checkers.likelihood import validate_ranking
 from eval.schema.case import Case, Checker, Message, Suite
 from nlirg.errors import HALF_SURROGATE, InputError, first_line
 
@@ -105,6 +106,7 @@ def _parse_case(line: str, suite: Suite, where: str) -> Case:
     validate_checker(case.checker, case.reference, f"{where}: case {case.id!r}")
     if case.format is not None:
         validate_checker(case.format, case.reference, f"{where}: case {case.id!r}: format")
+    validate_ranking(case, f"{where}: case {case.id!r}")
     return case.model_copy(update={"root_id": case.root_id or case.id})
 
 
@@ -181,7 +183,8 @@ def template_cases(domain: Sequence[Case], n: int, seed: int) -> list[Case]:
     """Choose n domain prompts to be answered by sampling.
 
     With fewer than n cases prompts repeat; the ids `<id>#<repeat>` differ, and so must the
-    sampling seeds derived from them.
+    sampling seeds derived from them. What is asked for is text, also where a case has its options
+    ranked: this suite is about what a model says.
 
     Raises:
         InputError: if there are no domain cases.
@@ -195,6 +198,7 @@ def template_cases(domain: Sequence[Case], n: int, seed: int) -> list[Case]:
                 "id": f"{case.id}#{repeat}",
                 "root_id": case.root_id or case.id,
                 "suite": "template",
+                "checker": case.checker.model_copy(update={"answer_by": "text"}),
             }
             chosen.append(case.model_copy(update=changed))
     return chosen

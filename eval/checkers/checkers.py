@@ -51,7 +51,8 @@ def validate_checker(checker: Checker, reference: str, where: str) -> None:
         if checker.threshold == 0:
             raise InputError("threshold 0 accepts every answer; use a number above 0")
         for key, field in Checker.model_fields.items():
-            read = key in {"kind", "threshold", kind.key}
+            # What `answer_by` needs is looked at with the whole case (`validate_ranking`).
+            read = key in {"kind", "threshold", "answer_by", kind.key}
             if not read and getattr(checker, key) != field.default:
                 raise InputError(f"this kind does not read {key}; remove it")
         # Judging a plausible answer runs every check of the settings that judging makes.

@@ -1,18 +1,22 @@
 """What is asked of a model and what comes back: prompts, requests, completions, samples.
 
-Everything here is pure; engines implement `Generator`.
+A model writes an answer, or where a choice question is answered by likelihood says how likely each
+of its options is. Everything here is pure; engines implement `Generator`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from eval.checkers.checkers import check
+from eval.checkers.likelihood import rank, ranks_options
 from eval.config import EngineName, EvaluateConfig
 from eval.generation.adapters import Adapter
+from eval.generation.options import Ids, Options, encode_options
 from eval.schema.case import Case, Suite
 from eval.schema.sample import Sample
 from nlirg.corpus.chat import encode_prompt
@@ -28,14 +32,16 @@ LOOP_REPEATS, LOOP_TOKENS = 3, 24  # see `ends_in_a_loop`
 class Prompt:
     """One case as the model sees it; `error` says why it cannot be rendered.
 
-    `sampled` prompts are answered with a temperature, the others greedily.
+    `sampled` prompts are answered with a temperature, the others greedily. Those with `options` are
+    not answered: their options are ranked.
     """
 
     case: Case
     text: str
-    ids: tuple[int, ...]
+    ids: Ids
     error: str = ""
     sampled: bool = False
+    options: Options | None = None
 
     @property
     def key(self) -> Key:
@@ -50,23 +56,43 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt to complete. A temperature of 0 is greedy decoding."""
+    """One prompt to complete, or to score as many continuations of as it has `options`.
+
+    A temperature of 0 is greedy decoding.
+    """
 
     key: Key
-    prompt_ids: tuple[int, ...]
+    prompt_ids: Ids
     max_tokens: int
     temperature: float
     seed: int
+    options: tuple[Ids, ...] = ()
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer; `token_ids` are the generated tokens, end-of-turn included."""
+    """One answer; `token_ids` are the generated tokens, end-of-turn included.
+
+    To a request with options it is `option_logprobs` alone: the natural logarithm of each option's
+    probability after the prompt, the sum over its tokens.
+    """
 
     text: str
-    token_ids: tuple[int, ...]
+    token_ids: Ids
     finish_reason: Literal["stop", "length", "error"]
     error: str = ""
+    option_logprobs: tuple[float, ...] = ()
+
+
+def ranked(option_logprobs: Sequence[float]) -> Completion:
+    """Return the answer to a request with options.
+
+    Raises:
+        FloatingPointError: if a log-probability is NaN or infinite.
+    """
+    if not all(map(math.isfinite, option_logprobs)):
+        raise FloatingPointError("the model gives an option a log-probability that is not finite")
+    return Completion("", (), "stop", option_logprobs=tuple(option_logprobs))
 
 
 @dataclass(frozen=True)
@@ -92,7 +118,10 @@ class Generator(Protocol):
     """A loaded model with its adapters."""
 
     def generate(self, requests: Sequence[Request], adapter: str | None) -> list[Completion]:
-        """Answer every request, in order, with one adapter or (None) with the model alone."""
+        """Answer every request, in order, with one adapter or (None) with the model alone.
+
+        Requests with and without options may stand side by side.
+        """
         ...
 
 
@@ -109,7 +138,12 @@ def render(tokenizer: Any, cases: Sequence[Case], options: dict[str, Any]) -> li
         messages = [message.model_dump() for message in case.messages]
         try:
             text, ids = encode_prompt(tokenizer, messages, options)
-            prompts.append(Prompt(case, text, tuple(ids), sampled=case.suite == "template"))
+            ranking = None
+            if ranks_options(case):
+                values = case.checker.values
+                ranking = encode_options(tokenizer, messages, text, values, options)
+            sampled = case.suite == "template"
+            prompts.append(Prompt(case, text, tuple(ids), sampled=sampled, options=ranking))
         except BadRowError as error:
             prompts.append(Prompt(case, "", (), str(error)))
     return prompts
@@ -140,6 +174,10 @@ def refusal(prompt: Prompt, config: EvaluateConfig, context: int) -> str:
         return "the prompt is empty"
     if length > limit:
         return f"the prompt has {length} tokens, the limit is {limit}"
+    if prompt.options is not None:
+        length += len(prompt.options.lead) + max(map(len, prompt.options.ids))
+        if length > context - 1:
+            return f"prompt and longest option have {length} tokens, the limit is {context - 1}"
     return ""
 
 
@@ -148,6 +186,9 @@ def make_request(prompt: Prompt, config: EvaluateConfig, context: int, seed: int
 
     An answer may be shorter than `max_new_tokens` where the model's context ends before.
     """
+    if (options := prompt.options) is not None:
+        ids = prompt.ids + options.lead
+        return Request(prompt.key, ids, 0, 0.0, request_seed(prompt, seed), options.ids)
     return Request(
         key=prompt.key,
         prompt_ids=prompt.ids,
@@ -171,6 +212,14 @@ def ends_in_a_loop(ids: Sequence[int]) -> bool:
 
 def make_sample(prompt: Prompt, completion: Completion) -> Sample:
     """Judge one answer; one that cannot be generated or judged is an error and scores 0."""
+    if prompt.options is not None and completion.finish_reason != "error":
+        per_token = {
+            text: logprob / len(ids)
+            for text, ids, logprob in zip(
+                prompt.options.texts, prompt.options.ids, completion.option_logprobs, strict=True
+            )
+        }
+        return _ranked_sample(prompt, per_token)
     case, finish_reason, error = prompt.case, completion.finish_reason, completion.error
     score, correct = 0.0, False
     format_ok = None if case.format is None else False
@@ -184,6 +233,36 @@ def make_sample(prompt: Prompt, completion: Completion) -> Sample:
             score, correct = check(case.checker, completion.text, case.reference)
         except Exception as failure:  # a user's function, or a fault of ours: one answer's error
             finish_reason, error = "error", f"{UNJUDGED}{judging}{_said(failure)}"
+    return _sample(
+        prompt,
+        answer=completion.text,
+        finish_reason=finish_reason,
+        tokens=len(completion.token_ids),
+        runaway=completion.finish_reason == "length" and ends_in_a_loop(completion.token_ids),
+        score=score,
+        correct=correct,
+        format_ok=format_ok,
+        error=error,
+    )
+
+
+def _ranked_sample(prompt: Prompt, per_token: dict[str, float]) -> Sample:
+    """Return the sample of a case whose options have these mean log-probabilities per token."""
+    ranking = rank(per_token, prompt.case.reference)
+    return _sample(
+        prompt,
+        answer=ranking.answer,
+        finish_reason="stop",
+        tokens=0,
+        score=ranking.score,
+        correct=ranking.correct,
+        option_logprobs=per_token,
+    )
+
+
+def _sample(prompt: Prompt, **judged: Any) -> Sample:
+    """Return a sample of the prompt's case."""
+    case = prompt.case
     return Sample(
         case_id=case.id,
         root_id=case.root_id or case.id,
@@ -193,14 +272,7 @@ def make_sample(prompt: Prompt, completion: Completion) -> Sample:
         prompt=prompt.text,
         prompt_sha256=prompt.sha256,
         reference=case.reference,
-        answer=completion.text,
-        finish_reason=finish_reason,
-        tokens=len(completion.token_ids),
-        runaway=completion.finish_reason == "length" and ends_in_a_loop(completion.token_ids),
-        score=score,
-        correct=correct,
-        format_ok=format_ok,
-        error=error,
+        **judged,
     )
 
 
@@ -216,18 +288,26 @@ def judge_again(sample: Sample, prompt: Prompt, max_tokens: int) -> Sample | Non
 
     Args:
         sample: the answer, judged as the case was.
-        prompt: that it answers.
+        prompt: that it answers; one that can be asked.
         max_tokens: what the answer was allowed.
 
     Returns:
-        None if the answer could not be judged before and may or may not have ended by itself:
-        only asking again tells.
+        None if only asking again tells: nothing was answered, another kind of answer is asked for
+        now or other options are, or the answer could not be judged before and may or may not have
+        ended by itself.
     """
     finish_reason, error = sample.finish_reason, sample.error
+    options = () if prompt.options is None else prompt.options.texts
+    if set(sample.option_logprobs) != set(options):
+        return None
+    if options:
+        return _ranked_sample(prompt, {text: sample.option_logprobs[text] for text in options})
     if error.startswith(UNJUDGED):
         if sample.tokens >= max_tokens and not sample.runaway:
             return None
         finish_reason, error = ("length" if sample.runaway else "stop"), ""
+    if finish_reason == "error":
+        return None
     judged = make_sample(prompt, Completion(sample.answer, (), finish_reason, error))
     return judged.model_copy(update={"tokens": sample.tokens, "runaway": sample.runaway})
 

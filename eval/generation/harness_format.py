@@ -6,7 +6,8 @@ are those of the harness's `result_schema.py`.
 
 Not the harness's: files carry no date in their names and no environment (`env.json` has it), so
 that an evaluation which was interrupted leaves the same bytes; `doc` holds a case's identity and
-not its checker; versions are the first 12 digits of the hash of a suite's cases.
+not its checker; versions are the first 12 digits of the hash of a suite's cases; a question whose
+options were ranked stands beside those answered with text, its `resps` the likeliest option.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from transformers import GenerationConfig, LogitsProcessor
 
-from eval.generation.generate import Completion, EngineSpec, Request
+from eval.generation.generate import Completion, EngineSpec, Request, ranked
 from nlirg.models.loading import load_model, load_tokenizer
 
 
@@ -50,11 +50,26 @@ class TransformersEngine:
         """
         if adapter is not None:
             self._model.set_adapter(adapter)
-            return [self._complete(request) for request in requests]
+            return [self._answer(request) for request in requests]
         if not isinstance(self._model, PeftModel):
-            return [self._complete(request) for request in requests]
+            return [self._answer(request) for request in requests]
         with self._model.disable_adapter():
-            return [self._complete(request) for request in requests]
+            return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Completion:
+        if request.options:
+            return ranked([self._logprob(request.prompt_ids, ids) for ids in request.options])
+        return self._complete(request)
+
+    @torch.inference_mode()
+    def _logprob(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
+        """Return ln p of a continuation, summed over its tokens in float32 or better."""
+        ids = torch.tensor([[*prompt, *continuation]], device=self._model.device)
+        # The logits at a token predict the next one: those from the last of the prompt on.
+        logits = self._model(input_ids=ids, logits_to_keep=len(continuation) + 1).logits[0, :-1]
+        targets = ids[0, len(prompt) :, None]
+        logprobs = logits.float().log_softmax(dim=-1).gather(1, targets)
+        return float(logprobs.double().sum())
 
     @torch.inference_mode()
     def _complete(self, request: Request) -> Completion:

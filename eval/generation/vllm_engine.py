@@ -9,12 +9,13 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from transformers import AutoConfig
 
 from eval.generation.adapters import TARGET_MODULES, Adapter
-from eval.generation.generate import Completion, Device, EngineSpec, Request
+from eval.generation.generate import Completion, Device, EngineSpec, Request, ranked
 from nlirg.errors import InputError
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vllm.config.lora allows
@@ -138,26 +139,48 @@ class VllmEngine:
         Raises:
             FloatingPointError: if a log-probability is NaN.
         """
-        from vllm import SamplingParams, TokensPrompt
+        from vllm import TokensPrompt
 
-        settings = [
-            SamplingParams(
-                max_tokens=request.max_tokens,
-                temperature=request.temperature,
-                seed=request.seed,
-                stop_token_ids=self._stop_ids,
-                logprobs=0,  # of the chosen token: the only sign of NaN
-                detokenize=False,  # vLLM's text depends on the end of the prompt
+        asked = [self._asked(request) for request in requests]
+        outputs = iter(
+            self._llm.generate(
+                [TokensPrompt(prompt_token_ids=ids) for part in asked for ids, _ in part],
+                [settings for part in asked for _, settings in part],
+                lora_request=self._adapters[adapter],
+                use_tqdm=False,
             )
-            for request in requests
-        ]
-        outputs = self._llm.generate(
-            [TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in requests],
-            settings,
-            lora_request=self._adapters[adapter],
-            use_tqdm=False,
         )
-        return [self._completion(output.outputs[0]) for output in outputs]
+        answers = [list(islice(outputs, len(part))) for part in asked]
+        return [
+            ranked(list(map(_continuation_logprob, answer, request.options)))
+            if request.options
+            else self._completion(answer[0].outputs[0])
+            for request, answer in zip(requests, answers, strict=True)
+        ]
+
+    def _asked(self, request: Request) -> list[tuple[list[int], Any]]:
+        """Return the prompts of one request with their `vllm.SamplingParams`: one an option."""
+        from vllm import SamplingParams
+
+        if request.options:
+            # The whole text is a prompt, and the one token that must be generated is ignored.
+            scoring = SamplingParams(
+                max_tokens=1,
+                temperature=0.0,
+                prompt_logprobs=0,  # of the prompt's own tokens; such requests read no prefix cache
+                flat_logprobs=True,
+                detokenize=False,
+            )
+            return [([*request.prompt_ids, *option], scoring) for option in request.options]
+        generating = SamplingParams(
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
+            seed=request.seed,
+            stop_token_ids=self._stop_ids,
+            logprobs=0,  # of the chosen token: the only sign of NaN
+            detokenize=False,  # vLLM's text depends on the end of the prompt
+        )
+        return [(list(request.prompt_ids), generating)]
 
     def _completion(self, output: Any) -> Completion:
         """Read one `vllm.CompletionOutput`.
@@ -172,3 +195,8 @@ class VllmEngine:
             raise RuntimeError(f"the engine ended an answer with {output.finish_reason!r}")
         text = self._tokenizer.decode(output.token_ids, skip_special_tokens=True)
         return Completion(text, tuple(output.token_ids), output.finish_reason)
+
+
+def _continuation_logprob(output: Any, continuation: Sequence[int]) -> float:
+    """Sum the log-probabilities of the last tokens of a scored `vllm.RequestOutput`'s prompt."""
+    return math.fsum(output.prompt_logprobs.logprobs[-len(continuation) :])

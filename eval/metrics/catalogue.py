@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from eval.metrics import robustness
 from eval.metrics.definition import Estimator, Measure
 from eval.metrics.diversity import closing, opening
+from eval.metrics.option_probability import option_probability
 from eval.metrics.template_ratio import (
     as_they_are,
     at_equal_length,
@@ -136,6 +137,7 @@ MEASURES = (
         "Mean score of the domain answers; where facts are checked one by one, the share found.",
         _mean("domain", lambda sample: float(sample.score)), by_task=True,
     ),
+    option_probability("domain", "Probability of the right option, domain"),
     Measure(
         "format_rate", "Format kept", "domain", "share", "higher",
         "Share of the domain answers that have the form asked for, whatever they say.",
@@ -241,6 +243,7 @@ MEASURES = (
         "Share of the questions from outside the domain answered correctly.",
         _mean("ood", _correct), by_task=True,
     ),
+    option_probability("ood", "Probability of the right option, general"),
     Measure(
         "instruction_following", "Instruction following", "ood", "share", "higher",
         "Share of the general questions on instruction following answered correctly.",

@@ -1,7 +1,8 @@
 """Flips: cases whose single answers are right for one model and wrong for the other.
 
 A single answer is one draw. Both models answer a flipped case several times more, sampled; where
-the shares of right answers are alike, the flip was noise.
+the shares of right answers are alike, the flip was noise. An answer by likelihood is no draw: the
+same options would be ranked the same way again, so its flips stand as they are.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ def least_change(n: int) -> int:
 def find_flips(base: Sequence[Sample], variant: Sequence[Sample]) -> dict[Key, Kind]:
     """Return the cases on which the two models were judged differently, in the base's order.
 
-    Cases that either model has no sound answer to are left out.
+    Cases that either model has no sound answer to are left out, and those answered by likelihood.
     """
     answers = {(sample.suite, sample.case_id): sample for sample in variant}
     flips: dict[Key, Kind] = {}
     for before in base:
         after = answers.get((before.suite, before.case_id))
-        if before.suite not in FLIP_SUITES or after is None:
+        if before.suite not in FLIP_SUITES or after is None or not before.generated:
             continue
         if before.correct != after.correct and not (before.error or after.error):
             flips[before.suite, before.case_id] = "loss" if before.correct else "gain"

@@ -43,12 +43,15 @@ class Checker(Strict):
 
     The kinds are those that register themselves in `eval/checkers/`, and `validate_checker` refuses
     others. What `values` are depends on the kind; without them most judge by the case's reference.
-    `threshold` is the score from which an answer counts as correct.
+    `threshold` is the score from which an answer counts as correct. With `answer_by: likelihood`
+    the options of a `choice` are ranked by their probability, and nothing is generated
+    (`eval.checkers.likelihood`).
     """
 
     kind: str
     values: tuple[str, ...] = ()
     threshold: Annotated[float, Field(ge=0, le=1)] = 1.0
+    answer_by: Literal["text", "likelihood"] = "text"
     json_schema: dict[str, Any] | None = None  # of `json_schema`
     instructions: tuple[Instruction, ...] = ()  # of `instructions`
 

@@ -10,7 +10,11 @@ from eval.schema.case import Strict, Suite
 
 
 class Sample(Strict):
-    """One judged answer of one variant; a line of `samples_<suite>.jsonl`."""
+    """One judged answer of one variant; a line of `samples_<suite>.jsonl`.
+
+    Where the options of a choice question were ranked by likelihood, `answer` is the likeliest of
+    them, `score` the probability of the right one, and no token was generated.
+    """
 
     case_id: str
     root_id: str
@@ -27,7 +31,14 @@ class Sample(Strict):
     score: float  # in [0, 1]
     correct: bool
     format_ok: bool | None = None  # None where the case asks for no form
+    # Mean ln p per token of every option; empty where the answer was generated.
+    option_logprobs: dict[str, float] = Field(default_factory=dict)
     error: str = ""
+
+    @property
+    def generated(self) -> bool:
+        """Whether the model wrote the answer, rather than having options ranked."""
+        return not self.option_logprobs
 
 
 class FlipResample(Strict):

@@ -17,6 +17,7 @@ from eval.generation.generate import (
     Key,
     Prompt,
     Request,
+    error_sample,
     judge_again,
     make_request,
     make_sample,
@@ -89,9 +90,10 @@ class Answers:
                 prompt = self._by_key.get((sample.suite, sample.case_id))
                 if prompt is None or sample.prompt_sha256 != prompt.sha256:
                     continue
-                allowed = 0
-                if not refusal(prompt, config, context):
-                    allowed = make_request(prompt, config, context, seed=0).max_tokens
+                if reason := refusal(prompt, config, context):
+                    self.samples[prompt.key] = error_sample(prompt, reason)
+                    continue
+                allowed = make_request(prompt, config, context, seed=0).max_tokens
                 if (judged := judge_again(sample, prompt, allowed)) is not None:
                     self.samples[prompt.key] = judged
         # It stands for these answers and this judgement; what is to come may be stopped halfway.
@@ -149,16 +151,20 @@ class Answers:
 
 
 def suite_results(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Plain numbers of one suite; answers that could not be generated score 0."""
+    """Plain numbers of one suite; answers that could not be generated score 0.
+
+    The rates of how answers end are None where none was generated.
+    """
     answered = [sample for sample in samples if sample.finish_reason != "error"]
-    stopped = sum(sample.finish_reason == "stop" for sample in answered)
-    runaways = sum(sample.runaway for sample in answered)
+    generated = [sample for sample in answered if sample.generated]
+    stopped = sum(sample.finish_reason == "stop" for sample in generated)
+    runaways = sum(sample.runaway for sample in generated)
     return {
         "n": len(samples),
         "errors": len(samples) - len(answered),
         "mean_score": sum(sample.score for sample in samples) / len(samples),
         "accuracy": sum(sample.correct for sample in samples) / len(samples),
-        "stop_rate": stopped / len(answered) if answered else 0.0,
-        "runaway_rate": runaways / len(answered) if answered else 0.0,
+        "stop_rate": stopped / len(generated) if generated else None,
+        "runaway_rate": runaways / len(generated) if generated else None,
         "tokens": sum(sample.tokens for sample in samples),
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cluster.rundir import RunDirectory
 from eval.cases.suites import limit
+from eval.checkers.likelihood import ranks_options
 from eval.config import JudgeConfig
 from eval.generation.samples import (
     append_lines,
@@ -38,7 +39,7 @@ def judge_answers(recipe: Recipe, run: RunDirectory, baseline: str, cases: Seque
         recipe: `evaluate.judge` says who judges, and how many of the domain cases.
         run: holds the answers; judgements that are there already are kept.
         baseline: the variant to compare with.
-        cases: of which those of the domain are judged.
+        cases: of which those of the domain are judged that ask for text.
 
     Raises:
         InputError: if the judge cannot be reached; the same command goes on where it stopped.
@@ -46,7 +47,7 @@ def judge_answers(recipe: Recipe, run: RunDirectory, baseline: str, cases: Seque
     config = recipe.evaluate.judge
     if config is None:
         return
-    domain = [case for case in cases if case.suite == "domain"]
+    domain = [case for case in cases if case.suite == "domain" and not ranks_options(case)]
     chosen = limit(domain, config.max_cases, recipe.seed)
     base = _answers(run, baseline)
     for arm in recipe.arms:

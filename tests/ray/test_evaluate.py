@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -35,6 +36,23 @@ def requests(count: int, max_tokens: int = 24, temperature: float = 0.0) -> tupl
             seed=i,
         )
         for i, length in enumerate(lengths)
+    )
+
+
+def choices(count: int) -> tuple[Request, ...]:
+    """Requests with two to five options of one to four tokens."""
+    random = torch.Generator().manual_seed(2)
+
+    def options() -> tuple[tuple[int, ...], ...]:
+        count = int(torch.randint(2, 6, (), generator=random))
+        lengths = torch.randint(1, 5, (count,), generator=random).tolist()
+        return tuple(
+            tuple(torch.randint(3, 300, (length,), generator=random).tolist()) for length in lengths
+        )
+
+    return tuple(
+        replace(one, key=("ood", one.key[1]), max_tokens=0, options=options())
+        for one in requests(count)
     )
 
 
@@ -72,19 +90,26 @@ def wait_until(condition, seconds: float) -> bool:
 
 @pytest.mark.vllm
 def test_vllm_gives_the_greedy_tokens_of_transformers_and_peft(base, ray_cluster, tmp_path) -> None:
-    """Also for the base after adapters were used, and for adapters of different rank."""
+    """Also for the base after adapters were used, and for adapters of different rank.
+
+    Options ranked in the same calls have the same log-probabilities.
+    """
     spec = spec_of(
         base,
         save_adapter(base, tmp_path / "small", rank=4, seed=1),
         save_adapter(base, tmp_path / "large", rank=12, seed=2),
     )
-    asked = requests(16)
+    asked = (*requests(8), *choices(8), *requests(16)[8:])
     order = [("base", None), ("small", "small"), ("large", "large"), ("base again", None)]
     chunks = tuple(Chunk(name, adapter, asked) for name, adapter in order)
     answers = run_fleet(Fleet([Group(spec, chunks)], 1, 1, 0, 300))
     reference = TransformersEngine(spec)
     for name, adapter in order:
-        assert answers[name] == reference.generate(asked, adapter), name
+        expected = reference.generate(asked, adapter)
+        for one, other in zip(answers[name], expected, strict=True):
+            assert replace(one, option_logprobs=()) == replace(other, option_logprobs=()), name
+            assert one.option_logprobs == pytest.approx(other.option_logprobs, abs=1e-4), name
+    assert answers["base again"] == answers["base"]
     different = {tuple(a.token_ids for a in answers[name]) for name in ("base", "small", "large")}
     assert len(different) == 3
 

@@ -90,6 +90,13 @@ def test_the_other_options_are_wrong():
                 assert judged(case, form.format(option)) == (option == case.reference), case.id
 
 
+def test_choice_questions_rank_their_options():
+    ranked = [case for case in CASES if case.checker.kind == "choice"]
+    assert ranked == family("commonsense")
+    assert {case.checker.answer_by for case in ranked} == {"likelihood"}
+    assert {case.checker.answer_by for case in CASES if case not in ranked} == {"text"}
+
+
 def test_no_letter_is_right_much_more_often_than_the_others():
     letters = Counter(case.reference for case in family("commonsense") if len(case.reference) == 1)
     assert max(letters[letter] for letter in "ABCD") <= 5

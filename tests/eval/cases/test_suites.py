@@ -83,6 +83,15 @@ def test_cases_are_read_with_suite_and_root_filled_in(tmp_path):
             "cases.jsonl:2: case 'b': checker 'exat' is unknown; did you mean exact",
         ),
         ({**GOOD, "id": "b", "checker": {"kind": "exact"}}, "cases.jsonl:2: case 'b': checker"),
+        (
+            {
+                **GOOD,
+                "id": "b",
+                "reference": "yes",
+                "checker": {"kind": "exact", "answer_by": "likelihood"},
+            },
+            "cases.jsonl:2: case 'b': checker: answer_by 'likelihood' ranks options",
+        ),
     ],
 )
 def test_bad_lines_are_named(tmp_path, row, message):

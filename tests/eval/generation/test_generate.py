@@ -1,6 +1,7 @@
 """Prompts, requests and samples; files of samples that survive an interruption."""
 
 import copy
+import math
 
 import pytest
 from hypothesis import given, settings
@@ -15,10 +16,12 @@ from eval.generation.generate import (
     judge_again,
     make_request,
     make_sample,
+    ranked,
     refusal,
     render,
     request_seed,
 )
+from eval.generation.options import Options
 from eval.generation.samples import append_samples, read_samples, resume_samples, samples_path
 from eval.schema.case import Case, Checker, Message
 from nlirg.corpus.chat import encode_chat
@@ -250,10 +253,62 @@ def test_how_an_answer_ended_that_could_not_be_judged_may_have_to_be_asked_again
     assert judge_again(kept, judged_by(EXACT), max_tokens=30) is None
 
 
-def test_what_was_never_answered_is_not_judged() -> None:
+def test_what_was_never_answered_is_not_judged_but_asked() -> None:
     refused = error_sample(judged_by(EXACT), "too long")
     anything = judged_by(Checker(kind="regex", values=("",)))
-    assert judge_again(refused, anything, max_tokens=0) == error_sample(anything, "too long")
+    assert judge_again(refused, anything, max_tokens=0) is None
+
+
+def ranking(reference: str = "four", options=("four", "five or six"), **more) -> Prompt:
+    checker = Checker(kind="choice", values=options, answer_by="likelihood")
+    changed = {"checker": checker, "reference": reference}
+    ids = tuple(tuple(range(len(text.split()))) for text in options)  # a token a word
+    asked = case(**more).model_copy(update=changed)
+    return Prompt(asked, "text", (5, 6, 7), options=Options(options, (8,), ids))
+
+
+def test_options_are_ranked_by_their_log_probability_per_token() -> None:
+    """The longer option is less likely as a whole, and likelier per token."""
+    sample = make_sample(ranking(), ranked((-2.0, -3.0)))
+    assert sample.option_logprobs == {"four": -2.0, "five or six": -1.0}
+    assert (sample.answer, sample.correct) == ("five or six", False)
+    assert sample.score == pytest.approx(math.exp(-2) / (math.exp(-2) + math.exp(-1)))
+    right = make_sample(ranking("five or six"), ranked((-2.0, -3.0)))
+    assert (right.correct, right.score) == (True, pytest.approx(1 - sample.score))
+
+
+def test_a_ranked_answer_is_no_generated_text() -> None:
+    sample = make_sample(ranking(), ranked((-2.0, -3.0)))
+    assert (sample.finish_reason, sample.tokens, sample.runaway) == ("stop", 0, False)
+    assert not sample.generated
+    assert make_sample(prompt(), Completion("four", (1,), "stop")).generated
+
+
+def test_a_ranking_is_asked_for_after_the_lead_and_without_a_temperature() -> None:
+    asked = ranking(suite="template")
+    request = make_request(asked, CONFIG, 64, seed=0)
+    assert (request.prompt_ids, request.options) == ((5, 6, 7, 8), asked.options.ids)
+    assert request.temperature == 0
+
+
+def test_a_log_probability_that_is_none_is_a_broken_engine() -> None:
+    for value in (math.nan, -math.inf, math.inf):
+        with pytest.raises(FloatingPointError, match="not finite"):
+            ranked((-1.0, value))
+
+
+def test_kept_rankings_are_judged_again_as_far_as_they_tell(tmp_path) -> None:
+    answer = ranked((-2.0, -3.0))
+    append_samples(samples_path(tmp_path, "domain"), [make_sample(ranking(), answer)])
+    (kept,) = read_samples(samples_path(tmp_path, "domain"))
+    other_reference = ranking("five or six", task_type="sums")
+    assert judge_again(kept, other_reference, 0) == make_sample(other_reference, answer)
+    swapped = ranking(options=("five or six", "four"))
+    assert judge_again(kept, swapped, 0) == make_sample(swapped, ranked((-3.0, -2.0)))
+    assert judge_again(kept, ranking(options=("four", "five or six", "ten")), 0) is None
+    assert judge_again(kept, prompt(), 10) is None, "text is asked for now"
+    text = make_sample(prompt(), Completion("four", (1,), "stop"))
+    assert judge_again(text, ranking(), 10) is None, "a ranking is asked for now"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
@@ -72,6 +72,8 @@ def test_broken_weights_are_an_error_and_not_an_answer(spec, tiny_model_dir, tmp
     broken = TransformersEngine(replace(spec, model=str(Path(tmp_path)), adapters=()))
     with pytest.raises(FloatingPointError, match="NaN"):
         broken.generate(ASKED[:1], None)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        broken.generate(RANKED[:1], None)
 
 
 def test_a_slow_engine_gets_less_at_a_time(spec) -> None:
@@ -81,3 +83,30 @@ def test_a_slow_engine_gets_less_at_a_time(spec) -> None:
 def test_several_gpus_for_one_engine_need_vllm() -> None:
     with pytest.raises(ValidationError, match="tensor_parallel_size needs engine: vllm"):
         EvaluateConfig(engine="transformers", tensor_parallel_size=2)
+
+
+RANKED = [
+    Request(("ood", str(i)), (5, 6, 7 + i), 0, 0.0, i, ((9,), (11, 12, 13), (9, 14)))
+    for i in range(2)
+]
+
+
+def test_options_have_the_log_probabilities_of_a_whole_forward(spec, engine) -> None:
+    """Beside requests for text, with and without an adapter."""
+    base = AutoModelForCausalLM.from_pretrained(spec.model)
+    models = {None: base, "a": PeftModel.from_pretrained(base, spec.adapters[0].path)}
+    for adapter in ("a", None):
+        answers = engine.generate([*ASKED, *RANKED], adapter)
+        assert answers[: len(ASKED)] == engine.generate(ASKED, adapter)
+        model = models[adapter] if adapter else models["a"].unload()
+        for request, answer in zip(RANKED, answers[len(ASKED) :], strict=True):
+            assert (answer.text, answer.token_ids, answer.finish_reason) == ("", (), "stop")
+            for option, found in zip(request.options, answer.option_logprobs, strict=True):
+                ids = torch.tensor([[*request.prompt_ids, *option]])
+                with torch.no_grad():
+                    logits = model(ids).logits[0].double()
+                expected = sum(
+                    float(logits[i - 1, ids[0, i]] - logits[i - 1].exp().sum().log())
+                    for i in range(3, ids.shape[1])
+                )
+                assert found == pytest.approx(expected, abs=1e-5)

@@ -49,6 +49,14 @@ def test_sampled_suites_errors_and_unanswered_cases_do_not_flip() -> None:
     assert "template" not in FLIP_SUITES
 
 
+def test_an_answer_by_likelihood_does_not_flip_by_chance() -> None:
+    base, tuned = (
+        [sample("a", right, option_logprobs={"x": -1.0, "y": -2.0}), sample("b", right)]
+        for right in (True, False)
+    )
+    assert find_flips(base, tuned) == {("domain", "b"): "loss"}
+
+
 def test_every_repeat_has_its_own_seed_and_the_same_prompt() -> None:
     case = Case(
         id="q", messages=(Message(role="user", content="x"),), checker=Checker(kind="exact")

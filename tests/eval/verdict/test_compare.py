@@ -319,6 +319,26 @@ def test_format_is_rated_over_the_cases_that_ask_for_one():
     assert states == {"domain_accuracy_min": "passed", "format_rate_min": "failed"}
 
 
+def test_ranked_answers_add_how_likely_the_right_option_is():
+    def answers(likely: float, right: bool):
+        logprobs = {"yes": math.log(likely), "no": math.log(1 - likely)}
+        ranked = suite_of("ood", [right] * 6, score=likely, option_logprobs=logprobs, tokens=0)
+        written = suite_of("ood", [True] * 4)
+        return ranked + [s.model_copy(update={"case_id": f"w{s.case_id}"}) for s in written]
+
+    found = by_key(
+        compare({"base": answers(0.6, True), "tuned": answers(0.9, True)}, "base", CONFIG, 0)
+    )
+    metric = found["ood_option_probability"]
+    assert {name: each.value for name, each in metric.values.items()} == pytest.approx(
+        {"base": 0.6, "tuned": 0.9}
+    )
+    assert (metric.values["base"].n, metric.against["tuned"].delta) == (6, pytest.approx(0.3))
+    assert found["ood_accuracy"].against["tuned"].delta == 0
+    assert found["ood_accuracy"].values["base"].n == 10
+    assert "ood_option_probability" not in by_key(ood([1, 1, 0], [1, 0, 0]))
+
+
 def test_of_a_large_suite_the_cases_judged_differently_are_shown_first(monkeypatch):
     monkeypatch.setattr("eval.verdict.compare.SHOWN_ANSWERS", 40)
     shown = ood([1] * 50 + [0] * 50, [1] * 45 + [0] * 5 + [1] * 5 + [0] * 45).samples

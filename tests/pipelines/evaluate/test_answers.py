@@ -19,6 +19,7 @@ from eval.generation.samples import read_samples, samples_path
 from nlirg.errors import InputError
 from pipelines.evaluate import cases as case_checks
 from pipelines.evaluate.cases import check_cases, evaluation_cases
+from pipelines.evaluate.flips import read_flips
 from pipelines.recipe import Recipe
 from pipelines.score.stage import Score
 from pipelines.train.stage import Train
@@ -288,6 +289,60 @@ def test_answers_are_judged_again_by_other_checkers_of_the_same_questions(make_r
     change_cases(recipe, task_type="sums")
     evaluate(recipe, quiet)
     assert files(run) == files(quiet)
+
+
+RANKED = {"kind": "choice", "values": ["yes", "no"], "answer_by": "likelihood"}
+
+
+def test_ranked_questions_are_stopped_continued_judged_again_and_never_sampled(
+    make_run, fleet
+) -> None:
+    """The base model finds `yes` likeliest and the tuned one `no`."""
+    settings = {"perturbations": ["paraphrase"], "template_cases": 6, "flip_samples": 4}
+    recipe, quiet = make_run("quiet", **settings)
+    change_cases(recipe, checker=RANKED, reference="no")
+    summary = evaluate(recipe, quiet)
+    assert [domain(summary, name)["accuracy"] for name in ("base", "nlirg")] == [0, 1]
+    assert (domain(summary)["stop_rate"], domain(summary)["tokens"]) == (None, 0)
+    assert summary.variants["nlirg"]["suites"]["template"]["tokens"] == 2 * 6
+    assert summary.tokens == 2 * 2 * 6, "of the sampled answers alone"
+    assert not any("@" in case for _, _, case in fleet.asked), "its flips are no draws"
+    assert read_flips(quiet, ["nlirg"]) == []
+    samples = read_samples(samples_path(quiet.evaluation("nlirg").path, "robustness"))
+    assert {(s.answer, s.correct, s.generated) for s in samples} == {("no", True, False)}
+
+    fleet.stop_after = 3
+    recipe, run = make_run("stopped", **settings)
+    change_cases(recipe, checker=RANKED, reference="no")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(recipe, run)
+    fleet.stop_after = 10**6
+    evaluate(recipe, run)
+    assert files(run) == files(quiet)
+
+    fleet.asked = []
+    change_cases(recipe, reference="yes")
+    summary = evaluate(recipe, run)
+    assert [domain(summary, name)["accuracy"] for name in ("base", "nlirg")] == [1, 0]
+    assert fleet.asked == [], "the kept log-probabilities tell"
+    change_cases(recipe, checker=RANKED | {"answer_by": "text"})
+    evaluate(recipe, run)
+    assert {suite for _, suite, _ in fleet.asked} == {"domain", "robustness"}
+
+
+def test_options_too_long_are_errors_until_they_are_shorter(make_run, fleet) -> None:
+    """And what fits is not asked again."""
+    long = {**RANKED, "values": ["yes", "no " * 80]}
+    settings = {"max_new_tokens": 16, "max_error_share": 1, "perturbations": []}
+    recipe, run = make_run(**settings, max_prompt_tokens=64)
+    change_cases(recipe, checker=long, reference="yes")
+    assert domain(evaluate(recipe, run))["errors"] == CASES
+    for sample in read_samples(samples_path(run.evaluation("base").path, "domain")):
+        assert sample.error.startswith("prompt and longest option have ")
+    fleet.asked = []
+    change_cases(recipe, checker=RANKED)
+    assert domain(evaluate(recipe, run))["errors"] == 0
+    assert {suite for _, suite, _ in fleet.asked} == {"domain"}
 
 
 NO_GATES = dict.fromkeys(
