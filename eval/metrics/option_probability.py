@@ -5,7 +5,7 @@ from __future__ import annotations
 from eval.metrics.definition import Measure
 from eval.schema.case import Suite
 from eval.statistics import estimates
-from eval.statistics.estimates import Estimates, Setting
+from eval.statistics.estimates import ComparisonConfig, Estimates
 from eval.statistics.pairing import Tables
 
 
@@ -15,12 +15,12 @@ def option_probability(suite: Suite, label: str) -> Measure:
     It is not defined on suites with fewer than two independent questions of that kind.
     """
 
-    def estimate(tables: Tables, setting: Setting) -> Estimates | None:
+    def estimate(tables: Tables, config: ComparisonConfig) -> Estimates | None:
         table = tables[suite].part([not sample.generated for sample in tables[suite].cases])
         if table is None:
             return None
         scores = table.column(lambda sample: float(sample.score))
-        return estimates.of_columns(scores, table.clusters, setting)
+        return estimates.of_columns(scores, table.clusters, config)
 
     return Measure(
         f"{suite}_option_probability",
