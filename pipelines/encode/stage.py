@@ -1,108 +1,32 @@
-"""Turn the selected rows into training rows with Ray Data: held-out rows left out, text packed.
+"""Plan the training samples with Ray Data: held-out rows left out, text packed.
 
-A training row's position is its rank in the recipe's order. Token ids, labels and the base model's
-losses come from the scores as they are.
+The plan names rows of the corpus and ranges of their tokens. Training reads the tokens themselves,
+with the base model's losses, where scoring has written them.
 """
 
 from __future__ import annotations
 
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from cluster.rundir import RunDirectory, Stage, fingerprint
 from cluster.session import connect
-from nlirg.corpus.packing import pack
 from nlirg.errors import InputError
 from pipelines.encode.holdout import choose_holdout
-from pipelines.positions import find, open_by_position
+from pipelines.encode.plan import planned_packs, planned_rows
 from pipelines.progress import say
-from pipelines.ray_data import configure, parquet_files, read_columns, root_cause, watch_parquet
+from pipelines.ray_data import configure, parquet_files, root_cause, watch_parquet
 from pipelines.recipe import Recipe
-from pipelines.select.stage import MAX_PARTITIONS, selected_index, selection_mark
+from pipelines.select.stage import selected_index, selection_mark
 from pipelines.store import identity
-
-ROWS_PER_BATCH = 1024
-# Documents packed together: enough to fill packs well, few enough for a worker's memory.
-GROUP_DOCUMENTS = 4096
-GROUP_TOKENS = 8 << 20
-SCHEMA = pa.schema(
-    {
-        "id": pa.string(),
-        "position": pa.int64(),
-        "task_type": pa.string(),
-        "input_ids": pa.list_(pa.int32()),
-        "labels": pa.list_(pa.int32()),
-        "n_trained": pa.int32(),
-        "base_loss": pa.list_(pa.float32()),
-        "segments": pa.list_(pa.int32()),
-    }
-)
-SCORED = ["token_loss" if name == "base_loss" else name for name in SCHEMA.names]
-
-
-class SelectBatch:
-    """Take the columns to train on of the rows that are, their ranks as positions."""
-
-    def __init__(self, index: Path | None, holdout: frozenset[str]) -> None:
-        self.index = index
-        self.holdout = pa.array(sorted(holdout), pa.string())
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Select from a batch of scored rows."""
-        kept = ranked(batch, self.index)
-        kept = kept.filter(pc.invert(pc.is_in(kept["id"], self.holdout)))
-        return kept.select(SCORED).rename_columns(SCHEMA.names).cast(SCHEMA)
-
-
-class GroupRows:
-    """Say which rows are packed together: neighbours in the order."""
-
-    def __init__(self, index: Path | None, starts: np.ndarray) -> None:
-        self.index, self.starts = index, starts
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Add the number of its group to every row of a batch of scored rows."""
-        rows = ranked(batch, self.index)
-        group = np.searchsorted(self.starts, rows["position"].to_numpy(), side="right") - 1
-        return rows.append_column("group", pa.array(group))
-
-
-def pack_group(pack_length: int, batch: pa.Table) -> pa.Table:
-    """Pack the documents of one group."""
-    group = batch["group"][0].as_py()
-    documents = batch.sort_by("position").to_pandas().to_dict("records")
-    rows = [
-        {**row, "position": (group << 32) + number}
-        for number, row in enumerate(pack(documents, pack_length))
-    ]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def ranked(rows: pa.Table, index: Path | None) -> pa.Table:
-    """Replace positions by ranks, leaving out rows without one; without an index nothing changes.
-
-    Args:
-        rows: scored rows, or some of their columns.
-        index: see `pipelines.select.stage.selected_index`.
-    """
-    if index is None:
-        return rows
-    ranks = open_by_position(index)
-    found = find(ranks, rows["position"].to_numpy())
-    place = rows.schema.get_field_index("position")
-    kept = rows.filter(found >= 0)
-    return kept.set_column(place, "position", ranks["rank"].take(found[found >= 0]))
 
 
 def encode(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
-    """Encode the selected rows into `encoded/*.parquet` and return the summary.
+    """Plan the training samples in `encoded/*.parquet` and return the summary.
 
     `recipe.holdout` of them, chosen by the hash of their ids among those whose prompt no other
     selected row has or nearly has, are kept from training and written to `holdout.jsonl` for the
@@ -132,13 +56,11 @@ def encode(recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
     shutil.rmtree(stage.path, ignore_errors=True)
     connect(recipe.cluster)
     configure(recipe.cluster.stall_timeout_s)
-    holdout = choose_holdout(scored, index, recipe.holdout, run.holdout)
+    holdout = choose_holdout(scored, index, recipe.holdout, run.holdout, recipe.data)
     if recipe.encode.task == "cpt":
-        rows, documents = _packs(scored.path, index, recipe.encode.pack_length)
+        rows, documents = planned_packs(scored.path, index, recipe.encode.pack_length)
     else:
-        rows = read_columns(parquet_files(scored.path), SCORED).map_batches(
-            SelectBatch(index, holdout), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
-        )
+        rows = planned_rows(scored.path, index, holdout)
     stage.path.mkdir(parents=True)
     with watch_parquet("encode", stage.path), root_cause():
         rows.write_parquet(str(stage.path))
@@ -180,52 +102,13 @@ def _told(summary: dict[str, Any]) -> str:
     return told + (f"; {summary['skipped']} too long, skipped" if summary["skipped"] else "")
 
 
-def _packs(source: Path, index: Path | None, pack_length: int) -> tuple[Any, int]:
-    """Pack the documents, neighbours in the order together; rows of packs, and documents."""
-    starts, documents = group_starts(source, index, GROUP_DOCUMENTS, GROUP_TOKENS)
-    grouped = read_columns(parquet_files(source), SCORED).map_batches(
-        GroupRows(index, starts), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
-    )
-    rows = grouped.groupby("group", num_partitions=min(len(starts), MAX_PARTITIONS)).map_groups(
-        partial(pack_group, pack_length), batch_format="pyarrow"
-    )
-    return rows, documents
-
-
-def group_starts(
-    source: Path, index: Path | None, documents: int, tokens: int
-) -> tuple[np.ndarray, int]:
-    """Cut the corpus into runs of neighbouring documents to pack together.
-
-    Args:
-        source: folder of the scores.
-        index: see `pipelines.select.stage.selected_index`.
-        documents: at most so many in a run.
-        tokens: at most so many in a run, if it has more than one document.
-
-    Returns:
-        [groups] position of the first document of each, or its rank where there is an index; and
-        the number of documents. How scoring happened to spread them over files does not matter.
-    """
-    table = pads.dataset(parquet_files(source)).to_table(["position", "n_tokens"])
-    rows = ranked(table, index).sort_by("position")
-    starts: list[int] = []
-    count = size = 0
-    for position, length in zip(*(column.to_numpy() for column in rows.columns), strict=True):
-        if not starts or count == documents or size + length > tokens:
-            starts.append(position)
-            count = size = 0
-        count, size = count + 1, size + length
-    return np.array(starts, np.int64), rows.num_rows
-
-
 def _summary(stage: Stage) -> dict[str, Any]:
-    """Count rows and tokens from the files."""
+    """Count samples and tokens from the files."""
     rows = tokens = trained = 0
     if files := parquet_files(stage.path):
-        for batch in pads.dataset(files).to_batches(columns=["input_ids", "n_trained"]):
+        for batch in pads.dataset(files).to_batches(columns=["n_tokens", "n_trained"]):
             rows += batch.num_rows
-            tokens += len(batch["input_ids"].flatten())
+            tokens += int(np.sum(batch["n_tokens"].to_numpy()))
             trained += int(np.sum(batch["n_trained"].to_numpy()))
     if not trained:
         raise InputError("no row is left to train on: lower holdout, or add rows to the corpus")

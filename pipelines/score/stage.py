@@ -21,7 +21,7 @@ from pipelines.progress import say
 from pipelines.ray_data import configure, root_cause, watch_parquet
 from pipelines.recipe import Recipe
 from pipelines.score import report_page
-from pipelines.score.check import REASONS, check_bad_rows, verified_totals
+from pipelines.score.check import REASONS, check_bad_rows, check_every_row_once
 from pipelines.score.duplicates import find_duplicates
 from pipelines.score.ledger import Finished, Ledger, collect_bad
 from pipelines.score.rows import (
@@ -33,6 +33,7 @@ from pipelines.score.rows import (
     model_scorer,
     tokenizer_of,
 )
+from pipelines.score.survey import survey
 from pipelines.store import identity
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 # Rows go on to the models, and to files, when this much is ready: Ray's own 128 MiB would let
 # the models wait until a whole shard is read.
 BLOCK_BYTES = 8 << 20
+# Version of the files of `scores/`: those of another one are never taken for these.
+LAYOUT = 2
 
 
 def score(
@@ -106,6 +109,7 @@ def _fingerprint(recipe: Recipe, shards: list[Shard]) -> str:
     reference = recipe.score.reference_model
     return fingerprint(
         {
+            "layout": LAYOUT,
             "model": identity(recipe.model),
             "reference_model": reference and identity(reference),
             "sources": [source.model_dump(exclude={"path"}) for source in recipe.data],
@@ -183,15 +187,16 @@ def _summary(
     given = ledger.all_shards(shards)
     usable = sum(rows.usable for rows in given.values())
     check_bad_rows(usable, bad, recipe.score.max_bad_rows, run.quarantine)
-    totals = verified_totals(ledger.files(finished), given)
-    hygiene = find_duplicates(run.scores, recipe.cluster)
+    total = survey(ledger.files(finished))
+    check_every_row_once(total, given)
+    profile = find_duplicates(run.scores, recipe)
     quarantined = bad.commonest()
-    report_page.write(recipe, run, hygiene, quarantined)
+    report_page.write(recipe, run, total, profile, quarantined)
     return {
-        **totals.summary(),
+        **total.summary(),
         "quarantined": quarantined,
         "skipped": bad.overlong.total(),
-        "duplicates": {f"{row.of} ({row.kind})": row.rows for row in hygiene.duplicates},
+        "duplicates": {f"{row.of} ({row.kind})": row.rows for row in profile.duplicates},
     }
 
 

@@ -25,6 +25,7 @@ from nlirg.training.deepspeed_settings import deepspeed_settings
 from nlirg.training.engine import ModelSource
 from pipelines.progress import Progress, say
 from pipelines.recipe import Recipe
+from pipelines.score.ledger import TOKENS
 from pipelines.store import identity
 from pipelines.train.checkpoint_index import index_keeper, repair_index
 from pipelines.train.checks import check_training
@@ -70,7 +71,7 @@ def train_arm(recipe: Recipe, arm: str, run: RunDirectory) -> dict[str, Any]:
     job = TrainJob(
         model=source,
         encoded=run.encoded.path,
-        cache=run.path / "train" / ".cache",
+        tokens=run.scores.path / TOKENS,
         output=stage.path,
         run=recipe.name,
         arm=arm,

@@ -33,7 +33,7 @@ TEXT, INT, LONG, FLOAT = pa.string(), pa.int32(), pa.int64(), pa.float64()
 INTS, FLOATS = pa.list_(pa.int32()), pa.list_(pa.float32())
 COLUMNS = {
     **dict.fromkeys(("id", "source", "task_type", "row", "messages", "tools", "language"), TEXT),
-    **dict.fromkeys(("position", "line"), LONG),
+    **dict.fromkeys(("row_index", "line"), LONG),
     "truncated": pa.bool_(),
     **dict.fromkeys(("n_tokens", "n_trained", "n_spans"), INT),
     **dict.fromkeys(("mean_loss", "max_loss", "perplexity", "mean_entropy"), FLOAT),
@@ -80,9 +80,9 @@ def test_every_file_has_every_column_in_its_type(scored) -> None:
 def test_rows_keep_what_they_say_and_where_they_stand(scored, tiny_tokenizer) -> None:
     run, summary = scored
     table = pa.concat_tables(pq.read_table(file) for file in parquet_files(run.scores.path))
-    rows = table.sort_by("position").to_pylist()
+    rows = table.sort_by("row_index").to_pylist()
     assert [json.loads(row["row"]) for row in rows] == ROWS
-    assert [row["line"] for row in rows] == [row["position"] for row in rows] == [*range(1, 13)]
+    assert [row["line"] for row in rows] == [row["row_index"] for row in rows] == [*range(1, 13)]
     assert summary["rows"] == len(rows) == sum(summary["bands"].values())
     spans = 0
     for row in rows:
@@ -105,7 +105,7 @@ def test_rows_keep_what_they_say_and_where_they_stand(scored, tiny_tokenizer) ->
 def test_the_stage_leaves_a_report_and_no_ledger(scored) -> None:
     run, _ = scored
     names = {path.name for path in run.scores.path.iterdir() if path.suffix != ".parquet"}
-    assert {"_SUCCESS", "report.html", "hygiene.json", "duplicates"} <= names
+    assert {"_SUCCESS", "report.html", "profile.json", "duplicates"} <= names
     assert ".ledger" not in names
 
 

@@ -119,7 +119,7 @@ def scored(ray_cluster: None, tiny_model_dir: Path, tmp_path_factory: pytest.Tem
 def test_every_row_is_scored_or_quarantined_with_its_line(scored) -> None:
     _, run, summary, _ = scored
     rows = rows_of(run.scores.path)
-    rows.sort(key=lambda row: row["position"])
+    rows.sort(key=lambda row: row["row_index"])
     assert [row["id"] for row in rows] == [row["id"] for row in GOOD]
     assert summary["rows"] == len(GOOD)
     bad = [json.loads(line) for line in run.quarantine.read_text().splitlines()]
@@ -298,9 +298,9 @@ def test_packs_are_the_same_however_the_scores_lie_in_files(packed, tmp_path: Pa
         pq.write_table(shuffled.slice(start, 5), tmp_path / f"{number}.parquet")
     first, second = (packed_in_groups(folder) for folder in (run.scores.path, tmp_path))
     assert first == second
-    positions = [row["position"] for row in first]
-    assert positions == sorted(set(positions))
-    assert {position >> 32 for position in positions} == {0, 1, 2}
+    row_indices = [row["row_index"] for row in first]
+    assert row_indices == sorted(set(row_indices))
+    assert {row_index >> 32 for row_index in row_indices} == {0, 1, 2}
 
 
 def packed_in_groups(folder: Path) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ def test_selected_rows_are_written_and_trained_in_the_order(
     recipe, run = run_with_scores(tmp_path, order="filtered_rank", select={"bands": bands})
     select(recipe, run)
     kept = [row for row in ROWS if row["band"] in bands]
-    kept.sort(key=lambda row: (row["filtered_rank"], row["position"]))
+    kept.sort(key=lambda row: (row["filtered_rank"], row["row_index"]))
     assert ids(run) == [row["id"] for row in kept]
     assert corpus(run) == [row["row"] for row in kept]
     assert len(dropped(run)) == N - len(kept)
@@ -55,6 +55,6 @@ def test_documents_are_packed_with_their_neighbours_in_the_order(
     files = [str(path) for path in run.encoded.path.glob("*.parquet")]
     packs = pads.dataset(files).to_table().to_pylist()
     for number in range(-(-45 // 8)):
-        mine = [pack["input_ids"] for pack in packs if pack["position"] >> 32 == number]
+        mine = [pack["input_ids"] for pack in packs if pack["row_index"] >> 32 == number]
         names = {f"r{token}" for pack in mine for token in pack}
         assert names == set(ids(run)[number * 8 : number * 8 + 8])

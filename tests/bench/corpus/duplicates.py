@@ -67,14 +67,14 @@ def synthetic(count: int, first: int) -> pa.Table:
     """Scored rows: 2 % with one answer, 5 % each copies and near copies of other answers."""
     rng = random.Random(first)
     rows = []
-    for position in range(first, first + count):
+    for row_index in range(first, first + count):
         prompt, answer = ("".join(rng.choices(HAN, k=size)) for size in (40, 200))
         chance = rng.random()
         if chance < 0.02:
             answer = "Sorry, I cannot help with that."
         elif rows and chance < 0.12:
             answer = rng.choice(rows)["answer"] + ("!" if chance < 0.07 else "")
-        rows.append({"position": position, "prompt": prompt, "answer": answer})
+        rows.append({"row_index": row_index, "prompt": prompt, "answer": answer})
     said = [
         [
             {"role": "user", "content": row["prompt"]},
@@ -84,9 +84,9 @@ def synthetic(count: int, first: int) -> pa.Table:
     ]
     return pa.table(
         {
-            "position": [row["position"] for row in rows],
+            "row_index": [row["row_index"] for row in rows],
             "messages": [json.dumps(turns, ensure_ascii=False) for turns in said],
-            "task_type": [f"type {row['position'] % 5}" for row in rows],
+            "task_type": [f"type {row['row_index'] % 5}" for row in rows],
             "n_tokens": [len(row["prompt"] + row["answer"]) for row in rows],
             "n_trained": [len(row["answer"]) for row in rows],
             "language": ["zh"] * count,
