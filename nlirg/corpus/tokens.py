@@ -7,10 +7,9 @@ speaks of tokens (a plan of training samples, a page) names rows and ranges of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -197,7 +196,7 @@ class Pieces:
     stop: np.ndarray
 
 
-class PlannedSamples(Sequence[Mapping[str, np.ndarray]]):
+class PlannedSamples:
     """Training samples, each put together from pieces of rows when it is asked for.
 
     Args:
@@ -213,7 +212,10 @@ class PlannedSamples(Sequence[Mapping[str, np.ndarray]]):
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
-    def __getitem__(self, index: Any) -> Mapping[str, np.ndarray]:
+    def __iter__(self) -> Iterator[Mapping[str, np.ndarray]]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Mapping[str, np.ndarray]:
         """`input_ids` and `labels` [T], `base_loss` [n], and `segments`, the pieces' lengths."""
         numbers = range(self._offsets[index], self._offsets[index + 1])
         rows = [self._piece(number) for number in numbers]

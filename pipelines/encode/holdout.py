@@ -96,7 +96,7 @@ def _first_by_hash(
     """The rows with the `count` smallest hashes of their ids, in that order."""
     names = heapq.nsmallest(count, _names(scored, index, shared), key=hash_rank)
     table = pads.dataset(parquet_files(scored.path)).to_table(
-        STORED, filter=pads.field("id").isin(names)
+        list(STORED), filter=pads.field("id").isin(names)
     )
     rows = sorted(table.to_pylist(), key=lambda row: hash_rank(row["id"]))
     records = (stored_record(row, data, "sft") for row in rows)

@@ -1,5 +1,6 @@
 """A made-up scored corpus for the tests of its page."""
 
+from eval.report.corpus.histogram import Histogram
 from eval.report.corpus.model import (
     CorpusReport,
     Flag,
@@ -10,8 +11,7 @@ from eval.report.corpus.model import (
     Turn,
     TypeScores,
 )
-from eval.report.corpus.histogram import Histogram
-from nlirg.corpus.profile import DuplicateCount, CorpusProfile, Lengths, Phrase, TypeProfile
+from nlirg.corpus.profile import CorpusProfile, DuplicateCount, Lengths, Phrase, TypeProfile
 from tests.eval.report_fixture import BIDI, CHINESE, HOSTILE
 
 SAME = "Thank you for contacting us. We will answer soon."

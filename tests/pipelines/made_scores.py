@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from cluster.rundir import RunDirectory
 from nlirg.corpus.tokens import token_table, write_token_file
 from nlirg.labels import IGNORE
-from pipelines.row_table import open_row_table
 from pipelines.recipe import Recipe, validate
+from pipelines.row_table import open_row_table
 
 N = 60
 BANDS = ("high", "good", "fair", "suspect")

@@ -10,16 +10,32 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.config import ClusterConfig
 from cluster.rundir import Stage
 from nlirg.corpus.profile import CorpusProfile
 from nlirg.errors import InputError
+from pipelines.recipe import Recipe, validate
 from pipelines.score.duplicates import _told, compared_text, compared_turns, find_duplicates
 
 pytestmark = pytest.mark.ray
 
 FIRST = 1 << 32  # of one file's first row, so that row_indices are not row numbers
 CALL = {"id": "call00000", "type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+
+
+SCORED = {
+    "id": "r",
+    "source": "a.jsonl",
+    "line": 1,
+    "data": 0,
+    "n_tokens": 30,
+    "n_trained": 10,
+    "language": "en",
+}
+
+
+def recipe(task: str = "sft") -> Recipe:
+    raw = {"name": "a", "model": "none", "data": ["a.jsonl"], "encode": {"task": task}}
+    return validate(raw, "test")
 
 
 def words(rng: random.Random, count: int) -> str:
@@ -31,20 +47,15 @@ def turn(role: str, content: str, **more: Any) -> dict[str, Any]:
 
 
 def conversation(prompt: str, answer: str, task_type: str = "") -> dict[str, Any]:
-    messages = json.dumps([turn("user", prompt), turn("assistant", answer)])
-    return {"messages": messages, "task_type": task_type}
+    row = json.dumps({"prompt": prompt, "completion": answer})
+    return {"row": row, "task_type": task_type}
 
 
 def write(folder: Path, rows: list[dict[str, Any]], files: int = 1) -> Stage:
     """Store rows, their row_indices those of the list, spread over files."""
     folder.mkdir(parents=True)
     for number in range(files):
-        table = pa.Table.from_pylist(
-            [
-                {"n_tokens": 30, "n_trained": 10, "language": "en", **row}
-                for row in rows[number::files]
-            ]
-        )
+        table = pa.Table.from_pylist([{**SCORED, **row} for row in rows[number::files]])
         places = [FIRST + i for i in range(number, len(rows), files)]
         pq.write_table(
             table.append_column("row_index", pa.array(places)), folder / f"{number}.parquet"
@@ -58,8 +69,7 @@ def groups(stage: Stage, of: str, kind: str) -> dict[int, tuple[int, int]]:
         filter=(pads.field("of") == of) & (pads.field("kind") == kind)
     )
     return {
-        row["row_index"] - FIRST: (row["group"] - FIRST, row["size"])
-        for row in table.to_pylist()
+        row["row_index"] - FIRST: (row["group"] - FIRST, row["size"]) for row in table.to_pylist()
     }
 
 
@@ -84,7 +94,7 @@ def found(ray_cluster: None, rows: list, tmp_path_factory) -> tuple[Stage, Corpu
     (stage.path / "duplicates" / "old.parquet").write_text("half-writ")
     (stage.path / ".profile").mkdir()
     (stage.path / ".profile" / "old.parquet").write_text("half-writ")
-    return stage, find_duplicates(stage, ClusterConfig())
+    return stage, find_duplicates(stage, recipe())
 
 
 def test_planted_duplicates_are_found_and_nothing_else(found) -> None:
@@ -133,7 +143,7 @@ def test_files_and_their_order_do_not_matter(found, rows, tmp_path: Path, monkey
         "pipelines.score.duplicates.ROWS_PER_TASK", 100
     )  # bands shared by several tasks
     other = write(tmp_path / "scores", rows, files=7)
-    assert find_duplicates(other, ClusterConfig()) == profile
+    assert find_duplicates(other, recipe()) == profile
     for name in ("prompt", "answer", "row"):
         path = f"duplicates/{name}.parquet"
         assert pq.read_table(other.path / path).equals(pq.read_table(stage.path / path))
@@ -141,9 +151,12 @@ def test_files_and_their_order_do_not_matter(found, rows, tmp_path: Path, monkey
 
 def test_documents(ray_cluster: None, tmp_path: Path) -> None:
     text = words(random.Random(1), 80)
-    texts = ["", text, "\n", "!", text + ".", "短"]
-    stage = write(tmp_path / "scores", [{"text": text, "task_type": ""} for text in texts])
-    profile = find_duplicates(stage, ClusterConfig())
+    texts = ["a", text, "A\n", "!", text + ".", "短"]
+    stage = write(
+        tmp_path / "scores",
+        [{"row": json.dumps({"text": text}), "task_type": ""} for text in texts],
+    )
+    profile = find_duplicates(stage, recipe("cpt"))
     assert groups(stage, "row", "exact") == {0: (0, 2), 2: (0, 2)}
     assert groups(stage, "row", "near") == {0: (0, 2), 2: (0, 2), 1: (1, 2), 4: (1, 2)}
     assert {row.of for row in profile.duplicates} == {"row"}
@@ -152,7 +165,7 @@ def test_documents(ray_cluster: None, tmp_path: Path) -> None:
 
 def test_a_corpus_without_duplicates(ray_cluster: None, tmp_path: Path) -> None:
     stage = write(tmp_path / "scores", [conversation("one?", "two")])
-    profile = find_duplicates(stage, ClusterConfig())
+    profile = find_duplicates(stage, recipe())
     assert all(row.rows == row.largest == 0 and row.example == "" for row in profile.duplicates)
     assert not any(groups(stage, of, "near") for of in ("prompt", "answer", "row"))
 
@@ -189,13 +202,13 @@ def test_wrong_scores_are_told_in_one_line(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(InputError, match="holds no scored rows"):
-        find_duplicates(Stage(empty), ClusterConfig())
+        find_duplicates(Stage(empty), recipe())
     (empty / "0.parquet").write_bytes(b"PAR1 half")
     with pytest.raises(InputError, match=r"0\.parquet is no whole Parquet file"):
-        find_duplicates(Stage(empty), ClusterConfig())
+        find_duplicates(Stage(empty), recipe())
     old = write(tmp_path / "old", [conversation("one?", "two")])
     pq.write_table(
         pq.read_table(old.path / "0.parquet").drop_columns(["language"]), old.path / "0.parquet"
     )
     with pytest.raises(InputError, match="has no column language: score the corpus again"):
-        find_duplicates(old, ClusterConfig())
+        find_duplicates(old, recipe())

@@ -102,7 +102,7 @@ def score_alone(
 ) -> None:
     """Score a folder's corpus; how long it took, and what was spilled, goes to `told.json`."""
     recipe = recipe_for(folder, model, actors)
-    with patch.object(stage, "find_duplicates") as found, patch.object(stage, "score_report"):
+    with patch.object(stage, "find_duplicates") as found, patch.object(stage.report_page, "write"):
         found.return_value.duplicates = []
         summary = stage.score(recipe, open_run(recipe), make_scorer)
     import ray  # after the stage has set Ray's environment

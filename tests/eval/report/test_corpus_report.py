@@ -11,11 +11,11 @@ from hypothesis.extra.numpy import arrays
 
 from eval.report.corpus.findings import findings
 from eval.report.corpus.heat import MOST_TOKENS, chat_sample, scored_tokens, spelled, text_sample
+from eval.report.corpus.histogram import HistogramCounts
 from eval.report.corpus.model import Repeats
 from eval.report.corpus.page import render_corpus, shortened
 from eval.report.corpus.reasons import reasons
-from eval.report.corpus.histogram import HistogramCounts
-from nlirg.corpus.profile import DuplicateCount, CorpusProfile
+from nlirg.corpus.profile import CorpusProfile, DuplicateCount
 from nlirg.labels import IGNORE
 from tests.eval.corpus_report_fixture import SAME, listed_corpus, make_corpus, type_profile
 from tests.eval.report_fixture import HOSTILE

@@ -1,4 +1,4 @@
-"""Near duplicates are what all-pairs Jaccard finds; groups depend on texts and row_indices alone."""
+"""Near duplicates are what all-pairs Jaccard finds; groups depend on texts and row order alone."""
 
 import random
 from itertools import combinations

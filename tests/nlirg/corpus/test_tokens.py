@@ -15,9 +15,14 @@ from nlirg.labels import IGNORE
 Row = tuple[int, list[bool]]
 
 
+def token(index: int, place: int) -> int:
+    """The id of a token, which float32 holds exactly."""
+    return (1000 * index + place) % (1 << 24)
+
+
 def table(rows: list[Row], entropy: bool) -> pa.Table:
     """Rows of tokens whose ids and losses tell which row and place they are from."""
-    ids = [[1000 * index + place for place in range(len(trained))] for index, trained in rows]
+    ids = [[token(index, place) for place in range(len(trained))] for index, trained in rows]
     labels = [
         [token if is_trained else IGNORE for token, is_trained in zip(row, trained, strict=True)]
         for row, (_, trained) in zip(ids, rows, strict=True)
@@ -58,7 +63,7 @@ def test_rows_and_pieces_are_those_of_their_row_index(
     asked = data.draw(st.permutations(list(known)))
     for index, place in zip(asked, tokens.places(np.array(asked)), strict=True):
         trained = np.array(known[index])
-        ids = (1000 * index + np.arange(len(trained))).astype(np.int32)
+        ids = np.array([token(index, place) for place in range(len(trained))], np.int32)
         row = tokens.row(place)
         assert row.input_ids.tolist() == ids.tolist()
         assert row.labels.tolist() == np.where(trained, ids, IGNORE).tolist()

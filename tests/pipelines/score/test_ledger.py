@@ -75,7 +75,12 @@ def test_a_second_attempt_takes_what_is_finished_and_removes_the_rest(tmp_path: 
     assert finished.rows == Counter({0: 2, 1: 2})
     assert {shard: len(files) for shard, files in finished.where.items()} == {0: 1, 1: 2}
     assert not (tmp_path / "half.parquet").exists()
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == ["", ".html", ".parquet", ".parquet"]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [
+        "",
+        ".html",
+        ".parquet",
+        ".parquet",
+    ]
     write(second, table((2, 1)))
     assert ids(second.files(finished)) == ["r0.1", "r0.2", "r1.1", "r1.5", "r2.1"]
 

@@ -144,7 +144,8 @@ def test_a_capped_mixture_is_a_fair_one(local: None, tmp_path: Path) -> None:
     assert len(kept) == 40
     assert np.mean(kept) == pytest.approx(np.mean(list(losses.values())), abs=1)  # not the easiest
     easy = sorted(
-        found, key=lambda name: (losses[name], next(r["row_index"] for r in ROWS if r["id"] == name))
+        found,
+        key=lambda name: (losses[name], next(r["row_index"] for r in ROWS if r["id"] == name)),
     )
     decile = {name: rank * 10 // 40 for rank, name in enumerate(easy)}
     for start in range(40 - 10 + 1):
