@@ -48,8 +48,9 @@ class PlanRows:
         """Plan a batch of scored rows."""
         rows = ranked(batch, self.index)
         rows = rows.filter(pc.invert(pc.is_in(rows["id"], self.holdout))).combine_chunks()
-        whole = (np.zeros(rows.num_rows, np.int32), rows["n_tokens"])
-        parts = [pa.array(part) for part in (rows["row_index"].to_numpy(), *whole)]
+        start, stop = np.zeros(rows.num_rows, np.int32), rows["n_tokens"].to_numpy()
+        row_index = rows["row_index"].to_numpy()
+        parts = [pa.array(part) for part in (row_index, start, stop.astype(np.int32))]
         item = PLAN.field("pieces").type.value_type
         pieces = pa.ListArray.from_arrays(
             pa.array(np.arange(rows.num_rows + 1, dtype=np.int32)),

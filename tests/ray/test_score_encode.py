@@ -292,8 +292,6 @@ def test_every_token_of_every_document_is_in_one_pack(packed, tiny_tokenizer) ->
     said = [json.loads(document["row"]) for document in documents]
     texts = [row.get("text") or row["content"] for row in said]
     assert {"one document a line", "and another"} < set(texts)
-        json.loads(row["row"])["text"] for row in documents if "text" in json.loads(row["row"])
-    }
     pieces = []
     for row in rows:
         assert sum(row["segments"]) == len(row["input_ids"]) <= PACK
