@@ -94,8 +94,9 @@ class HeatMaps:
         """A row of the scores in full, with why it stands out."""
         (place,) = self.tokens.places(np.array([row["row_index"]]))
         tokens = self.tokens.row(place)
-        ids = tokens.input_ids.tolist()
-        scored = scored_tokens(ids, tokens.labels, tokens.loss, tokens.entropy, row["spans"])
+        lists = (tokens.input_ids.tolist(), tokens.labels.tolist(), tokens.loss.tolist())
+        entropy = None if tokens.entropy is None else tokens.entropy.tolist()
+        scored = scored_tokens(*lists, entropy, row["spans"])
         why = reasons(row, scored.spans, repeats, self.histograms)
         if isinstance(record, Document):
             return text_sample(scored, record.text, self._decode, why)

@@ -7,7 +7,7 @@ takes it from there, so the loss of a token cannot be taken for that of another.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from functools import cache
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from nlirg.corpus.chat import OverlongError
 from nlirg.corpus.profile import language
 from nlirg.corpus.reader import read_shard
 from nlirg.corpus.records import Document, Record
-from nlirg.corpus.rows import encoded_row, original, parse, stored_record
+from nlirg.corpus.rows import STORED, encoded_row, original, parse, stored_record
 from nlirg.corpus.sources import Shard
 from nlirg.corpus.tokens import token_table
 from nlirg.errors import BadRowError
@@ -248,31 +248,36 @@ class WriteRows:
 
     def _scored(self, rows: pa.Table) -> pa.Table:
         """The columns of `scores_schema`."""
-        lists = ("input_ids", "labels", *TOKEN_COLUMNS)
-        arrays = zip(*(rows[name].to_numpy() for name in lists), strict=True)
-        others = rows.drop_columns(list(lists)).to_pylist()
-        scored = [
-            row | self._scores(row, ids, labels, TokenScores(*tokens))
-            for row, (ids, labels, *tokens) in zip(others, arrays, strict=True)
+        lists = (rows[name].to_numpy() for name in ("input_ids", "labels", *TOKEN_COLUMNS))
+        scores = [
+            self._scores(rows.slice(number, 1), ids, labels, TokenScores(*tokens))
+            for number, (ids, labels, *tokens) in enumerate(zip(*lists, strict=True))
         ]
-        columns = {name: [row[name] for row in scored] for name in self.schema.names}
-        return pa.Table.from_pydict(columns, self.schema)
+        known = set(rows.column_names)
+        columns = [
+            rows[field.name]
+            if field.name in known
+            else pa.array([row[field.name] for row in scores], field.type)
+            for field in self.schema
+        ]
+        return pa.table(columns, schema=self.schema)
 
     def _scores(
-        self, row: Mapping[str, Any], ids: np.ndarray, labels: np.ndarray, tokens: TokenScores
+        self, row: pa.Table, ids: np.ndarray, labels: np.ndarray, tokens: TokenScores
     ) -> dict[str, Any]:
         """Scores of one row, its suspicious spans as ranges of characters of what it says."""
         scores = {"n_tokens": len(ids), "n_trained": len(tokens.loss), **sample_scores(tokens)}
         return scores | {"spans": self._located(scores["spans"], row, ids, labels)}
 
     def _located(
-        self, spans: list[Span], row: Mapping[str, Any], ids: np.ndarray, labels: np.ndarray
+        self, spans: list[Span], row: pa.Table, ids: np.ndarray, labels: np.ndarray
     ) -> list[dict[str, Any]]:
         if not spans:
             return []
         task = self.recipe.encode.task
         tokenizer = tokenizer_of(self.recipe.model, task)
-        record = stored_record(row, self.recipe.data, task)
+        (stored,) = row.select(list(STORED)).to_pylist()
+        record = stored_record(stored, self.recipe.data, task)
         if isinstance(record, Document):
             return text_spans(tokenizer, ids, labels, record.text, spans)
         answers = trained_answers(record.messages, self.recipe.encode.loss_on)

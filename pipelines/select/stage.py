@@ -70,7 +70,7 @@ def selection_mark(recipe: Recipe, scored: Stage) -> str:
 
 
 def selected_index(recipe: Recipe, run: RunDirectory) -> Path | None:
-    """File of the selected rows' `row_index` and `rank`, sorted by row_index.
+    """File of the selected rows' `row_index` and `rank`, sorted by row index.
 
     Returns:
         None if the recipe selects nothing: then every scored row counts, in the corpus's order.
