@@ -27,7 +27,7 @@ def render_corpus(report: CorpusReport) -> str:
     Everything that came from the corpus is escaped by Jinja's autoescape or, in the list and the
     heat maps, written through `textContent`; see `eval.report.page` for the rest.
     """
-    profile = {found.task_type: found for found in report.profile.types}
+    profiles = {profile.task_type: profile for profile in report.profile.types}
     return render_page(
         "eval.report.corpus",
         "corpus.html.j2",
@@ -38,7 +38,7 @@ def render_corpus(report: CorpusReport) -> str:
         distributions=[*figures.distributions(report)],
         shares=[*figures.shares(report)],
         types=sorted(report.types.items(), key=lambda item: -item[1].rows)[:MOST_TYPES],
-        profile=profile,
+        profiles=profiles,
         repeated=_repeated(report),
         band_styles=BAND_STYLES,
         band_strip=figures.band_strip,

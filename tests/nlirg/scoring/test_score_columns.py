@@ -48,7 +48,9 @@ def test_what_is_charted_or_ordered_by_is_a_number() -> None:
 def test_an_unknown_order_is_refused_with_those_there_are() -> None:
     adapter = TypeAdapter(Order)
     assert adapter.validate_python("mixed") == "mixed"
-    with pytest.raises(ValidationError, match="'mixd' is not one of easy_to_hard, mixed, .*random"):
+    with pytest.raises(
+        ValidationError, match=r"'mixd' is not one of easy_to_hard, mixed, .*random"
+    ):
         adapter.validate_python("mixd")
 
 
