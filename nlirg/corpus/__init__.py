@@ -1,1 +1,1 @@
-"""From files to token ids: reading, chat encoding, token files, packing, profile, order, selection."""
+"""From files to token ids: reading, chat encoding, token files, packing, order, selection."""
