@@ -2,7 +2,8 @@
 
     <storage>/<name>/
       recipe.yaml  env.json  quarantine.jsonl  holdout.jsonl
-      scores/*.parquet  selected/{index.arrow, corpus-*.jsonl, dropped.jsonl}  encoded/*.parquet
+      scores/{*.parquet, tokens/*.arrow, duplicates/, profile.json, report.html}
+      selected/{index.arrow, corpus-*.jsonl, dropped.jsonl}  encoded/*.parquet
       train/<arm>/{metrics.jsonl, tensorboard/, checkpoints/, model/}
       paraphrases/cases.jsonl  eval/<variant>/{samples_<suite>.jsonl, results_all.json}
       eval/<variant>/{resamples/samples_<suite>.jsonl, flips.jsonl}
@@ -218,7 +219,7 @@ class RunDirectory:
 
     @property
     def encoded(self) -> StageFolder:
-        """Token ids and labels."""
+        """The plan of training samples."""
         return StageFolder(self.corpus / "encoded")
 
     def arm(self, arm: str) -> StageFolder:

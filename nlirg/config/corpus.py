@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from nlirg.config.score_columns import ORDERS
 from nlirg.section import Count, Section
 
 
@@ -48,7 +49,13 @@ class ScoreConfig(Section):
         return self.model_dump(mode="json", exclude={"batch_tokens", "max_bad_rows"})
 
 
-Order = Literal["similarity_rank", "filtered_rank", "easy_to_hard", "mixed", "length", "random"]
+def _known_order(name: str) -> str:
+    if name not in ORDERS:
+        raise ValueError(f"{name!r} is not one of {', '.join(ORDERS)}")
+    return name
+
+
+Order = Annotated[str, AfterValidator(_known_order)]
 
 
 class SelectConfig(Section):

@@ -1,1 +1,1 @@
-"""From files to token ids: reading, parsing, chat encoding, packing, profile, order, selection."""
+"""From files to token ids: reading, chat encoding, token files, packing, order, selection."""

@@ -124,13 +124,13 @@ def in_runs(keys: Keys, exact: Keys) -> NDArray[np.int64]:
     """Texts that share a band key with a different text.
 
     Args:
-        keys: of one band, shape `[rows]`, in order of position.
+        keys: of one band, shape `[rows]`, in order of row_index.
         exact: exact keys of the same rows; of equal texts only the first counts.
 
     Returns:
-        Indices of the rows, those of one key together and in order of position.
+        Indices of the rows, those of one key together and in order of row_index.
     """
-    order = np.lexsort((exact, keys))  # stable: positions stay in order
+    order = np.lexsort((exact, keys))  # stable: row_indices stay in order
     new = _changes(keys[order]) | _changes(exact[order])
     firsts = np.sort(order[new])
     order = firsts[np.argsort(keys[firsts], kind="stable")]
@@ -139,7 +139,7 @@ def in_runs(keys: Keys, exact: Keys) -> NDArray[np.int64]:
     return order[np.repeat(sizes > 1, sizes)]
 
 
-def near_edges(keys: Keys, positions: Keys, signature: NDArray[np.uint8]) -> Edges:
+def near_edges(keys: Keys, row_indices: Keys, signature: NDArray[np.uint8]) -> Edges:
     """Pairs of near duplicates among rows as `in_runs` orders them.
 
     Every row is compared with the first row of its key, those unlike it with the first of them,
@@ -147,11 +147,11 @@ def near_edges(keys: Keys, positions: Keys, signature: NDArray[np.uint8]) -> Edg
 
     Args:
         keys: of one band, shape `[rows]`.
-        positions: of the rows, shape `[rows]`.
+        row_indices: of the rows, shape `[rows]`.
         signature: of the rows, shape `[rows, VALUES]`.
 
     Returns:
-        Positions, shape `[pairs, 2]`, the first row of the key before the other.
+        Row indices, shape `[pairs, 2]`, the first row of the key before the other.
     """
     found = [np.empty((0, 2), dtype=np.int64)]
     left = np.arange(len(keys))
@@ -161,7 +161,7 @@ def near_edges(keys: Keys, positions: Keys, signature: NDArray[np.uint8]) -> Edg
         new = _changes(keys[left])
         leaders = left[new][np.cumsum(new) - 1]
         near = similarity(signature[left], signature[leaders]) >= NEAR
-        found.append(np.stack([positions[leaders], positions[left]], axis=1)[near & ~new])
+        found.append(np.stack([row_indices[leaders], row_indices[left]], axis=1)[near & ~new])
         left = left[~near]  # a leader is like itself
     return np.concatenate(found)
 
@@ -172,10 +172,10 @@ def _changes(values: Keys) -> NDArray[np.bool_]:
 
 
 def forest(edges: Edges) -> Edges:
-    """The same connected components by fewest edges, each from a component's least position.
+    """The same connected components by fewest edges, each from a component's least row_index.
 
     Args:
-        edges: positions, shape `[edges, 2]`.
+        edges: row_indices, shape `[edges, 2]`.
 
     Returns:
         Shape `[nodes - components, 2]`, in order of the second column.
@@ -191,19 +191,19 @@ def forest(edges: Edges) -> Edges:
     return linked[linked[:, 0] != linked[:, 1]]
 
 
-def exact_groups(exact: Keys, positions: Keys) -> Keys:
-    """Position of the first row with the same text, for every row.
+def exact_groups(exact: Keys, row_indices: Keys) -> Keys:
+    """Row index of the first row with the same text, for every row.
 
     Args:
         exact: exact keys, shape `[rows]`.
-        positions: of the rows, rising, shape `[rows]`.
+        row_indices: of the rows, rising, shape `[rows]`.
     """
     _, first, inverse = np.unique(exact, return_index=True, return_inverse=True)
-    return positions[first][inverse]
+    return row_indices[first][inverse]
 
 
 def near_groups(exact: Keys, edges: Edges) -> Keys:
-    """Position of the first row of the near duplicates' group, for every row.
+    """Row index of the first row of the near duplicates' group, for every row.
 
     Args:
         exact: what `exact_groups` gives, shape `[rows]`.

@@ -10,16 +10,10 @@ import hashlib
 import numpy as np
 
 from nlirg.config.corpus import Order
+from nlirg.config.score_columns import ORDERED_BY, RANDOM
 
 # The column each order's keys are made of.
-KEY_COLUMNS: dict[Order, str] = {
-    "similarity_rank": "similarity_centered",
-    "filtered_rank": "filtered_rank",
-    "easy_to_hard": "mean_loss",
-    "mixed": "mean_loss",
-    "length": "n_trained",
-    "random": "id",
-}
+KEY_COLUMNS = {order: column.name for order, column in ORDERED_BY.items()} | {RANDOM: "id"}
 QUANTILES = 10
 KEY_BITS = 53  # a float64 holds integers of so many bits exactly
 
@@ -42,10 +36,10 @@ def sort_keys(order: Order, values: np.ndarray, seed: int) -> np.ndarray:
     Returns:
         [n] float64.
     """
-    if order == "random":
+    if order == RANDOM:
         return np.array([_hashed(name, seed) for name in values], np.float64)
     keys = np.asarray(values, np.float64)
-    return -keys if order == "similarity_rank" else keys
+    return -keys if ORDERED_BY[order].descending else keys
 
 
 def _hashed(name: str, seed: int) -> int:

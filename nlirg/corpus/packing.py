@@ -12,9 +12,8 @@ import hashlib
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from nlirg.corpus.chat import special_tokens
 from nlirg.errors import BadRowError
@@ -24,24 +23,28 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class Piece(NamedTuple):
+@dataclass(frozen=True)
+class Piece:
     """A document, or as much of it as fits into a pack.
 
     Attributes:
         document: id of the document.
-        start: the piece's first token, counted in the document.
+        row_index: of the document.
         task_type: the document's.
-        input_ids: [T] token ids.
-        labels: [T] the same ids, `IGNORE` at the first.
-        base_loss: [T - 1] the base model's loss of each trained token, nats.
+        start: the piece's first token, counted in the document.
+        stop: one past its last.
     """
 
     document: str
-    start: int
+    row_index: int
     task_type: str
-    input_ids: np.ndarray
-    labels: np.ndarray
-    base_loss: np.ndarray
+    start: int
+    stop: int
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of its tokens; all but the first are trained."""
+        return self.stop - self.start
 
 
 def encode_document(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -114,49 +117,43 @@ def best_fit(lengths: Sequence[int], pack_length: int) -> list[list[int]]:
     return sorted(sorted(pack) for pack in packs)
 
 
-def cut(document: Mapping[str, Any]) -> list[Piece]:
-    """Cut a scored document at its segments.
+def cut(document: Mapping[str, Any], pack_length: int) -> list[Piece]:
+    """Cut a document where `piece_lengths` says.
 
     Args:
-        document: `id`, `task_type`, `input_ids` [T], `labels` [T], `segments` (lengths summing to
-            T) and `token_loss` (one for each label that is not `IGNORE`).
+        document: `id`, `row_index`, `task_type` and `n_tokens`.
+        pack_length: what a pack holds.
     """
-    ids, labels = np.asarray(document["input_ids"]), np.asarray(document["labels"])
-    losses = np.asarray(document["token_loss"])
-    stops = np.cumsum(document["segments"]).tolist()
-    pieces, start, trained = [], 0, 0
-    for stop in stops:
-        count = int((labels[start:stop] != IGNORE).sum())
-        part = slice(start, stop)
-        loss = losses[trained : trained + count]
-        pieces.append(
-            Piece(document["id"], start, document["task_type"], ids[part], labels[part], loss)
-        )
-        start, trained = stop, trained + count
+    pieces, start = [], 0
+    for length in piece_lengths(document["n_tokens"], pack_length):
+        place = (start, start + length)
+        pieces.append(Piece(document["id"], document["row_index"], document["task_type"], *place))
+        start += length
     return pieces
 
 
 def joined(pieces: Sequence[Piece]) -> dict[str, Any]:
-    """One row of `encoded/` from the pieces of a pack.
+    """One training sample, a row of `encoded/` without its rank, from the pieces of a pack.
 
     Its id is a hash of what is in it; its task type is that of all pieces, or "" if they differ.
     """
     members = "\n".join(f"{piece.document}:{piece.start}" for piece in pieces)
     types = {piece.task_type for piece in pieces}
-    base_loss = np.concatenate([piece.base_loss for piece in pieces])
+    tokens = sum(piece.n_tokens for piece in pieces)
     return {
         "id": "pack-" + hashlib.sha256(members.encode()).hexdigest()[:16],
         "task_type": types.pop() if len(types) == 1 else "",
-        "input_ids": np.concatenate([piece.input_ids for piece in pieces]),
-        "labels": np.concatenate([piece.labels for piece in pieces]),
-        "n_trained": len(base_loss),
-        "base_loss": base_loss,
-        "segments": [len(piece.input_ids) for piece in pieces],
+        "n_tokens": tokens,
+        "n_trained": tokens - len(pieces),
+        "pieces": [
+            {"row_index": piece.row_index, "start": piece.start, "stop": piece.stop}
+            for piece in pieces
+        ],
     }
 
 
 def pack(documents: Iterable[Mapping[str, Any]], pack_length: int) -> list[dict[str, Any]]:
-    """Pack scored documents (see `cut`) into rows of `encoded/`, without their positions."""
-    pieces = [piece for document in documents for piece in cut(document)]
-    packs = best_fit([len(piece.input_ids) for piece in pieces], pack_length)
+    """Pack documents (see `cut`) into training samples, without their ranks."""
+    pieces = [piece for document in documents for piece in cut(document, pack_length)]
+    packs = best_fit([piece.n_tokens for piece in pieces], pack_length)
     return [joined([pieces[index] for index in members]) for members in packs]

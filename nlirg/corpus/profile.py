@@ -58,7 +58,7 @@ class Lengths(BaseModel):
     max: int
 
 
-class TypeHygiene(BaseModel):
+class TypeProfile(BaseModel):
     """One task type, or all rows.
 
     Attributes:
@@ -102,11 +102,11 @@ class DuplicateCount(BaseModel):
     example: str
 
 
-class Hygiene(BaseModel):
-    """`scores/hygiene.json`: all rows, each task type (most rows first), and duplicates."""
+class CorpusProfile(BaseModel):
+    """`scores/profile.json`: all rows, each task type (most rows first), and duplicates."""
 
-    all: TypeHygiene
-    types: list[TypeHygiene]
+    all: TypeProfile
+    types: list[TypeProfile]
     duplicates: list[DuplicateCount]
 
 
@@ -147,13 +147,13 @@ def count_values(rows: pa.Table, column: str) -> pa.Table:
     """Count the values of a column within every task type.
 
     Args:
-        rows: with `task_type`, `position` and the column.
+        rows: with `task_type`, `row_index` and the column.
         column: to count; rows in which it is null do not count.
 
     Returns:
-        task_type, value, count, first (least position), one row for each pair.
+        task_type, value, count, first (least row_index), one row for each pair.
     """
-    counted = rows.select(["task_type", column, "position"])
+    counted = rows.select(["task_type", column, "row_index"])
     counted = counted.rename_columns(["task_type", "value", "first"]).drop_null()
     ones = pa.array(np.ones(counted.num_rows, dtype=np.int64))
     return add_counts([counted.append_column("count", ones)])
@@ -188,13 +188,13 @@ def lengths(values: NDArray[np.int64], counts: NDArray[np.int64]) -> Lengths:
 
 def describe_types(
     counts: Mapping[str, pa.Table], texts: Callable[[str, list[int]], dict[int, str]]
-) -> tuple[TypeHygiene, list[TypeHygiene]]:
+) -> tuple[TypeProfile, list[TypeProfile]]:
     """Describe all rows, and every task type.
 
     Args:
         counts: what `count_values` gives for each of `COUNTED`; of `PHRASES` the `repeated` ones
             are enough.
-        texts: from a column and positions of rows to what to show of it, by position.
+        texts: from a column and row_indices of rows to what to show of it, by row_index.
 
     Returns:
         All rows together, and the task types, those of most rows first.
@@ -229,7 +229,7 @@ def _describe(
     counts: Mapping[str, pa.Table],
     tops: Mapping[str, list[dict[str, int]]],
     shown: Mapping[str, Mapping[int, str]],
-) -> TypeHygiene:
+) -> TypeProfile:
     """One task type from its own counts."""
     values = {
         name: (counts[name]["value"].to_numpy(), counts[name]["count"].to_numpy())
@@ -244,7 +244,7 @@ def _describe(
         for name, top in tops.items()
     }
     mix = counts["language"].sort_by([("count", "descending"), ("value", "ascending")]).to_pylist()
-    return TypeHygiene(
+    return TypeProfile(
         task_type=task_type,
         rows=rows,
         trained_tokens=int(np.dot(*values["answer_tokens"])),

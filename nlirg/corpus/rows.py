@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -107,6 +108,25 @@ def _renamed(value: Any, columns: Mapping[str, str]) -> Any:
     return kept | {key: value[column] for key, column in columns.items() if column in value}
 
 
+# The columns of scored rows that `stored_record` reads.
+STORED = ("id", "source", "line", "data", "row")
+
+
+def stored_record(
+    row: Mapping[str, Any], data: Sequence[DataConfig], task: Task
+) -> Record | Document:
+    """Parse a scored row: what it says is stored once, as it stood.
+
+    Args:
+        row: the columns `STORED`, of which `data` is the number of the row's source and `row` what
+            `original` gave.
+        data: the sources of the recipe.
+        task: of the recipe's `encode`.
+    """
+    raw = RawRow(row["source"], row["line"], json.loads(row["row"]), "")
+    return replace(parse(raw, data[row["data"]], task), id=row["id"])
+
+
 def original(raw: RawRow) -> str:
     """The row as it stood in its source, as one line of JSON (`nlirg.corpus.records.as_json`)."""
     return json.dumps(raw.value, ensure_ascii=False, default=as_json)
@@ -116,9 +136,8 @@ def encoded_row(tokenizer: Any, record: Record | Document, config: EncodeConfig)
     """Token ids and labels of one record, with what its scores should show of it.
 
     Returns:
-        id, task_type, what the row says (`messages` and `tools` as JSON, or `text`), truncated,
-        and int32 arrays: input_ids [T], labels [T], segments (lengths summing to T; each is
-        scored and trained on its own).
+        id, task_type, truncated, and int32 arrays: input_ids [T], labels [T], segments (lengths
+        summing to T; each is scored and trained on its own).
 
     Raises:
         BadRowError: if the record cannot be encoded (`nlirg.corpus.chat.OverlongError`: only for
@@ -128,7 +147,6 @@ def encoded_row(tokenizer: Any, record: Record | Document, config: EncodeConfig)
         ids, truncated = encode_document(tokenizer, record.text), False
         segments = piece_lengths(len(ids), config.pack_length)
         labels = document_labels(ids, segments)
-        said = {"text": record.text}
     else:
         ids, labels, truncated = encode_chat(
             tokenizer,
@@ -140,15 +158,10 @@ def encoded_row(tokenizer: Any, record: Record | Document, config: EncodeConfig)
             loss_on=config.loss_on,
         )
         segments = [len(ids)]
-        said = {
-            key: json.dumps(value, ensure_ascii=False)
-            for key, value in (("messages", record.messages), ("tools", record.tools))
-        }
     arrays = {"input_ids": ids, "labels": labels, "segments": segments}
     return {
         "id": record.id,
         "task_type": record.task_type,
-        **said,
         "truncated": truncated,
         **{key: np.asarray(value, dtype=np.int32) for key, value in arrays.items()},
     }

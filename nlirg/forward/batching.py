@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,13 @@ from nlirg.labels import IGNORE
 Array = np.ndarray
 
 
+class SampleRows(Protocol):
+    """Samples by index: a list of mappings, or `nlirg.corpus.tokens.PlannedSamples`."""
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
+    def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
+
+
 @dataclass(frozen=True)
 class EncodedCorpus:
     """Tokenized samples, read by index.
@@ -24,14 +31,14 @@ class EncodedCorpus:
     Attributes:
         rows: one mapping per sample with `input_ids` and `labels` (equal lengths), and where they
             are known `base_loss` (of each trained token) and `segments` (lengths of the documents
-            packed into the row); a list, or a memory-mapped dataset in numpy format.
+            packed into the row).
         n_trained: [samples] trained tokens of each sample.
         task_types: names of the kinds of samples.
         tasks: [samples] index into `task_types`.
         packed: whether some row holds more than one document; None to look through the rows.
     """
 
-    rows: Sequence[Mapping[str, Any]]
+    rows: SampleRows
     n_trained: Array
     task_types: tuple[str, ...] = ("",)
     tasks: Array = field(default_factory=lambda: np.empty(0, np.int64))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,18 +15,18 @@ import pyarrow.dataset as pads
 from cluster.rundir import StageFolder
 from eval.cases.suites import holdout_cases
 from nlirg.atomic_io import atomic_path
+from nlirg.config.corpus import DataConfig
 from nlirg.corpus.ordering import hash_rank
 from nlirg.corpus.records import Record
+from nlirg.corpus.rows import STORED, stored_record
 from nlirg.errors import InputError
-from pipelines.positions import find, open_by_position
 from pipelines.ray_data import parquet_files
+from pipelines.row_table import find, open_row_table
 from pipelines.select.stage import duplicate_groups
-
-COLUMNS = ["id", "task_type", "messages", "tools"]
 
 
 def choose_holdout(
-    scored: StageFolder, index: Path | None, count: int, path: Path
+    scored: StageFolder, index: Path | None, count: int, path: Path, data: Sequence[DataConfig]
 ) -> frozenset[str]:
     """Choose `count` of the selected rows, write them to `path` and return their ids.
 
@@ -39,6 +39,7 @@ def choose_holdout(
         index: see `pipelines.select.stage.selected_index`.
         count: of rows.
         path: of the file, an object with id, task_type, messages and tools a line.
+        data: sources of the recipe.
 
     Raises:
         InputError: if there are not enough such rows that can be cases.
@@ -50,7 +51,7 @@ def choose_holdout(
     # Some rows cannot be cases (an answer without words, a function call): others replace them.
     candidates = 2 * count
     while True:
-        records = _first_by_hash(scored, index, shared, candidates)
+        records = _first_by_hash(scored, index, shared, candidates, data)
         chosen = list(itertools.islice(filter(_usable, records), count))
         if len(chosen) == count or len(records) < candidates:
             break
@@ -67,43 +68,44 @@ def choose_holdout(
 
 
 def _shared_prompts(scored: StageFolder, index: Path | None) -> np.ndarray:
-    """Positions of the selected rows whose prompt another selected row has, or nearly has."""
+    """Row indices of the selected rows whose prompt another selected row has, or nearly has."""
     table = duplicate_groups(scored, "prompt", "near")
-    positions, groups = table["position"].to_numpy(), table["group"].to_numpy()
+    row_indices, groups = table["row_index"].to_numpy(), table["group"].to_numpy()
     if index is not None:
-        selected = find(open_by_position(index), positions) >= 0
-        positions, groups = positions[selected], groups[selected]
+        selected = find(open_row_table(index), row_indices) >= 0
+        row_indices, groups = row_indices[selected], groups[selected]
     _, member, size = np.unique(groups, return_inverse=True, return_counts=True)
-    shared: np.ndarray = positions[size[member] > 1]
+    shared: np.ndarray = row_indices[size[member] > 1]
     return shared
 
 
 def _names(scored: StageFolder, index: Path | None, shared: np.ndarray) -> Iterator[str]:
     """Ids of the rows that may be held out, a batch in memory at a time."""
     dataset = pads.dataset(parquet_files(scored.path))
-    selected = None if index is None else open_by_position(index)
-    for batch in dataset.to_batches(columns=["id", "position"]):
-        positions = batch["position"].to_numpy()
-        may = ~np.isin(positions, shared)
+    selected = None if index is None else open_row_table(index)
+    for batch in dataset.to_batches(columns=["id", "row_index"]):
+        row_indices = batch["row_index"].to_numpy()
+        may = ~np.isin(row_indices, shared)
         if selected is not None:
-            may &= find(selected, positions) >= 0
+            may &= find(selected, row_indices) >= 0
         yield from batch["id"].filter(may).to_pylist()
 
 
 def _first_by_hash(
-    scored: StageFolder, index: Path | None, shared: np.ndarray, count: int
+    scored: StageFolder,
+    index: Path | None,
+    shared: np.ndarray,
+    count: int,
+    data: Sequence[DataConfig],
 ) -> list[Record]:
     """The rows with the `count` smallest hashes of their ids, in that order."""
     names = heapq.nsmallest(count, _names(scored, index, shared), key=hash_rank)
     table = pads.dataset(parquet_files(scored.path)).to_table(
-        COLUMNS, filter=pads.field("id").isin(names)
+        list(STORED), filter=pads.field("id").isin(names)
     )
-    return [
-        Record(
-            **{**row, "messages": json.loads(row["messages"]), "tools": json.loads(row["tools"])}
-        )
-        for row in sorted(table.to_pylist(), key=lambda row: hash_rank(row["id"]))
-    ]
+    rows = sorted(table.to_pylist(), key=lambda row: hash_rank(row["id"]))
+    records = (stored_record(row, data, "sft") for row in rows)
+    return [record for record in records if isinstance(record, Record)]
 
 
 def _usable(record: Record) -> bool:

@@ -1,105 +1,29 @@
-"""Turn the selected rows into training rows with Ray Data: held-out rows left out, text packed.
+"""Plan the training samples with Ray Data: held-out rows left out, text packed.
 
-A training row's position is its rank in the recipe's order. Token ids, labels and the base model's
-losses come from the scores as they are.
+The plan names rows of the corpus and ranges of their tokens. Training reads the tokens themselves,
+with the base model's losses, where scoring has written them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from cluster.rundir import RunDirectory, StageFolder
 from cluster.session import connect
-from nlirg.corpus.packing import pack
 from nlirg.errors import InputError
 from pipelines.encode.holdout import choose_holdout
-from pipelines.positions import find, open_by_position
-from pipelines.ray_data import configure, parquet_files, read_columns, root_cause, watch_parquet
+from pipelines.encode.plan import planned_packs, planned_rows
+from pipelines.ray_data import configure, parquet_files, root_cause, watch_parquet
 from pipelines.recipe import Recipe
 from pipelines.score.stage import Score
-from pipelines.select.stage import MAX_PARTITIONS, Select, selected_index
+from pipelines.select.stage import Select, selected_index
 from pipelines.stage import Stage, Summary
 from pipelines.store import identity
-
-ROWS_PER_BATCH = 1024
-# Documents packed together: enough to fill packs well, few enough for a worker's memory.
-GROUP_DOCUMENTS = 4096
-GROUP_TOKENS = 8 << 20
-SCHEMA = pa.schema(
-    {
-        "id": pa.string(),
-        "position": pa.int64(),
-        "task_type": pa.string(),
-        "input_ids": pa.list_(pa.int32()),
-        "labels": pa.list_(pa.int32()),
-        "n_trained": pa.int32(),
-        "base_loss": pa.list_(pa.float32()),
-        "segments": pa.list_(pa.int32()),
-    }
-)
-SCORED = ["token_loss" if name == "base_loss" else name for name in SCHEMA.names]
-
-
-class SelectBatch:
-    """Take the columns to train on of the rows that are, their ranks as positions."""
-
-    def __init__(self, index: Path | None, holdout: frozenset[str]) -> None:
-        self.index = index
-        self.holdout = pa.array(sorted(holdout), pa.string())
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Select from a batch of scored rows."""
-        kept = ranked(batch, self.index)
-        kept = kept.filter(pc.invert(pc.is_in(kept["id"], self.holdout)))
-        return kept.select(SCORED).rename_columns(SCHEMA.names).cast(SCHEMA)
-
-
-class GroupRows:
-    """Say which rows are packed together: neighbours in the order."""
-
-    def __init__(self, index: Path | None, starts: np.ndarray) -> None:
-        self.index, self.starts = index, starts
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Add the number of its group to every row of a batch of scored rows."""
-        rows = ranked(batch, self.index)
-        group = np.searchsorted(self.starts, rows["position"].to_numpy(), side="right") - 1
-        return rows.append_column("group", pa.array(group))
-
-
-def pack_group(pack_length: int, batch: pa.Table) -> pa.Table:
-    """Pack the documents of one group."""
-    group = batch["group"][0].as_py()
-    documents = batch.sort_by("position").to_pandas().to_dict("records")
-    rows = [
-        {**row, "position": (group << 32) + number}
-        for number, row in enumerate(pack(documents, pack_length))
-    ]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def ranked(rows: pa.Table, index: Path | None) -> pa.Table:
-    """Replace positions by ranks, leaving out rows without one; without an index nothing changes.
-
-    Args:
-        rows: scored rows, or some of their columns.
-        index: see `pipelines.select.stage.selected_index`.
-    """
-    if index is None:
-        return rows
-    ranks = open_by_position(index)
-    found = find(ranks, rows["position"].to_numpy())
-    place = rows.schema.get_field_index("position")
-    kept = rows.filter(found >= 0)
-    return kept.set_column(place, "position", ranks["rank"].take(found[found >= 0]))
 
 
 class EncodeSummary(Summary):
@@ -127,7 +51,7 @@ class EncodeSummary(Summary):
 
 
 class Encode(Stage[EncodeSummary]):
-    """Encode the selected rows into `encoded/*.parquet`.
+    """Plan the training samples, in `encoded/*.parquet`.
 
     `recipe.holdout` of them, chosen by the hash of their ids among those whose prompt no other
     selected row has or nearly has, are kept from training and written to `holdout.jsonl` for the
@@ -162,7 +86,7 @@ class Encode(Stage[EncodeSummary]):
             )
 
     def work(self, recipe: Recipe, run: RunDirectory, resumed: bool) -> EncodeSummary:
-        """Write the rows to train on.
+        """Write the plan.
 
         Raises:
             InputError: if the corpus is not selected yet, or nothing is left to train on.
@@ -172,14 +96,13 @@ class Encode(Stage[EncodeSummary]):
         corpus = Score().summary(run)
         connect(recipe.cluster)
         configure(recipe.cluster.stall_timeout_s)
-        holdout = choose_holdout(scored, index, recipe.holdout, run.holdout)
+        holdout = choose_holdout(scored, index, recipe.holdout, run.holdout, recipe.data)
         packed: dict[str, Any] = {}
         if recipe.encode.task == "cpt":
-            rows, packed["documents"] = _packs(scored.path, index, recipe.encode.pack_length)
+            length = recipe.encode.pack_length
+            rows, packed["documents"] = planned_packs(scored.path, index, length)
         else:
-            rows = read_columns(parquet_files(scored.path), SCORED).map_batches(
-                SelectBatch(index, holdout), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
-            )
+            rows = planned_rows(scored.path, index, holdout)
         folder.mkdir(parents=True, exist_ok=True)
         with watch_parquet("encode", folder), root_cause():
             rows.write_parquet(str(folder))
@@ -207,52 +130,13 @@ class Encode(Stage[EncodeSummary]):
         yield "; ".join(parts)
 
 
-def _packs(source: Path, index: Path | None, pack_length: int) -> tuple[Any, int]:
-    """Pack the documents, neighbours in the order together; rows of packs, and documents."""
-    starts, documents = group_starts(source, index, GROUP_DOCUMENTS, GROUP_TOKENS)
-    grouped = read_columns(parquet_files(source), SCORED).map_batches(
-        GroupRows(index, starts), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
-    )
-    rows = grouped.groupby("group", num_partitions=min(len(starts), MAX_PARTITIONS)).map_groups(
-        partial(pack_group, pack_length), batch_format="pyarrow"
-    )
-    return rows, documents
-
-
-def group_starts(
-    source: Path, index: Path | None, documents: int, tokens: int
-) -> tuple[np.ndarray, int]:
-    """Cut the corpus into runs of neighbouring documents to pack together.
-
-    Args:
-        source: folder of the scores.
-        index: see `pipelines.select.stage.selected_index`.
-        documents: at most so many in a run.
-        tokens: at most so many in a run, if it has more than one document.
-
-    Returns:
-        [groups] position of the first document of each, or its rank where there is an index; and
-        the number of documents. How scoring happened to spread them over files does not matter.
-    """
-    table = pads.dataset(parquet_files(source)).to_table(["position", "n_tokens"])
-    rows = ranked(table, index).sort_by("position")
-    starts: list[int] = []
-    count = size = 0
-    for position, length in zip(*(column.to_numpy() for column in rows.columns), strict=True):
-        if not starts or count == documents or size + length > tokens:
-            starts.append(position)
-            count = size = 0
-        count, size = count + 1, size + length
-    return np.array(starts, np.int64), rows.num_rows
-
-
 def _counts(folder: Path) -> dict[str, int]:
-    """Count rows and tokens from the files."""
+    """Count samples and tokens from the files."""
     rows = tokens = trained = 0
     if files := parquet_files(folder):
-        for batch in pads.dataset(files).to_batches(columns=["input_ids", "n_trained"]):
+        for batch in pads.dataset(files).to_batches(columns=["n_tokens", "n_trained"]):
             rows += batch.num_rows
-            tokens += len(batch["input_ids"].flatten())
+            tokens += int(np.sum(batch["n_tokens"].to_numpy()))
             trained += int(np.sum(batch["n_trained"].to_numpy()))
     if not trained:
         raise InputError("no row is left to train on: lower holdout, or add rows to the corpus")

@@ -1,6 +1,6 @@
 """Duplicates and repetition of a scored corpus: one Ray Data pass, then a few Ray tasks.
 
-The pass reduces every row to keys and signatures in `.hygiene/`; the tasks read columns of them,
+The pass reduces every row to keys and signatures in `.profile/`; the tasks read columns of them,
 a few numbers per row, so neither driver nor workers ever hold the corpus.
 """
 
@@ -19,39 +19,44 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from cluster.config import ClusterConfig
 from cluster.rundir import StageFolder
 from cluster.session import connect
 from eval.metrics.diversity import opening
 from eval.text import join_units, units
 from nlirg.atomic_io import atomic_path, write_text
+from nlirg.config.corpus import DataConfig
 from nlirg.corpus import duplicates
 from nlirg.corpus.profile import (
     COUNTED,
     PHRASES,
+    CorpusProfile,
     DuplicateCount,
-    Hygiene,
     Kind,
     Of,
-    TypeHygiene,
+    TypeProfile,
     add_counts,
     count_values,
     describe_types,
     repeated,
 )
+from nlirg.corpus.records import Document, Record
+from nlirg.corpus.rows import STORED, stored_record
+from nlirg.corpus.sources import Task
 from nlirg.errors import InputError
 from pipelines.progress import Progress, say
 from pipelines.ray_data import configure, parquet_files, read_columns, root_cause, watch_parquet
+from pipelines.recipe import Recipe
 
 ROWS_PER_BATCH = 1024
 ROWS_PER_TASK = 200_000  # larger corpora are examined in parts, to bound a task's memory
-RESULT = "hygiene.json"
+RESULT = "profile.json"
 EXCERPT = 160  # characters of a text that are shown
 OPENING = 200  # characters in which its first words are looked for
-NEEDED = ("position", "task_type", "n_tokens", "n_trained", "language")
+NEEDED = (*STORED, "row_index", "task_type", "n_tokens", "n_trained", "language")
 SCHEMA = pa.schema(
     {
-        "position": pa.int64(),
+        "row_index": pa.int64(),
+        "task_type": pa.string(),
         "of": pa.string(),
         "kind": pa.string(),
         "group": pa.int64(),
@@ -91,6 +96,13 @@ def compared_turns(messages: list[dict[str, Any]]) -> dict[Of, Compared]:
     }
 
 
+def compared(record: Record | Document) -> dict[Of, Compared]:
+    """What of a record is compared with other records."""
+    if isinstance(record, Document):
+        return compared_text(record.text)
+    return compared_turns(record.messages)
+
+
 def compared_text(text: str) -> dict[Of, Compared]:
     """What of a document is compared with other documents: all of it."""
     normal = duplicates.normal_form(text)
@@ -111,19 +123,17 @@ def _excerpt(text: str) -> str:
 class Fingerprint:
     """Reduce scored rows to what duplicates and repetition are found by."""
 
-    def __init__(self, conversations: bool) -> None:
+    def __init__(self, data: Sequence[DataConfig], task: Task) -> None:
         os.environ.setdefault("RAYON_NUM_THREADS", "1")  # Ray gives a task one CPU
-        self.conversations = conversations
+        self.data, self.task = data, task
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """One row for each: key, signature and band keys of each text, lengths, language."""
-        if self.conversations:
-            texts = [compared_turns(json.loads(row)) for row in batch["messages"].to_pylist()]
-        else:
-            texts = [compared_text(row) for row in batch["text"].to_pylist()]
+        rows = batch.select(list(STORED)).to_pylist()
+        texts = [compared(stored_record(row, self.data, self.task)) for row in rows]
         begun = [_opening(row["answer"].shown) if "answer" in row else None for row in texts]
         columns = {
-            **{name: batch[name] for name in ("position", "task_type", "language")},
+            **{name: batch[name] for name in ("row_index", "task_type", "language")},
             "prompt_tokens": pc.subtract(batch["n_tokens"], batch["n_trained"]),
             "answer_tokens": batch["n_trained"],
             "opening": pa.array(
@@ -165,72 +175,68 @@ def _fingerprints(of: Of, texts: Sequence[Compared]) -> dict[str, pa.Array]:
     }
 
 
-def find_duplicates(stage: StageFolder, config: ClusterConfig) -> Hygiene:
-    """Describe a scored corpus: `scores/duplicates/*.parquet` and `scores/hygiene.json`.
+def find_duplicates(stage: StageFolder, recipe: Recipe) -> CorpusProfile:
+    """Describe a scored corpus: `scores/duplicates/*.parquet` and `scores/profile.json`.
 
     Args:
-        stage: the scores, complete but for its marker; each row needs `language` too.
-        config: the cluster to work on.
+        stage: the scores, complete but for its marker.
+        recipe: says what the rows mean, and which cluster to work on.
 
     Raises:
         InputError: if there are no scored rows, or columns are missing.
     """
     files = parquet_files(stage.path)
-    conversations, rows = _checked(stage, files)
-    pieces, found, result = (stage.path / name for name in (".hygiene", "duplicates", RESULT))
-    for folder in (pieces, found):  # of an earlier run that crashed
+    rows = _checked(stage, files)
+    pieces, groups, result = (stage.path / name for name in (".profile", "duplicates", RESULT))
+    for folder in (pieces, groups):  # of an earlier run that crashed
         shutil.rmtree(folder, ignore_errors=True)
     result.unlink(missing_ok=True)
-    connect(config)
-    _write_pieces(files, pieces, conversations, config)
-    hygiene = _examine(pieces, found, conversations, rows)
-    write_text(result, hygiene.model_dump_json(indent=2) + "\n")
+    connect(recipe.cluster)
+    _write_pieces(files, pieces, recipe)
+    profile = _examine(pieces, groups, recipe.encode.task, rows)
+    write_text(result, profile.model_dump_json(indent=2) + "\n")
     shutil.rmtree(pieces)
-    say("hygiene", _told(hygiene))
-    return hygiene
+    say("profile", _told(profile))
+    return profile
 
 
-def _checked(stage: StageFolder, files: Sequence[str]) -> tuple[bool, int]:
-    """Whether the rows are conversations, and how many there are."""
-    rows, conversations = 0, False
+def _checked(stage: StageFolder, files: Sequence[str]) -> int:
+    """How many rows there are."""
+    rows = 0
     for file in files:
         try:
             metadata = pq.read_metadata(file)
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{file} is no whole Parquet file: delete it, score again") from error
         names = metadata.schema.to_arrow_schema().names
-        conversations = "messages" in names
-        text = "messages" if conversations else "text"
-        missing = [name for name in (*NEEDED, text) if name not in names]
-        if missing:
+        if missing := [name for name in NEEDED if name not in names]:
             raise InputError(f"{file} has no column {', '.join(missing)}: score the corpus again")
         rows += metadata.num_rows
     if not rows:
         raise InputError(f"{stage.path} holds no scored rows: score the corpus first")
-    return conversations, rows
+    return rows
 
 
-def _write_pieces(
-    files: Sequence[str], pieces: Path, conversations: bool, config: ClusterConfig
-) -> None:
+def _write_pieces(files: Sequence[str], pieces: Path, recipe: Recipe) -> None:
     """The pass over the corpus."""
-    configure(config.stall_timeout_s)
-    columns = [*NEEDED, "messages" if conversations else "text"]
-    rows = read_columns(files, columns).map_batches(
-        Fingerprint(conversations), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
+    configure(recipe.cluster.stall_timeout_s)
+    rows = read_columns(files, list(NEEDED)).map_batches(
+        Fingerprint(recipe.data, recipe.encode.task),
+        batch_size=ROWS_PER_BATCH,
+        batch_format="pyarrow",
     )
     pieces.mkdir()
-    with watch_parquet("hygiene", pieces), root_cause():
+    with watch_parquet("profile", pieces), root_cause():
         rows.write_parquet(str(pieces), compression="NONE", use_dictionary=False)
 
 
-def _examine(pieces: Path, found: Path, conversations: bool, rows: int) -> Hygiene:
+def _examine(pieces: Path, found: Path, task: Task, rows: int) -> CorpusProfile:
     """Run the tasks over the pieces; the driver sees only their short results."""
     import ray
 
     edges: Any = ray.remote(band_edges)
     groups: Any = ray.remote(write_groups)
-    compared: tuple[Of, ...] = ("prompt", "answer", "row") if conversations else ("row",)
+    compared: tuple[Of, ...] = ("prompt", "answer", "row") if task == "sft" else ("row",)
     parts = 1 + rows // ROWS_PER_TASK
     shares = shared_bands(parts)
     found.mkdir()
@@ -246,7 +252,7 @@ def _examine(pieces: Path, found: Path, conversations: bool, rows: int) -> Hygie
             progress.to(len(tasks) - len(waiting))
     every, by_type = ray.get(described)
     counts = [count for counts in ray.get(counted) for count in counts]
-    return Hygiene(all=every, types=by_type, duplicates=counts)
+    return CorpusProfile(all=every, types=by_type, duplicates=counts)
 
 
 def shared_bands(parts: int) -> list[np.ndarray]:
@@ -255,15 +261,15 @@ def shared_bands(parts: int) -> list[np.ndarray]:
 
 
 def band_edges(pieces: Path, of: Of, bands: np.ndarray) -> np.ndarray:
-    """Task: near duplicates that some of the bands find, as a forest of positions."""
+    """Task: near duplicates that some of the bands find, as a forest of row_indices."""
     keys = [f"{of}_band{number}" for number in bands]
-    rows = _columns(pieces, ["position", of, *keys])
+    rows = _columns(pieces, ["row_index", of, *keys])
     runs = [duplicates.in_runs(rows[key], rows[of]) for key in keys]
     wanted = np.unique(np.concatenate(runs))
-    signature = _signatures(pieces, of, rows["position"][wanted])
+    signature = _signatures(pieces, of, rows["row_index"][wanted])
     found = [
         duplicates.near_edges(
-            rows[key][run], rows["position"][run], signature[np.searchsorted(wanted, run)]
+            rows[key][run], rows["row_index"][run], signature[np.searchsorted(wanted, run)]
         )
         for key, run in zip(keys, runs, strict=True)
     ]
@@ -272,12 +278,12 @@ def band_edges(pieces: Path, of: Of, bands: np.ndarray) -> np.ndarray:
 
 def write_groups(pieces: Path, of: Of, folder: Path, *edges: np.ndarray) -> list[DuplicateCount]:
     """Task: write the groups of exact and of near duplicates, and count them."""
-    rows = _columns(pieces, ["position", of])
-    exact = duplicates.exact_groups(rows[of], rows["position"])
+    rows = _columns(pieces, ["row_index", of])
+    exact = duplicates.exact_groups(rows[of], rows["row_index"])
     near = duplicates.near_groups(exact, duplicates.forest(np.concatenate(edges)))
     tables = [
-        _grouped(of, "exact", rows["position"], exact),
-        _grouped(of, "near", rows["position"], near),
+        _grouped(pieces, of, "exact", rows["row_index"], exact),
+        _grouped(pieces, of, "near", rows["row_index"], near),
     ]
     with atomic_path(folder / f"{of}.parquet") as temporary:
         pq.write_table(pa.concat_tables(tables), temporary)
@@ -287,12 +293,17 @@ def write_groups(pieces: Path, of: Of, folder: Path, *edges: np.ndarray) -> list
     ]
 
 
-def _grouped(of: Of, kind: Kind, position: np.ndarray, group: np.ndarray) -> pa.Table:
-    """Rows of groups of two and more."""
+def _grouped(
+    pieces: Path, of: Of, kind: Kind, row_index: np.ndarray, group: np.ndarray
+) -> pa.Table:
+    """Rows of groups of two and more, in the order of the corpus."""
     size = duplicates.group_sizes(group)
     many = size > 1
+    types = _read(pieces, ["row_index", "task_type"], row_index[many]).sort_by("row_index")
     words = [pa.repeat(word, int(many.sum())) for word in (of, kind)]
-    return pa.table([position[many], *words, group[many], size[many]], schema=SCHEMA)
+    return pa.table(
+        [row_index[many], types["task_type"], *words, group[many], size[many]], schema=SCHEMA
+    )
 
 
 def _counted(pieces: Path, of: Of, kind: Kind, table: pa.Table) -> DuplicateCount:
@@ -310,20 +321,20 @@ def _counted(pieces: Path, of: Of, kind: Kind, table: pa.Table) -> DuplicateCoun
     )
 
 
-def count_types(pieces: Path, parts: int) -> tuple[TypeHygiene, list[TypeHygiene]]:
+def count_types(pieces: Path, parts: int) -> tuple[TypeProfile, list[TypeProfile]]:
     """Task: describe all rows, and every task type; the more parts, the less memory."""
     counts = {name: _counts(pieces, name) for name in COUNTED if name not in PHRASES}
     for name in PHRASES:  # nearly every row has its own: a part of the values at a time
         of_part = [repeated(_counts(pieces, name, part, parts)) for part in range(parts)]
         counts[name] = pa.concat_tables(of_part)
-    return describe_types(counts, lambda name, positions: _shown(pieces, name, positions))
+    return describe_types(counts, lambda name, row_indices: _shown(pieces, name, row_indices))
 
 
 def _counts(pieces: Path, name: str, part: int = 0, parts: int = 1) -> pa.Table:
     """Count the values of a column; of keys, those that fall into one of several parts."""
     counts = []
     for file in parquet_files(pieces):
-        rows = pq.read_table(file, columns=["task_type", "position", name])
+        rows = pq.read_table(file, columns=["task_type", "row_index", name])
         if parts > 1:
             rows = rows.drop_null()
             rows = rows.filter(pa.array(rows[name].to_numpy() % parts == part))
@@ -332,41 +343,41 @@ def _counts(pieces: Path, name: str, part: int = 0, parts: int = 1) -> pa.Table:
 
 
 def _columns(pieces: Path, names: list[str]) -> dict[str, np.ndarray]:
-    """Numbers of all rows, in order of position."""
+    """Numbers of all rows, in order of row_index."""
     table = _read(pieces, names)
-    order = np.argsort(table["position"].to_numpy())
+    order = np.argsort(table["row_index"].to_numpy())
     return {name: table[name].to_numpy()[order] for name in names}
 
 
-def _signatures(pieces: Path, of: Of, positions: np.ndarray) -> np.ndarray:
-    """Signatures of the rows at rising positions, shape `[rows, VALUES]`."""
+def _signatures(pieces: Path, of: Of, row_indices: np.ndarray) -> np.ndarray:
+    """Signatures of the rows at rising row_indices, shape `[rows, VALUES]`."""
     name = f"{of}_signature"
-    table = _read(pieces, ["position", name], positions)
-    order = np.argsort(table["position"].to_numpy())
+    table = _read(pieces, ["row_index", name], row_indices)
+    order = np.argsort(table["row_index"].to_numpy())
     column = pa.concat_arrays([pa.array([], table[name].type), *table[name].chunks])
     data = np.frombuffer(column.buffers()[1] or b"", dtype=np.uint8)
     return data.reshape(-1, duplicates.VALUES)[order]
 
 
-def _shown(pieces: Path, name: str, positions: list[int]) -> dict[int, str]:
-    """Excerpts of texts by position."""
-    table = _read(pieces, ["position", f"{name}_shown"], np.array(positions, dtype=np.int64))
+def _shown(pieces: Path, name: str, row_indices: list[int]) -> dict[int, str]:
+    """Excerpts of texts by row_index."""
+    table = _read(pieces, ["row_index", f"{name}_shown"], np.array(row_indices, dtype=np.int64))
     return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
-def _read(pieces: Path, names: list[str], positions: np.ndarray | None = None) -> pa.Table:
-    """Columns of all rows, or of those at some positions, with few rows in flight."""
-    chosen = None if positions is None else pads.field("position").isin(pa.array(positions))
+def _read(pieces: Path, names: list[str], row_indices: np.ndarray | None = None) -> pa.Table:
+    """Columns of all rows, or of those at some row_indices, with few rows in flight."""
+    chosen = None if row_indices is None else pads.field("row_index").isin(pa.array(row_indices))
     return pads.dataset(parquet_files(pieces)).to_table(
         names, filter=chosen, batch_size=1 << 14, batch_readahead=1, fragment_readahead=1
     )
 
 
-def _told(hygiene: Hygiene) -> str:
+def _told(profile: CorpusProfile) -> str:
     """What a user must know of the corpus before training on it."""
-    counts = [f"{row.rows} {row.of}s ({row.kind})" for row in hygiene.duplicates]
-    told = f"{hygiene.all.rows} rows; duplicates: {', '.join(counts)}"
-    if not hygiene.all.answers:
+    counts = [f"{row.rows} {row.of}s ({row.kind})" for row in profile.duplicates]
+    told = f"{profile.all.rows} rows; duplicates: {', '.join(counts)}"
+    if not profile.all.answers:
         return told
-    top = hygiene.all.answers[0]
+    top = profile.all.answers[0]
     return f"{told}; {top.count} rows ({top.share:.1%}) have one answer: {top.text!r}"

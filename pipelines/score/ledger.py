@@ -2,7 +2,8 @@
 
     scores/
       settings.json               whose unfinished files these are
-      <attempt>-<digest>.parquet  scored rows; named so once they are complete
+      tokens/<attempt>-<digest>.arrow  tokens of some scored rows (`nlirg.corpus.tokens`)
+      <attempt>-<digest>.parquet  their scores; named so, and last, once both are complete
       .ledger/<shard>.json        how many rows a shard gives, written once it is read to its end
       .ledger/<shard>.jsonl       the rows of the shard that were set aside
 
@@ -28,21 +29,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nlirg.atomic_io import atomic_path, write_json
+from nlirg.corpus.tokens import SUFFIX, open_token_file, write_token_file
 from nlirg.errors import InputError
 from pipelines.ray_data import parquet_files
 
+TOKENS = "tokens"  # folder of the token files
 NUMBER = re.compile(r"\d+")
 LINE_BITS = 32
 
 
-def position(shard: int, line: int) -> int:
+def row_index(shard: int, line: int) -> int:
     """A row's place in the corpus: sorted by it, rows stand in the corpus's order."""
     return (shard << LINE_BITS) + line
 
 
-def shards_of_positions(positions: np.ndarray) -> np.ndarray:
-    """Index of the shard of each position."""
-    return positions >> LINE_BITS
+def shards_of_rows(row_indices: np.ndarray) -> np.ndarray:
+    """Index of the shard of each row."""
+    return row_indices >> LINE_BITS
 
 
 class ShardRows(NamedTuple):
@@ -83,12 +86,13 @@ class Ledger:
     """The ledger of one folder of scores, for one attempt at filling it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.parts = folder, folder / ".ledger"
+        self.folder, self.parts, self.tokens = folder, folder / ".ledger", folder / TOKENS
         self.attempt = uuid.uuid4().hex[:8]
 
     def clear(self) -> None:
         """Remove everything that was scored."""
-        shutil.rmtree(self.parts, ignore_errors=True)
+        for below in (self.parts, self.tokens):
+            shutil.rmtree(below, ignore_errors=True)
         for path in [*self.folder.glob("*.parquet"), *self._temporaries()]:
             path.unlink()
 
@@ -98,11 +102,12 @@ class Ledger:
             temporary.unlink()
         rows: Counter[int] = Counter()
         where: dict[int, list[str]] = defaultdict(list)
-        files = [path for path in parquet_files(self.folder) if _whole(path)]
+        files = [path for path in parquet_files(self.folder) if self._whole(path)]
+        self._remove_unpaired(files)
         for path in files:
-            positions = pq.read_table(path, columns=["position"])["position"].to_numpy()
+            row_indices = pq.read_table(path, columns=["row_index"])["row_index"].to_numpy()
             for shard, count in zip(
-                *np.unique(shards_of_positions(positions), return_counts=True), strict=True
+                *np.unique(shards_of_rows(row_indices), return_counts=True), strict=True
             ):
                 rows[int(shard)] += int(count)
                 where[int(shard)].append(path)
@@ -135,12 +140,21 @@ class Ledger:
             )
         return {index: rows for index, rows in found.items() if rows is not None}
 
-    def write(self, rows: pa.Table) -> None:
-        """Write scored rows to one file; a task that runs twice replaces its own."""
-        places = np.sort(rows["position"].to_numpy())
-        digest = hashlib.blake2b(places.tobytes(), digest_size=8).hexdigest()
-        with atomic_path(self.folder / f"{self.attempt}-{digest}.parquet") as temporary:
-            pq.write_table(rows, temporary)
+    def write(self, scores: pa.Table, tokens: pa.Table) -> None:
+        """Write scores and tokens of the same rows; a task that runs twice replaces its own.
+
+        Args:
+            scores: a row each, sorted by `row_index`.
+            tokens: of the same rows, see `nlirg.corpus.tokens.token_table`.
+        """
+        row_index = scores["row_index"].to_numpy()
+        digest = hashlib.blake2b(row_index.tobytes(), digest_size=8).hexdigest()
+        path = self.folder / f"{self.attempt}-{digest}.parquet"
+        with atomic_path(self._tokens_of(path)) as temporary:
+            write_token_file(temporary, tokens)
+        # Last: where there are scores, there are tokens.
+        with atomic_path(path) as temporary:
+            pq.write_table(scores, temporary)
 
     def files(self, finished: Finished) -> list[str]:
         """Paths of the scored rows, without what a process of a dead attempt has added."""
@@ -151,6 +165,7 @@ class Ledger:
                 taken.append(path)
             else:
                 Path(path).unlink()
+        self._remove_unpaired(taken)
         return taken
 
     def bad_rows(self) -> Iterator[str]:
@@ -164,17 +179,31 @@ class Ledger:
 
     def _temporaries(self) -> list[Path]:
         """What a killed process was writing."""
-        return [path for path in self.folder.glob(".*") if path.is_file()]
+        files = [*self.folder.glob(".*"), *self.tokens.glob(".*")]
+        return [path for path in files if path.is_file()]
 
+    def _tokens_of(self, scores: str | Path) -> Path:
+        """The token file of a file of scores."""
+        return self.tokens / f"{Path(scores).stem}{SUFFIX}"
 
-def _whole(path: str) -> bool:
-    """Whether a Parquet file is complete; one that is not is removed."""
-    try:
-        pq.read_metadata(path)
-    except (OSError, pa.ArrowInvalid):
-        Path(path).unlink()
-        return False
-    return True
+    def _whole(self, scores: str) -> bool:
+        """Whether a file of scores and its tokens are complete; if not, both are removed."""
+        try:
+            rows = pq.read_metadata(scores).num_rows
+            whole = open_token_file(self._tokens_of(scores)).num_rows == rows
+        except (OSError, pa.ArrowInvalid, InputError):
+            whole = False
+        if not whole:
+            Path(scores).unlink()
+            self._tokens_of(scores).unlink(missing_ok=True)
+        return whole
+
+    def _remove_unpaired(self, scores: Iterable[str]) -> None:
+        """Remove tokens of rows whose scores were never written."""
+        wanted = {self._tokens_of(path) for path in scores}
+        for path in self.tokens.glob("*"):
+            if path not in wanted:
+                path.unlink(missing_ok=True)
 
 
 def collect_bad(ledger: Ledger, path: Path) -> BadRows:

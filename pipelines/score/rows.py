@@ -1,13 +1,12 @@
 """The three steps of scoring on a cluster: a shard is read, a model scores, scores are written.
 
-What was scored, token ids and labels, stands beside its scores: encoding takes it from there, so
-the loss of a token cannot be taken for that of another.
+What was scored, token ids and what of them is trained, is written beside its losses once: training
+takes it from there, so the loss of a token cannot be taken for that of another.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from functools import cache
@@ -18,19 +17,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nlirg.config.corpus import ScoreConfig
+from nlirg.config.score_columns import columns_for
 from nlirg.corpus.chat import OverlongError
 from nlirg.corpus.profile import language
 from nlirg.corpus.reader import read_shard
 from nlirg.corpus.records import Document, Record
-from nlirg.corpus.rows import encoded_row, original, parse
+from nlirg.corpus.rows import STORED, encoded_row, original, parse, stored_record
 from nlirg.corpus.sources import Shard
+from nlirg.corpus.tokens import token_table
 from nlirg.errors import BadRowError
 from nlirg.scoring.divergence import Span
 from nlirg.scoring.scores import TokenScores, excess_loss, instruction_difficulty, sample_scores
 from nlirg.scoring.spans import character_spans, text_spans, trained_answers
-from nlirg.weighting.zones import ZONES
 from pipelines.recipe import Recipe
-from pipelines.score.ledger import Ledger, ShardRows, position, shards_of_positions
+from pipelines.score.ledger import Ledger, ShardRows, row_index, shards_of_rows
 
 WINDOW_ROWS = 512  # of one call of an actor: enough to find rows of like length
 INT32S, FLOAT32S = pa.list_(pa.int32()), pa.list_(pa.float32())
@@ -47,21 +47,26 @@ SPAN = pa.struct(
         "pattern": pa.string(),
     }
 )
-SCORES = pa.schema(
-    {
-        "n_tokens": pa.int32(),
-        "n_trained": pa.int32(),
-        **dict.fromkeys(("mean_loss", "max_loss", "perplexity", "mean_entropy"), pa.float64()),
-        **{f"zone_{zone}": pa.float64() for zone in ZONES},
-        "similarity": pa.float64(),
-        "band": pa.string(),
-        **dict.fromkeys(("similarity_centered", "filtered_rank", "divergence"), pa.float64()),
-        "n_spans": pa.int32(),
-        "spans": pa.list_(SPAN),
-        "min_k": pa.float64(),
-        "anomaly": pa.float64(),
-    }
-)
+# Of a row that is read and encoded; where it stands and what it says as it stood go into the table
+# of scores.
+PLACED = {
+    "id": pa.string(),
+    "row_index": pa.int64(),
+    "source": pa.string(),
+    "line": pa.int64(),
+    "data": pa.int32(),
+    "task_type": pa.string(),
+    "row": pa.string(),
+    "language": pa.string(),
+    "truncated": pa.bool_(),
+}
+ENCODED = pa.schema({**PLACED, **dict.fromkeys(LISTS, INT32S)})
+
+
+def scores_schema(config: ScoreConfig) -> pa.Schema:
+    """Columns of `scores/*.parquet`."""
+    scores = {column.name: pa.type_for_alias(column.dtype) for column in columns_for(config)}
+    return pa.schema({**PLACED, **scores, "spans": pa.list_(SPAN)})
 
 
 class TokenScorer(Protocol):
@@ -91,31 +96,11 @@ def tokenizer_of(model: str, task: str) -> Any:
     return load_tokenizer(model, chat=task == "sft")
 
 
-def row_schema(task: str) -> pa.Schema:
-    """Columns of a row that is read and encoded."""
-    said = ("messages", "tools") if task == "sft" else ("text",)
-    return pa.schema(
-        {
-            "id": pa.string(),
-            "position": pa.int64(),
-            "source": pa.string(),
-            "line": pa.int64(),
-            "task_type": pa.string(),
-            "row": pa.string(),
-            **dict.fromkeys(said, pa.string()),
-            "language": pa.string(),
-            "truncated": pa.bool_(),
-            **dict.fromkeys(LISTS, INT32S),
-        }
-    )
-
-
 class ReadShard:
     """Turns a shard of the corpus into encoded rows, and notes in the ledger what it gave."""
 
     def __init__(self, recipe: Recipe, ledger: Ledger) -> None:
         self.recipe, self.ledger = recipe, ledger
-        self.schema = row_schema(recipe.encode.task)
 
     def __call__(self, items: pa.Table) -> Iterator[pa.Table]:
         """Yield the rows that are not scored yet, some hundreds at a time.
@@ -130,7 +115,7 @@ class ReadShard:
         rows = self._rows(item["index"], Shard(**item["shard"]), scored, bad)
         while window := list(itertools.islice(rows, WINDOW_ROWS)):
             usable += len(window)
-            yield pa.Table.from_pylist(window, self.schema)
+            yield pa.Table.from_pylist(window, ENCODED)
         self.ledger.finish_shard(item["index"], ShardRows(usable, len(bad)), bad)
 
     def _rows(
@@ -151,8 +136,14 @@ class ReadShard:
                 overlong = isinstance(error, OverlongError)
                 bad.append({**place, "id": name, "reason": str(error), "overlong": overlong})
                 continue
-            said = {"row": original(raw), "language": language(_answer(record))}
-            yield {**row, **place, **said, "position": position(index, raw.line)}
+            yield {
+                **row,
+                **place,
+                "data": shard.data,
+                "row": original(raw),
+                "language": language(_answer(record)),
+                "row_index": row_index(index, raw.line),
+            }
 
 
 def _answer(record: Record | Document) -> str:
@@ -167,8 +158,8 @@ def _scored_lines(files: list[str], shard: int) -> set[int]:
     """Lines of a shard that files of scores hold."""
     lines: set[int] = set()
     for path in files:
-        table = pq.ParquetFile(path).read(columns=["position", "line"])
-        mine = shards_of_positions(table["position"].to_numpy()) == shard
+        table = pq.ParquetFile(path).read(columns=["row_index", "line"])
+        mine = shards_of_rows(table["row_index"].to_numpy()) == shard
         lines.update(table["line"].to_numpy()[mine].tolist())
     return lines
 
@@ -240,50 +231,54 @@ def _compared(
     return pa.array(values, pa.float64())
 
 
-def _encoded(rows: pa.Table) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Messages or text, token ids and labels of every row."""
-    said = "messages" if "messages" in rows.column_names else "text"
-    arrays = (rows[name].to_numpy() for name in ("input_ids", "labels"))
-    return zip(rows[said].to_pylist(), *arrays, strict=True)
-
-
 class WriteRows:
-    """Adds the scores of rows whose tokens are scored, and writes them to a file."""
+    """Adds the scores of rows whose tokens are scored, and writes scores and tokens to files."""
 
     def __init__(self, recipe: Recipe, ledger: Ledger) -> None:
         self.recipe, self.ledger = recipe, ledger
+        self.schema = scores_schema(recipe.score)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Write `rows`; returns their number, so that they do not travel any further."""
         if rows.num_rows:
-            self.ledger.write(self._scored(rows))
+            rows = rows.sort_by("row_index").combine_chunks()
+            tokens = token_table(rows, self.recipe.score.token_entropy)
+            self.ledger.write(self._scored(rows), tokens)
         return pa.table({"rows": [rows.num_rows]})
 
     def _scored(self, rows: pa.Table) -> pa.Table:
-        """Add the columns `SCORES`; of the tokens' columns, keep those that are wanted."""
-        tokens = zip(*(rows[name].to_numpy() for name in TOKEN_COLUMNS), strict=True)
+        """The columns of `scores_schema`."""
+        lists = (rows[name].to_numpy() for name in ("input_ids", "labels", *TOKEN_COLUMNS))
         scores = [
-            {"n_tokens": len(ids), "n_trained": len(row[0]), **sample_scores(TokenScores(*row))}
-            for ids, row in zip(rows["input_ids"].to_numpy(), tokens, strict=True)
+            self._scores(rows.slice(number, 1), ids, labels, TokenScores(*tokens))
+            for number, (ids, labels, *tokens) in enumerate(zip(*lists, strict=True))
         ]
-        for row, encoded in zip(scores, _encoded(rows), strict=True):
-            row["spans"] = self._located(row["spans"], *encoded)
-        for name, values in zip(
-            SCORES.names, pa.Table.from_pylist(scores, SCORES).columns, strict=True
-        ):
-            rows = rows.append_column(name, values)
-        kept = ["token_loss"] + ["token_entropy"] * self.recipe.score.token_entropy
-        return rows.drop_columns([name for name in TOKEN_COLUMNS if name not in kept])
+        known = set(rows.column_names)
+        columns = [
+            rows[field.name]
+            if field.name in known
+            else pa.array([row[field.name] for row in scores], field.type)
+            for field in self.schema
+        ]
+        return pa.table(columns, schema=self.schema)
+
+    def _scores(
+        self, row: pa.Table, ids: np.ndarray, labels: np.ndarray, tokens: TokenScores
+    ) -> dict[str, Any]:
+        """Scores of one row, its suspicious spans as ranges of characters of what it says."""
+        scores = {"n_tokens": len(ids), "n_trained": len(tokens.loss), **sample_scores(tokens)}
+        return scores | {"spans": self._located(scores["spans"], row, ids, labels)}
 
     def _located(
-        self, spans: list[Span], said: str, ids: np.ndarray, labels: np.ndarray
+        self, spans: list[Span], row: pa.Table, ids: np.ndarray, labels: np.ndarray
     ) -> list[dict[str, Any]]:
-        """Spans of tokens as ranges of characters of what the row says."""
         if not spans:
             return []
         task = self.recipe.encode.task
         tokenizer = tokenizer_of(self.recipe.model, task)
-        if task == "cpt":
-            return text_spans(tokenizer, ids, labels, said, spans)
-        answers = trained_answers(json.loads(said), self.recipe.encode.loss_on)
+        (stored,) = row.select(list(STORED)).to_pylist()
+        record = stored_record(stored, self.recipe.data, task)
+        if isinstance(record, Document):
+            return text_spans(tokenizer, ids, labels, record.text, spans)
+        answers = trained_answers(record.messages, self.recipe.encode.loss_on)
         return character_spans(tokenizer, ids, labels, answers, spans)

@@ -22,7 +22,7 @@ from pipelines.progress import say
 from pipelines.ray_data import configure, root_cause, watch_parquet
 from pipelines.recipe import Recipe
 from pipelines.score import report_page
-from pipelines.score.check import REASONS, check_bad_rows, verified_totals
+from pipelines.score.check import REASONS, check_bad_rows, check_every_row_once
 from pipelines.score.duplicates import find_duplicates
 from pipelines.score.ledger import Finished, Ledger, collect_bad
 from pipelines.score.rows import (
@@ -34,6 +34,7 @@ from pipelines.score.rows import (
     model_scorer,
     tokenizer_of,
 )
+from pipelines.score.survey import survey
 from pipelines.stage import Stage, Summary
 from pipelines.store import identity
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 # Rows go on to the models, and to files, when this much is ready: Ray's own 128 MiB would let
 # the models wait until a whole shard is read.
 BLOCK_BYTES = 8 << 20
+# Version of the files of `scores/`: those of another one are never taken for these.
+LAYOUT = 2
 
 
 class ScoreSummary(Summary):
@@ -221,13 +224,14 @@ def _summary(
     given = ledger.all_shards(shards)
     usable = sum(rows.usable for rows in given.values())
     check_bad_rows(usable, bad, recipe.score.max_bad_rows, run.quarantine)
-    totals = verified_totals(ledger.files(finished), given)
-    hygiene = find_duplicates(run.scores, recipe.cluster)
+    total = survey(ledger.files(finished))
+    check_every_row_once(total, given)
+    profile = find_duplicates(run.scores, recipe)
     quarantined = bad.commonest()
-    report_page.write(recipe, run, hygiene, quarantined)
+    report_page.write(recipe, run, total, profile, quarantined)
     return {
-        **totals.summary(),
+        **total.summary(),
         "quarantined": quarantined,
         "skipped": bad.overlong.total(),
-        "duplicates": {f"{row.of} ({row.kind})": row.rows for row in hygiene.duplicates},
+        "duplicates": {f"{row.of} ({row.kind})": row.rows for row in profile.duplicates},
     }

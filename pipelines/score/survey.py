@@ -1,135 +1,113 @@
-"""One pass over a scored corpus: sums, histograms, and the most suspicious rows.
+"""One pass over a scored corpus: sums, histograms, the most suspicious rows, and what to verify.
 
-Only numbers are read here, a batch at a time; memory grows with neither rows nor tokens, but for
-the positions of rows that have a duplicate.
+A batch of rows is in memory at a time; what is kept of every row is the hash of its id, 8 bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from eval.report.corpus.histogram import Histogram, HistogramCounts
 from eval.report.corpus.model import Repeats, TypeScores
-from eval.report.corpus.tally import Histogram, Tally
+from nlirg.config.score_columns import SCORE_COLUMNS
 from nlirg.weighting.zones import ZONES
 from pipelines.ray_data import parquet_files
+from pipelines.score.ledger import shards_of_rows
 
 BATCH_ROWS = 4096
-# Column -> label, unit, and width of the finest bin.
-COUNTED = {
-    "mean_loss": ("Mean loss", "nats", 0.01),
-    "mean_entropy": ("Mean entropy", "nats", 0.01),
-    "similarity": ("Similarity of loss and entropy", "", 0.01),
-    "anomaly": ("Anomaly", "", 0.01),
-    "n_trained": ("Trained tokens", "", 1),
-    "n_tokens": ("Tokens of the whole row", "", 1),
-}
-COLUMNS = [
-    *COUNTED,
-    *(f"zone_{zone}" for zone in ZONES),
-    "position",
-    "task_type",
-    "band",
-    "truncated",
-    "n_spans",
-]
-TOP = np.dtype([("anomaly", np.float64), ("position", np.int64), ("group", np.int32)])
+LISTED = 10_000  # most suspicious rows that are kept
+CHARTS = {column.name: column.chart for column in SCORE_COLUMNS if column.chart is not None}
+ZONE_COLUMNS = [f"zone_{zone}" for zone in ZONES]
+COLUMNS = [*CHARTS, *ZONE_COLUMNS, "id", "row_index", "task_type", "band", "truncated", "n_spans"]
+TOP = np.dtype([("anomaly", np.float64), ("row_index", np.int64), ("group", np.int32)])
+
+Group = tuple[str, int]  # a file of scores, and the number of a row group in it
 
 
 @dataclass
 class Survey:
-    """What one pass over the scores finds.
+    """What one pass over the scores gives.
 
     Attributes:
-        groups: the row groups of the corpus: file, and number of the group in it.
+        groups: the row groups of the corpus.
         all: sums over all rows.
         types: task type -> sums.
-        zones: zone -> trained tokens in it.
+        zones: trained tokens in each zone of `ZONES`.
         truncated: rows cut at the context length.
         flagged: rows with a flagged span.
-        tallies: column -> counts of its values.
+        histograms: column -> counts of its values.
         top: the most suspicious rows, the first of them first; `group` indexes `groups`.
+        shards: shard of the corpus -> its scored rows.
+        id_hashes: 64-bit hashes of the ids, an array a batch.
     """
 
-    groups: list[tuple[str, int]]
+    groups: list[Group]
     all: TypeScores = field(default_factory=TypeScores)
     types: dict[str, TypeScores] = field(default_factory=dict)
-    zones: dict[str, float] = field(default_factory=lambda: dict.fromkeys(ZONES, 0.0))
+    zones: np.ndarray = field(default_factory=lambda: np.zeros(len(ZONES)))
     truncated: int = 0
     flagged: int = 0
-    tallies: dict[str, Tally] = field(
-        default_factory=lambda: {name: Tally(width) for name, (_, _, width) in COUNTED.items()}
+    histograms: dict[str, HistogramCounts] = field(
+        default_factory=lambda: {
+            name: HistogramCounts(chart.bin_width) for name, chart in CHARTS.items()
+        }
     )
     top: np.ndarray = field(default_factory=lambda: np.empty(0, TOP))
+    shards: Counter[int] = field(default_factory=Counter)
+    id_hashes: list[np.ndarray] = field(default_factory=list)
 
     def zone_shares(self) -> dict[str, float]:
         """Zone -> share of the trained tokens."""
-        return {zone: tokens / max(1, self.all.tokens) for zone, tokens in self.zones.items()}
+        shares = self.zones / max(1, self.all.tokens)
+        return dict(zip(ZONES, shares.tolist(), strict=True))
 
-    def histograms(self) -> list[Histogram]:
-        """One per counted column."""
+    def drawn(self) -> list[Histogram]:
+        """A histogram of every charted score that has values."""
         return [
-            tally.histogram(*COUNTED[name][:2])
-            for name, tally in self.tallies.items()
-            if tally.total
+            counts.histogram(CHARTS[name].label, CHARTS[name].unit)
+            for name, counts in self.histograms.items()
+            if counts.total
         ]
 
-
-class Duplicates:
-    """Which rows repeat, from `scores/duplicates/*.parquet`; near groups hold the exact copies."""
-
-    def __init__(self, folder: Path) -> None:
-        self.files = parquet_files(folder)
-        self.answers, self.rows = (self._positions(of) for of in ("answer", "row"))
-
-    def _positions(self, of: str) -> np.ndarray:
-        """Sorted positions of the rows that repeat in this."""
-        found = [
-            batch.filter(pc.field("of") == of)["position"].to_numpy()
-            for batch in _batches(self.files, ["position", "of"])
-        ]
-        return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
-
-    def repeats(self, positions: np.ndarray) -> dict[int, Repeats]:
-        """Sizes of the largest groups that the rows at these positions are in."""
-        wanted = pa.array(positions, pa.int64())
-        found: dict[int, Repeats] = {}
-        for batch in _batches(self.files, ["position", "of", "size"]):
-            for row in batch.filter(pc.field("position").isin(wanted)).to_pylist():
-                known = found.get(row["position"], Repeats())
-                size = max(row["size"], getattr(known, row["of"]))
-                found[row["position"]] = known._replace(**{row["of"]: size})
-        return found
+    def summary(self) -> dict[str, Any]:
+        """The part of the stage's summary that comes from the scores."""
+        return {
+            "rows": self.all.rows,
+            "truncated": self.truncated,
+            "bands": dict(Counter(self.all.bands).most_common()),
+            "zones": self.zone_shares(),
+            "mean_loss": self.all.mean_loss,
+            "tokens": self.all.tokens,
+        }
 
 
-def survey(folder: Path, duplicates: Duplicates, most: int) -> Survey:
-    """Read the numbers of every row in a folder of scores.
+def survey(files: Sequence[str], most: int = LISTED) -> Survey:
+    """Read every row of the scores once.
 
     Args:
-        folder: holds the Parquet files.
-        duplicates: the rows that repeat.
+        files: paths of the scores.
         most: how many of the most suspicious rows to keep.
     """
-    groups = [
-        (file, number)
-        for file in parquet_files(folder)
-        for number in range(pq.read_metadata(file).num_row_groups)
-    ]
-    found = Survey(groups)
+    groups = [(file, n) for file in files for n in range(pq.read_metadata(file).num_row_groups)]
+    total = Survey(groups)
     for index, group in enumerate(groups):
         for batch in group_batches(group, COLUMNS):
-            _count(found, batch, duplicates)
-            _keep_top(found, batch, index, most)
-    return found
+            _count(total, batch)
+            _keep_top(total, batch, index, most)
+    return total
 
 
-def group_batches(group: tuple[str, int], columns: Sequence[str]) -> Iterator[pa.Table]:
+def group_batches(group: Group, columns: Sequence[str]) -> Iterator[pa.Table]:
     """The rows of one row group in tables of at most `BATCH_ROWS`."""
     file, number = group
     with pq.ParquetFile(file) as opened:
@@ -137,30 +115,27 @@ def group_batches(group: tuple[str, int], columns: Sequence[str]) -> Iterator[pa
             yield pa.Table.from_batches([batch])
 
 
-def _batches(files: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
-    for file in files:
-        for number in range(pq.read_metadata(file).num_row_groups):
-            yield from group_batches((file, number), columns)
+def id_hashes(names: Iterable[str]) -> np.ndarray:
+    """64-bit hashes [n] of ids."""
+    digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names)
+    return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def _count(found: Survey, batch: pa.Table, duplicates: Duplicates) -> None:
+def _count(total: Survey, batch: pa.Table) -> None:
     tokens = batch["n_trained"].to_numpy()
-    for name, tally in found.tallies.items():
-        tally.add(batch[name].to_numpy())
-    for zone in ZONES:
-        found.zones[zone] += float(batch[f"zone_{zone}"].to_numpy() @ tokens)
-    found.truncated += int(np.sum(batch["truncated"].to_numpy()))
-    found.flagged += int(np.sum(batch["n_spans"].to_numpy() > 0))
-    position = batch["position"].to_numpy()
-    repeated = [np.isin(position, known) for known in (duplicates.answers, duplicates.rows)]
+    for name, counts in total.histograms.items():
+        counts.add(batch[name].to_numpy())
+    total.zones += [batch[name].to_numpy() @ tokens for name in ZONE_COLUMNS]
+    total.truncated += int(np.sum(batch["truncated"].to_numpy()))
+    total.flagged += int(np.sum(batch["n_spans"].to_numpy() > 0))
+    shards = shards_of_rows(batch["row_index"].to_numpy())
+    total.shards.update(dict(zip(*map(np.ndarray.tolist, np.unique_counts(shards)), strict=True)))
+    total.id_hashes.append(id_hashes(batch["id"].to_pylist()))
+    _add(total.all, batch)
     types = batch["task_type"].to_numpy()
     for name in np.unique(types):
-        mine = types == name
-        chosen, sums = batch.filter(pa.array(mine)), found.types.setdefault(name, TypeScores())
-        for total in (sums, found.all):
-            _add(total, chosen)
-            total.repeated_answers += int(repeated[0][mine].sum())
-            total.repeated_rows += int(repeated[1][mine].sum())
+        chosen = batch.filter(pa.array(types == name))
+        _add(total.types.setdefault(name, TypeScores()), chosen)
 
 
 def _add(total: TypeScores, rows: pa.Table) -> None:
@@ -172,10 +147,53 @@ def _add(total: TypeScores, rows: pa.Table) -> None:
         total.bands[counted["values"]] = total.bands.get(counted["values"], 0) + counted["counts"]
 
 
-def _keep_top(found: Survey, batch: pa.Table, group: int, most: int) -> None:
+def _keep_top(total: Survey, batch: pa.Table, group: int, most: int) -> None:
     """Keep the rows with the highest anomaly; of equal ones the earlier in the corpus."""
     rows = np.empty(batch.num_rows, TOP)
     rows["anomaly"] = batch["anomaly"].to_numpy()
-    rows["position"], rows["group"] = batch["position"].to_numpy(), group
-    rows = np.concatenate([found.top, rows])
-    found.top = rows[np.lexsort((rows["position"], -rows["anomaly"]))[:most]]
+    rows["row_index"], rows["group"] = batch["row_index"].to_numpy(), group
+    rows = np.concatenate([total.top, rows])
+    total.top = rows[np.lexsort((rows["row_index"], -rows["anomaly"]))[:most]]
+
+
+class Duplicates:
+    """Which rows repeat, from `scores/duplicates/*.parquet`; near groups hold the exact copies."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = parquet_files(folder)
+
+    def count_in(self, total: Survey) -> None:
+        """Add the numbers of rows that repeat to the sums of a survey."""
+        answers, rows = self._rows_by_type("answer"), self._rows_by_type("row")
+        for name, sums in total.types.items():
+            sums.repeated_answers, sums.repeated_rows = answers[name], rows[name]
+        total.all.repeated_answers, total.all.repeated_rows = answers.total(), rows.total()
+
+    def _rows_by_type(self, of: str) -> Counter[str]:
+        """Task type -> rows of it that repeat in this."""
+        columns = ["row_index", "task_type"]
+        chosen = [
+            batch.filter(pc.field("of") == of).select(columns)
+            for batch in self._batches([*columns, "of"])
+        ]
+        if not chosen:
+            return Counter()
+        rows = pa.concat_tables(chosen).group_by(columns).aggregate([])
+        counts = pc.value_counts(rows["task_type"]).to_pylist()
+        return Counter({count["values"]: count["counts"] for count in counts})
+
+    def repeats(self, row_index: np.ndarray) -> dict[int, Repeats]:
+        """Sizes of the largest groups that these rows are in, by row index."""
+        wanted = pa.array(row_index, pa.int64())
+        largest: dict[int, Repeats] = {}
+        for batch in self._batches(["row_index", "of", "size"]):
+            for row in batch.filter(pc.field("row_index").isin(wanted)).to_pylist():
+                known = largest.get(row["row_index"], Repeats())
+                size = max(row["size"], getattr(known, row["of"]))
+                largest[row["row_index"]] = known._replace(**{row["of"]: size})
+        return largest
+
+    def _batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        for file in self.files:
+            for number in range(pq.read_metadata(file).num_row_groups):
+                yield from group_batches((file, number), columns)

@@ -2,7 +2,7 @@
 
 Rules and keys are computed where the rows lie, and a few narrow columns of them are sorted
 globally. The sorted files are read back a batch at a time: caps, which need the order, are applied
-there, and a row's rank is its place in that stream. Only positions and ranks, 16 bytes a row, are
+there, and a row's rank is its place in that stream. Only row_indices and ranks, 16 bytes a row, are
 ever together in one process; other stages look them up in a memory-mapped index.
 """
 
@@ -26,6 +26,7 @@ from cluster.rundir import RunDirectory, StageFolder
 from cluster.session import connect
 from nlirg.atomic_io import atomic_path
 from nlirg.config.corpus import Order, SelectConfig
+from nlirg.config.score_columns import columns_for
 from nlirg.corpus.ordering import KEY_COLUMNS, mixed_places, sort_keys
 from nlirg.corpus.selection import (
     KEPT,
@@ -37,9 +38,9 @@ from nlirg.corpus.selection import (
     rule_drops,
 )
 from nlirg.errors import InputError
-from pipelines.positions import find, open_by_position, write_by_position
 from pipelines.ray_data import configure, parquet_files, read_columns, root_cause, watch_parquet
 from pipelines.recipe import Recipe
+from pipelines.row_table import find, open_row_table, write_row_table
 from pipelines.score.stage import Score
 from pipelines.stage import Stage, Summary
 
@@ -50,11 +51,11 @@ INDEX = "index.arrow"
 CAPPED_BY = ("per_task_type", "per_answer")
 PLACE = ["id", "source", "line"]
 DROPPED = [*PLACE, "rule", "reason"]
-SORTED_BY = ["dropped", "key", "position"]
+SORTED_BY = ["dropped", "key", "row_index"]
 
 
 def duplicate_groups(scored: StageFolder, of: str, kind: str) -> pa.Table:
-    """Positions and groups of the rows that have duplicates, sorted by position.
+    """Row indices and groups of the rows that have duplicates, sorted by row index.
 
     Args:
         scored: the scored corpus.
@@ -68,9 +69,9 @@ def duplicate_groups(scored: StageFolder, of: str, kind: str) -> pa.Table:
     if not files:
         raise InputError(f"{scored.path} has no duplicates/: delete that folder and run score")
     table = pads.dataset(files).to_table(
-        ["position", "group"], filter=(pads.field("of") == of) & (pads.field("kind") == kind)
+        ["row_index", "group"], filter=(pads.field("of") == of) & (pads.field("kind") == kind)
     )
-    return table.sort_by("position").combine_chunks()
+    return table.sort_by("row_index").combine_chunks()
 
 
 class JudgeRows:
@@ -83,15 +84,15 @@ class JudgeRows:
         """Judge a batch of scored rows; dropped ones come last when sorted."""
         columns = {name: batch[name].to_numpy() for name in rule_columns(self.select)}
         drops = rule_drops(columns, batch.num_rows, self.select)
-        repeats = open_by_position(self.repeats)
-        index = find(repeats, batch["position"].to_numpy())
+        repeats = open_row_table(self.repeats)
+        index = find(repeats, batch["row_index"].to_numpy())
         for row in np.flatnonzero(index >= 0):
             drops[row] = Drop("dedup", repeats["reason"][index[row]].as_py())
         dropped = np.array([drop != KEPT for drop in drops])
         keys = sort_keys(self.order, batch[KEY_COLUMNS[self.order]].to_numpy(), self.seed)
         return pa.table(
             {
-                **{name: batch[name] for name in (*PLACE, "position", "task_type", "mean_loss")},
+                **{name: batch[name] for name in (*PLACE, "row_index", "task_type", "mean_loss")},
                 "dropped": pa.array(dropped.astype(np.int8)),
                 # Those dropped stay in the order of the corpus.
                 "key": np.where(dropped, 0.0, keys),
@@ -109,8 +110,8 @@ class RankRows:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Select from a batch of scored rows; columns: row, rank, file (its number)."""
-        index = open_by_position(self.index)
-        found = find(index, batch["position"].to_numpy())
+        index = open_row_table(self.index)
+        found = find(index, batch["row_index"].to_numpy())
         ranks = index["rank"].take(found[found >= 0]).combine_chunks()
         rows = batch["row"].filter(found >= 0)
         return pa.table(
@@ -137,7 +138,7 @@ class Select(Stage[SelectSummary]):
     """Select and order the scored rows, into `selected/`.
 
     Writes `corpus-*.jsonl`, the selected rows as they stood, in order (the files by their names),
-    `dropped.jsonl` (id, source, line, rule, reason) and `index.arrow` (position, rank).
+    `dropped.jsonl` (id, source, line, rule, reason) and `index.arrow` (row_index, rank).
     """
 
     name = "select"
@@ -162,20 +163,24 @@ class Select(Stage[SelectSummary]):
             "seed": recipe.seed,
         }
 
+    def check(self, recipe: Recipe) -> None:
+        """Refuse rules on columns that the scores of this recipe do not have."""
+        numbers = {column.name for column in columns_for(recipe.score) if column.selectable}
+        check_ranges(recipe.select, numbers)
+
     def work(self, recipe: Recipe, run: RunDirectory, resumed: bool) -> SelectSummary:
         """Judge, sort and write the rows.
 
         Raises:
-            InputError: if a rule asks for what the scores have not, or no row is left.
+            InputError: if no row is left.
         """
         folder, scored = run.selected.path, run.scores
-        _check_columns(recipe.select, scored)
         connect(recipe.cluster)
         configure(recipe.cluster.stall_timeout_s)
         work = folder / ".work"
         work.mkdir(parents=True)
         dropped = _arrange(recipe, scored, run.selected, work)
-        rows = open_by_position(folder / INDEX).num_rows
+        rows = open_row_table(folder / INDEX).num_rows
         _verify(rows + dropped.total(), Score().summary(run).rows, "judged")
         _verify(_write_corpus(scored, folder, rows), rows, "written")
         shutil.rmtree(work)
@@ -189,7 +194,7 @@ class Select(Stage[SelectSummary]):
 
 
 def selected_index(recipe: Recipe, run: RunDirectory) -> Path | None:
-    """Return the file of the selected rows' `position` and `rank`, sorted by position.
+    """Return the file of the selected rows' `row_index` and `rank`, sorted by row index.
 
     Returns:
         None if the recipe selects nothing: then every scored row counts, in the corpus's order.
@@ -204,16 +209,6 @@ def selected_index(recipe: Recipe, run: RunDirectory) -> Path | None:
     return run.selected.path / INDEX
 
 
-def _check_columns(select: SelectConfig, scored: StageFolder) -> None:
-    schema = pq.read_schema(parquet_files(scored.path)[0])
-    numbers = [
-        field.name
-        for field in schema
-        if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
-    ]
-    check_ranges(select, set(numbers) - {"position", "line"})
-
-
 def _verify(found: int, expected: int, what: str) -> None:
     if found != expected:
         raise RuntimeError(f"select: {found} rows were {what}, there are {expected}")
@@ -225,26 +220,26 @@ def _arrange(recipe: Recipe, scored: StageFolder, stage: StageFolder, work: Path
     capped = any(getattr(config, cap) is not None for cap in CAPPED_BY)
     # Easy rows must not fill the caps of a mixture, so chance decides there.
     first: Order = "random" if order == "mixed" and capped else order
-    kept, by_difficulty = work / "kept.parquet", ["mean_loss", "position"]
+    kept, by_difficulty = work / "kept.parquet", ["mean_loss", "row_index"]
     batches = _sorted(_judged(recipe, first, scored, work), SORTED_BY, work / "judged")
     dropped = _admit(batches, scored, config, kept, stage.path / "dropped.jsonl")
     if first != order:
         batches = _sorted(read_columns([str(kept)], by_difficulty), by_difficulty, work / "mixed")
-        positions = np.concatenate([batch["position"].to_numpy() for batch in batches])
+        row_indices = np.concatenate([batch["row_index"].to_numpy() for batch in batches])
     else:
-        positions = pq.read_table(kept, columns=["position"])["position"].to_numpy()
-    ranks = np.arange(len(positions))
+        row_indices = pq.read_table(kept, columns=["row_index"])["row_index"].to_numpy()
+    ranks = np.arange(len(row_indices))
     if order == "mixed":
         ranks = mixed_places(ranks, len(ranks), recipe.seed)
-    write_by_position(stage.path / INDEX, pa.table({"position": positions, "rank": ranks}))
+    write_row_table(stage.path / INDEX, pa.table({"row_index": row_indices, "rank": ranks}))
     return dropped
 
 
 def _judged(recipe: Recipe, order: Order, scored: StageFolder, work: Path) -> Any:
     """The columns that are sorted, of all scored rows."""
     repeats, config = work / "repeats.arrow", recipe.select
-    write_by_position(repeats, _repeats(scored, config))
-    columns = [*PLACE, "position", "task_type", "mean_loss", KEY_COLUMNS[order]]
+    write_row_table(repeats, _repeats(scored, config))
+    columns = [*PLACE, "row_index", "task_type", "mean_loss", KEY_COLUMNS[order]]
     columns = list(dict.fromkeys([*columns, *rule_columns(config)]))
     return read_columns(parquet_files(scored.path), columns).map_batches(
         JudgeRows(config, order, recipe.seed, repeats),
@@ -254,25 +249,25 @@ def _judged(recipe: Recipe, order: Order, scored: StageFolder, work: Path) -> An
 
 
 def _repeats(scored: StageFolder, config: SelectConfig) -> pa.Table:
-    """The rows that repeat an earlier one of those that bands and ranges keep: position, reason."""
-    schema = pa.schema({"position": pa.int64(), "reason": pa.string()})
+    """Return the rows that repeat an earlier one of those bands and ranges keep, with reasons."""
+    schema = pa.schema({"row_index": pa.int64(), "reason": pa.string()})
     if config.dedup is None:
         return schema.empty_table()
     groups = duplicate_groups(scored, config.dedup, "near" if config.near else "exact")
-    columns = list(dict.fromkeys(["position", "id", *rule_columns(config)]))
+    columns = list(dict.fromkeys(["row_index", "id", *rule_columns(config)]))
     rows = pads.dataset(parquet_files(scored.path)).to_table(
-        columns, filter=pads.field("position").isin(groups["position"])
+        columns, filter=pads.field("row_index").isin(groups["row_index"])
     )
     values = {name: rows[name].to_numpy() for name in rule_columns(config)}
     passed = np.array([drop == KEPT for drop in rule_drops(values, rows.num_rows, config)], bool)
-    rows = rows.filter(passed).sort_by("position")
-    positions, names = rows["position"].to_numpy(), rows["id"].to_pylist()
-    first = repeated(groups["group"].to_numpy()[find(groups, positions)])
+    rows = rows.filter(passed).sort_by("row_index")
+    row_indices, names = rows["row_index"].to_numpy(), rows["id"].to_pylist()
+    first = repeated(groups["group"].to_numpy()[find(groups, row_indices)])
     again = np.flatnonzero(first != np.arange(len(first)))
     how = "nearly repeats" if config.near else "repeats"
     what = "" if config.dedup == "row" else f"the {config.dedup} of "
     reasons = [f"{how} {what}row {names[first[row]]!r}" for row in again]
-    return pa.table({"position": positions[again], "reason": reasons}, schema=schema)
+    return pa.table({"row_index": row_indices[again], "reason": reasons}, schema=schema)
 
 
 def _sorted(rows: Any, keys: list[str], folder: Path) -> Iterator[pa.RecordBatch]:
@@ -304,7 +299,7 @@ def _admit(
     """
     caps, counts = Caps(config), Counter[str]()
     answers = duplicate_groups(scored, "answer", "exact") if config.per_answer else None
-    schema = pa.schema({"position": pa.int64(), "mean_loss": pa.float64()})
+    schema = pa.schema({"row_index": pa.int64(), "mean_loss": pa.float64()})
     with (
         atomic_path(lost) as temporary,
         temporary.open("w", encoding="utf-8", newline="\n") as out,
@@ -333,7 +328,7 @@ def _capped(batch: pa.RecordBatch, caps: Caps, answers: pa.Table | None) -> pa.T
     left = rows.take(open_)
     groups: list[int | None] = [None] * len(open_)
     if answers is not None:
-        found = find(answers, left["position"].to_numpy())
+        found = find(answers, left["row_index"].to_numpy())
         groups = pc.take(answers["group"], pa.array(found, mask=found < 0)).to_pylist()
     drops = caps.drops(left["task_type"].to_pylist(), groups)
     for column in ("rule", "reason"):
@@ -347,7 +342,7 @@ def _write_corpus(scored: StageFolder, folder: Path, rows: int) -> int:
     """Write the selected rows as they stood; return how many."""
     rank = RankRows(folder / INDEX, ROWS_PER_FILE)
     parts = (
-        read_columns(parquet_files(scored.path), ["position", "row"])
+        read_columns(parquet_files(scored.path), ["row_index", "row"])
         .map_batches(rank, batch_size=ROWS_PER_BATCH, batch_format="pyarrow")
         .groupby("file", num_partitions=min(-(-rows // ROWS_PER_FILE), MAX_PARTITIONS))
         .map_groups(partial(write_file, folder), batch_format="pyarrow")

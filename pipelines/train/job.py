@@ -16,8 +16,8 @@ class TrainJob:
 
     Attributes:
         model: base model, and the user's own DeepSpeed settings.
-        encoded: folder of the tokenized corpus.
-        cache: folder for its memory-mapped copy.
+        encoded: folder of the plan of training samples.
+        tokens: folder of the token files that the samples are read from.
         output: folder of the run: metrics, TensorBoard, `model/`.
         run: name of the run.
         arm: name of the arm.
@@ -29,7 +29,7 @@ class TrainJob:
 
     model: ModelSource
     encoded: Path
-    cache: Path
+    tokens: Path
     output: Path
     run: str
     arm: str

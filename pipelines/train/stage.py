@@ -28,6 +28,7 @@ from nlirg.training.engine import ModelSource
 from pipelines.encode.stage import Encode
 from pipelines.progress import Progress, say
 from pipelines.recipe import Recipe
+from pipelines.score.ledger import TOKENS
 from pipelines.stage import Stage, Summary
 from pipelines.store import identity
 from pipelines.train.checkpoint_index import INDEX, index_keeper
@@ -139,7 +140,7 @@ class Train(Stage[TrainSummary]):
         job = TrainJob(
             model=_source(recipe, config),
             encoded=run.encoded.path,
-            cache=run.path / "train" / ".cache",
+            tokens=run.scores.path / TOKENS,
             output=folder,
             run=recipe.name,
             arm=self.arm,

@@ -7,16 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.compute as pc
-
 from nlirg.errors import InputError
-from nlirg.forward.batching import EncodedCorpus
 from nlirg.training.checkpoint import Checkpoints
 from nlirg.training.ranks import together
 from nlirg.training.trainer import Callbacks, Trainer
-from nlirg.training.validation import held_out_ids
-from pipelines.ray_data import parquet_files
+from pipelines.train.encoded import read_encoded
 from pipelines.train.job import TrainJob
 from pipelines.train.monitor import Monitor
 
@@ -50,48 +45,6 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     return asdict(progress) | {"resumed_from": started}
 
 
-def read_encoded(folder: Path, cache: Path, held_out: int = 0) -> tuple[EncodedCorpus, ...]:
-    """Memory-map the tokenized corpus, in the order of the rows' positions.
-
-    Args:
-        folder: `encoded/` of a run.
-        cache: where the memory-mapped copy is made, once for all workers that see it.
-        held_out: rows to keep from training.
-
-    Returns:
-        What is trained; and what is held out, if anything is.
-
-    Raises:
-        InputError: if nothing would be left to train.
-    """
-    from datasets import Dataset, disable_progress_bars
-
-    disable_progress_bars()
-    data = Dataset.from_parquet(parquet_files(folder), cache_dir=str(cache))
-    order = np.argsort(np.asarray(data.with_format("numpy")["position"]))
-    if not held_out:
-        return (_corpus(data, order),)
-    ids = data["id"][:]
-    out = held_out_ids(ids, held_out)
-    inside = np.array([ids[int(index)] in out for index in order])
-    return _corpus(data, order[~inside]), _corpus(data, order[inside])
-
-
-def _corpus(data: Any, order: np.ndarray) -> EncodedCorpus:
-    """Some rows of the memory-mapped corpus, in this order."""
-    table = data.data.table  # whole columns at once; the dataset would go row by row
-    tasks = table["task_type"].combine_chunks().dictionary_encode()
-    most = pc.max(pc.list_value_length(table["segments"])).as_py()
-    rows = data.select_columns(["input_ids", "labels", "base_loss", "segments"]).select(order)
-    return EncodedCorpus(
-        rows.with_format("numpy"),
-        table["n_trained"].to_numpy()[order],
-        tuple(tasks.dictionary.to_pylist()),
-        tasks.indices.to_numpy()[order],
-        packed=most is not None and most > 1,
-    )
-
-
 def _set_up(job: TrainJob) -> tuple[Trainer, Checkpoints, Monitor | None]:
     """Load model and corpus, and the last checkpoint if there is one; the first rank reports."""
     import ray.train
@@ -99,7 +52,7 @@ def _set_up(job: TrainJob) -> tuple[Trainer, Checkpoints, Monitor | None]:
     from nlirg.training.deepspeed_engine import DeepSpeedEngine
 
     validation = job.train.validation
-    corpus, *kept = read_encoded(job.encoded, job.cache, validation.rows if validation else 0)
+    corpus, *kept = read_encoded(job.encoded, job.tokens, validation.rows if validation else 0)
     held_out = kept[0] if kept else None
     engine = DeepSpeedEngine(job.model, job.train, job.seed)
     trainer = Trainer(engine, corpus, job.train, job.seed, held_out, shuffle=job.shuffle)

@@ -1,5 +1,6 @@
 """A made-up scored corpus for the tests of its page."""
 
+from eval.report.corpus.histogram import Histogram
 from eval.report.corpus.model import (
     CorpusReport,
     Flag,
@@ -10,8 +11,7 @@ from eval.report.corpus.model import (
     Turn,
     TypeScores,
 )
-from eval.report.corpus.tally import Histogram
-from nlirg.corpus.profile import DuplicateCount, Hygiene, Lengths, Phrase, TypeHygiene
+from nlirg.corpus.profile import CorpusProfile, DuplicateCount, Lengths, Phrase, TypeProfile
 from tests.eval.report_fixture import BIDI, CHINESE, HOSTILE
 
 SAME = "Thank you for contacting us. We will answer soon."
@@ -22,18 +22,18 @@ def lengths(median: int = 40) -> Lengths:
     return Lengths(p5=5, p25=20, p50=median, p75=60, p95=90, max=120)
 
 
-def type_hygiene(
+def type_profile(
     task_type: str = "",
     rows: int = 5000,
     answers: tuple[tuple[str, int], ...] = (),
     openings: tuple[tuple[str, int], ...] = (),
     languages: dict[str, float] | None = None,
     median: int = 40,
-) -> TypeHygiene:
+) -> TypeProfile:
     def phrases(found: tuple[tuple[str, int], ...]) -> list[Phrase]:
         return [Phrase(text=text, count=n, share=n / rows) for text, n in found]
 
-    return TypeHygiene(
+    return TypeProfile(
         task_type=task_type,
         rows=rows,
         trained_tokens=40 * rows,
@@ -46,7 +46,7 @@ def type_hygiene(
 
 
 def make_corpus(
-    hygiene: Hygiene | None = None,
+    profile: CorpusProfile | None = None,
     bands: tuple[int, int, int, int] = (3000, 1500, 400, 100),
     zones: tuple[float, float, float, float] = (0.5, 0.4, 0.1, 0.0),
     truncated: int = 0,
@@ -64,7 +64,7 @@ def make_corpus(
         truncated=truncated,
         flagged=10,
         histograms=[Histogram("Mean loss", "nats", 0.0, 0.5, [10, 40, 20, 5], 2, 0.7)],
-        hygiene=hygiene or Hygiene(all=type_hygiene(rows=rows), types=[], duplicates=[]),
+        profile=profile or CorpusProfile(all=type_profile(rows=rows), types=[], duplicates=[]),
         quarantined=quarantined or {},
         listed=listed or [],
     )
@@ -103,14 +103,14 @@ def listed_row(index: int, heat: bool = True, entropies: bool = True) -> ListedR
 
 def listed_corpus(rows: int = 60, heat: int = 12, entropies: bool = True) -> CorpusReport:
     """A corpus whose list shows hostile, reordering and Chinese rows first."""
-    found = type_hygiene(
+    found = type_profile(
         rows=rows, answers=((SAME, max(10, rows // 5)), (HOSTILE, 2)), openings=((HOSTILE, 2),)
     )
     duplicates = [
         DuplicateCount(of="answer", kind="exact", rows=12, groups=1, largest=12, example=HOSTILE)
     ]
     return make_corpus(
-        Hygiene(all=found, types=[found], duplicates=duplicates),
+        CorpusProfile(all=found, types=[found], duplicates=duplicates),
         bands=(rows - rows // 4, 0, 0, rows // 4),
         quarantined={HOSTILE: 3, "answer is empty": 40},
         listed=[listed_row(i, i < heat, entropies) for i in range(rows)],

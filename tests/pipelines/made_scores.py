@@ -11,15 +11,17 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from cluster.rundir import RunDirectory
-from pipelines.positions import open_by_position
+from nlirg.corpus.tokens import token_table, write_token_file
+from nlirg.labels import IGNORE
 from pipelines.recipe import Recipe, validate
+from pipelines.row_table import open_row_table
 from tests.road import scored
 
 N = 60
 BANDS = ("high", "good", "fair", "suspect")
 HOSTILE = 'a/b "quoted" \\ 中文 \u2028 \n tab\t 😀'
 DUPLICATES = pa.schema(
-    {"position": pa.int64(), "of": pa.string(), "kind": pa.string(), "group": pa.int64()}
+    {"row_index": pa.int64(), "of": pa.string(), "kind": pa.string(), "group": pa.int64()}
 )
 
 
@@ -27,19 +29,14 @@ def scored_row(number: int) -> dict[str, Any]:
     """A row as scoring leaves it; scores take few values, so that there are ties."""
     tokens = 2 + number % 5
     said = {"instruction": f"q{number} {HOSTILE}", "output": f"a{number % 7}", "extra": None}
-    turns = [
-        {"role": "user", "content": said["instruction"]},
-        {"role": "assistant", "content": said["output"]},
-    ]
     return {
         "id": f"r{number}",
-        "position": (number // 25 << 32) + number % 25,
+        "row_index": (number // 25 << 32) + number % 25,
         "source": f"/corpus/{number // 25}.jsonl",
         "line": number % 25,
         "task_type": "ab"[number % 2],
+        "data": 0,
         "row": json.dumps(said, ensure_ascii=False),
-        "messages": json.dumps(turns),
-        "tools": "[]",
         "truncated": False,
         "n_tokens": tokens + 1,
         "n_trained": tokens,
@@ -47,25 +44,35 @@ def scored_row(number: int) -> dict[str, Any]:
         "band": BANDS[number % 4],
         "similarity_centered": (number * 5 % 9) / 9,
         "filtered_rank": float(number * 3 % 4),
-        "input_ids": [number] * (tokens + 1),
-        "labels": [-100] + [number] * tokens,
-        "segments": [tokens + 1],
-        "token_loss": [1.0] * tokens,
+    }
+
+
+def scored_tokens(number: int) -> dict[str, Any]:
+    """The tokens of `scored_row`."""
+    row = scored_row(number)
+    ids = [number] * row["n_tokens"]
+    losses = [float(number)] * row["n_trained"]
+    return {
+        "row_index": row["row_index"],
+        "input_ids": ids,
+        "labels": [IGNORE, *ids[1:]],
+        "token_loss": losses,
+        "token_entropy": losses,
     }
 
 
 ROWS = [scored_row(number) for number in range(N)]
-BY_POSITION = {row["position"]: row for row in ROWS}
+BY_ROW_INDEX = {row["row_index"]: row for row in ROWS}
 
 
 def same_answers(kind: str = "exact") -> list[dict[str, Any]]:
     """Rows with one answer: every seventh."""
     return [
         {
-            "position": ROWS[number]["position"],
+            "row_index": ROWS[number]["row_index"],
             "of": "answer",
             "kind": kind,
-            "group": ROWS[number % 7]["position"],
+            "group": ROWS[number % 7]["row_index"],
         }
         for number in range(N)
     ]
@@ -83,10 +90,30 @@ def run_with_scores(
     for number, part in enumerate(np.array_split(order, files)):
         table = pa.Table.from_pylist([ROWS[index] for index in part])
         pq.write_table(table, run.scores.path / f"{number}.parquet")
+        write_tokens(run, f"{number}.arrow", [scored_tokens(index) for index in part])
     table = pa.Table.from_pylist([*same_answers(), *same_answers("near")], schema=DUPLICATES)
     pq.write_table(table, run.scores.path / "duplicates" / "answer.parquet")
     run.scores.succeed("scored", scored(rows=N))
     return recipe, run
+
+
+TOKENS_SCHEMA = pa.schema(
+    {
+        "row_index": pa.int64(),
+        **dict.fromkeys(("input_ids", "labels"), pa.list_(pa.int32())),
+        **dict.fromkeys(("token_loss", "token_entropy"), pa.list_(pa.float32())),
+    }
+)
+
+
+def write_tokens(
+    run: RunDirectory, name: str, rows: list[dict[str, Any]], entropy: bool = False
+) -> None:
+    """Write a token file of a run's scores, as scoring does."""
+    folder = run.scores.path / "tokens"
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist(rows, TOKENS_SCHEMA)
+    write_token_file(folder / name, token_table(table, entropy))
 
 
 def corpus(run: RunDirectory) -> list[str]:
@@ -102,9 +129,9 @@ def dropped(run: RunDirectory) -> list[dict[str, Any]]:
 
 def ids(run: RunDirectory) -> list[str]:
     """Ids of the selected rows in order, as the index has them."""
-    table = open_by_position(run.selected.path / "index.arrow").sort_by("rank")
+    table = open_row_table(run.selected.path / "index.arrow").sort_by("rank")
     assert table["rank"].to_pylist() == list(range(table.num_rows))
-    return [BY_POSITION[position]["id"] for position in table["position"].to_pylist()]
+    return [BY_ROW_INDEX[row_index]["id"] for row_index in table["row_index"].to_pylist()]
 
 
 class LocalRows:

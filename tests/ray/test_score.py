@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from nlirg.config.corpus import DataConfig
 from nlirg.corpus.chat import encode_chat
+from nlirg.corpus.rows import stored_record
+from nlirg.corpus.tokens import TokenFiles
 from nlirg.errors import InputError
 from pipelines.ray_data import parquet_files
 from pipelines.recipe import Recipe, load_recipe
@@ -30,20 +34,17 @@ ROWS = [
     for n in range(12)
 ]
 TEXT, INT, LONG, FLOAT = pa.string(), pa.int32(), pa.int64(), pa.float64()
-INTS, FLOATS = pa.list_(pa.int32()), pa.list_(pa.float32())
 COLUMNS = {
-    **dict.fromkeys(("id", "source", "task_type", "row", "messages", "tools", "language"), TEXT),
-    **dict.fromkeys(("position", "line"), LONG),
+    **dict.fromkeys(("id", "source", "task_type", "row", "language"), TEXT),
+    **dict.fromkeys(("row_index", "line"), LONG),
     "truncated": pa.bool_(),
-    **dict.fromkeys(("n_tokens", "n_trained", "n_spans"), INT),
+    **dict.fromkeys(("data", "n_tokens", "n_trained", "n_spans"), INT),
     **dict.fromkeys(("mean_loss", "max_loss", "perplexity", "mean_entropy"), FLOAT),
     **dict.fromkeys(("zone_low", "zone_mid", "zone_high", "zone_discarded"), FLOAT),
     **dict.fromkeys(("similarity", "similarity_centered", "filtered_rank", "divergence"), FLOAT),
     **dict.fromkeys(("min_k", "anomaly", "ifd", "excess_loss"), FLOAT),
     "band": TEXT,
     "spans": pa.list_(SPAN),
-    **dict.fromkeys(("input_ids", "labels", "segments"), INTS),
-    **dict.fromkeys(("token_loss", "token_entropy"), FLOATS),
 }
 
 
@@ -81,16 +82,19 @@ def test_every_file_has_every_column_in_its_type(scored) -> None:
 def test_rows_keep_what_they_say_and_where_they_stand(scored, tiny_tokenizer) -> None:
     run, summary = scored
     table = pa.concat_tables(pq.read_table(file) for file in parquet_files(run.scores.path))
-    rows = table.sort_by("position").to_pylist()
+    rows = table.sort_by("row_index").to_pylist()
     assert [json.loads(row["row"]) for row in rows] == ROWS
-    assert [row["line"] for row in rows] == [row["position"] for row in rows] == [*range(1, 13)]
+    assert [row["line"] for row in rows] == [row["row_index"] for row in rows] == [*range(1, 13)]
     assert summary.rows == len(rows) == sum(summary.bands.values())
-    spans = 0
-    for row in rows:
-        messages = json.loads(row["messages"])
+    spans, tokens = 0, TokenFiles(run.scores.path / "tokens")
+    places = tokens.places(np.array([row["row_index"] for row in rows]))
+    for row, place in zip(rows, places, strict=True):
+        messages = stored_record(row, (DataConfig(path="a"),), "sft").messages
         ids, labels, _ = encode_chat(tiny_tokenizer, messages, 2048, "truncate", {})
-        assert (row["input_ids"], row["labels"]) == (list(ids), list(labels))
-        assert len(row["token_loss"]) == len(row["token_entropy"]) == row["n_trained"]
+        kept = tokens.row(place)
+        assert (kept.input_ids.tolist(), kept.labels.tolist()) == (list(ids), list(labels))
+        assert len(kept.loss) == len(kept.entropy) == row["n_trained"]
+        assert row["mean_loss"] == pytest.approx(kept.loss.mean(), abs=1e-5)
         assert row["n_tokens"] == len(ids)
         assert row["task_type"] == "mail/short"
         assert row["excess_loss"] == pytest.approx(0, abs=1e-6)  # its own reference
@@ -106,7 +110,7 @@ def test_rows_keep_what_they_say_and_where_they_stand(scored, tiny_tokenizer) ->
 def test_the_stage_leaves_a_report_and_no_ledger(scored) -> None:
     run, _ = scored
     names = {path.name for path in run.scores.path.iterdir() if path.suffix != ".parquet"}
-    assert {"_SUCCESS", "report.html", "hygiene.json", "duplicates"} <= names
+    assert {"_SUCCESS", "report.html", "profile.json", "duplicates"} <= names
     assert ".ledger" not in names
 
 

@@ -13,11 +13,14 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from cluster.rundir import RunDirectory
+from nlirg.corpus.tokens import TokenFiles
 from nlirg.errors import InputError
 from nlirg.models.loading import load_model
-from pipelines.encode.stage import GroupRows, group_starts, pack_group
+from pipelines.encode.plan import GroupRows, group_starts, pack_group
 from pipelines.recipe import load_recipe
 from pipelines.store import open_run
+from pipelines.train.encoded import read_encoded
 from tests.cheap_scorer import cheap_scorer
 from tests.road import encode, score
 
@@ -94,6 +97,14 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return pads.dataset(files).to_table().to_pylist()
 
 
+def samples_of(run: RunDirectory) -> list[dict[str, Any]]:
+    """The training samples: rows of the plan in order, with what training reads of them."""
+    plan = sorted(rows_of(run.encoded.path), key=lambda row: row["rank"])
+    (corpus,) = read_encoded(run.encoded.path, run.scores.path / "tokens")
+    read = [{name: array.tolist() for name, array in row.items()} for row in corpus.rows]
+    return [row | sample for row, sample in zip(plan, read, strict=True)]
+
+
 def plain_losses(model: torch.nn.Module, row: dict[str, Any]) -> list[float]:
     """Loss of every trained token of an encoded row, each segment read alone."""
     found, start = [], 0
@@ -121,7 +132,7 @@ def scored(ray_cluster: None, tiny_model_dir: Path, tmp_path_factory: pytest.Tem
 def test_every_row_is_scored_or_quarantined_with_its_line(scored) -> None:
     _, run, summary, _ = scored
     rows = rows_of(run.scores.path)
-    rows.sort(key=lambda row: row["position"])
+    rows.sort(key=lambda row: row["row_index"])
     assert [row["id"] for row in rows] == [row["id"] for row in GOOD]
     assert summary.rows == len(GOOD)
     bad = [json.loads(line) for line in run.quarantine.read_text().splitlines()]
@@ -136,7 +147,7 @@ def test_every_row_is_scored_or_quarantined_with_its_line(scored) -> None:
 def test_scores_equal_a_plain_forward_of_the_model(scored, tiny_model_dir: Path) -> None:
     _, run, summary, _ = scored
     model = load_model(str(tiny_model_dir), torch.float32).eval()
-    encoded = {row["id"]: row for row in rows_of(run.encoded.path)}
+    encoded = {row["id"]: row for row in samples_of(run)}
     total = count = 0.0
     for row in encoded.values():
         assert row["segments"] == [len(row["input_ids"])]
@@ -165,7 +176,7 @@ def test_scores_equal_a_plain_forward_of_the_model(scored, tiny_model_dir: Path)
 def test_holdout_rows_are_not_trained_and_are_kept_for_the_evaluation(scored) -> None:
     _, run, _, summary = scored
     held = [json.loads(line) for line in run.holdout.read_text().splitlines()]
-    trained = rows_of(run.encoded.path)
+    trained = samples_of(run)
     assert len(held) == 4 == summary.holdout
     assert {row["id"] for row in held} | {row["id"] for row in trained} == {r["id"] for r in GOOD}
     assert summary.rows == len(trained) == len(GOOD) - 4
@@ -178,15 +189,23 @@ def test_holdout_rows_are_not_trained_and_are_kept_for_the_evaluation(scored) ->
         assert (labels[labels != -100] == ids[labels != -100]).all()
 
 
-def test_training_reads_the_rows_in_the_order_of_the_corpus(scored, tmp_path: Path) -> None:
-    from pipelines.train.worker import read_encoded
-
+def test_training_reads_the_rows_in_the_order_of_the_corpus(scored, tiny_tokenizer) -> None:
     _, run, _, _ = scored
-    by_id = {row["id"]: row["input_ids"] for row in rows_of(run.encoded.path)}
-    (corpus,) = read_encoded(run.encoded.path, tmp_path)
-    expected = [by_id[row["id"]] for row in GOOD if row["id"] in by_id]
-    assert [row["input_ids"].tolist() for row in corpus.rows] == expected
-    assert corpus.n_trained.sum() == run.encoded.summary()["trained_tokens"]
+    trained = samples_of(run)
+    names = {row["id"] for row in trained}
+    assert [row["id"] for row in trained] == [row["id"] for row in GOOD if row["id"] in names]
+    said = {row["id"]: row["output"].strip() for row in GOOD}
+    assert all(said[row["id"]] in tiny_tokenizer.decode(row["input_ids"]) for row in trained)
+    assert sum(row["n_trained"] for row in trained) == run.encoded.summary()["trained_tokens"]
+
+
+def test_token_ids_lie_on_disk_once(scored) -> None:
+    _, run, _, _ = scored
+    for folder in (run.scores.path, run.encoded.path):
+        for file in folder.glob("*.parquet"):
+            assert not {"input_ids", "labels", "token_loss"} & set(pq.read_schema(file).names)
+    files = TokenFiles(run.scores.path / "tokens").files
+    assert sum(len(file.row_index) for file in files) == len(GOOD)
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +221,13 @@ def mixed(ray_cluster: None, tiny_model_dir: Path, tmp_path_factory: pytest.Temp
 
 def test_rows_of_every_format_keep_all_their_turns(mixed, tiny_tokenizer) -> None:
     run, summary, _ = mixed
-    texts = {row["id"]: tiny_tokenizer.decode(row["input_ids"]) for row in rows_of(run.scores.path)}
+    tokens = TokenFiles(run.scores.path / "tokens")
+    rows = rows_of(run.scores.path)
+    places = tokens.places(np.array([row["row_index"] for row in rows]))
+    texts = {
+        row["id"]: tiny_tokenizer.decode(tokens.row(place).input_ids)
+        for row, place in zip(rows, places, strict=True)
+    }
     assert summary.rows == len(MIXED) == len(texts)
     for name, said in {
         "sharegpt": ["You know the news.", '"get_news"', '{"news": "The Yankees won"}'],
@@ -227,7 +252,7 @@ def test_only_last_answers_are_trained_and_conversations_with_calls_are_not_held
     run, _, _ = mixed
     held = {json.loads(line)["id"] for line in run.holdout.read_text().splitlines()}
     assert held == {"alpaca", "completion"}
-    for row in rows_of(run.encoded.path):
+    for row in samples_of(run):
         trained = [label for label in row["labels"] if label != -100]
         expected = {"sharegpt": "The Yankees won.", "openai": "They lost."}[row["id"]]
         assert tiny_tokenizer.decode(trained) == expected + "<|im_end|>"
@@ -256,19 +281,23 @@ def packed(ray_cluster: None, tiny_model_dir: Path, tmp_path_factory: pytest.Tem
 def test_every_token_of_every_document_is_in_one_pack(packed, tiny_tokenizer) -> None:
     _, run, summary, encoded = packed
     documents = rows_of(run.scores.path)
-    rows = rows_of(run.encoded.path)
+    rows = samples_of(run)
+    tokens = TokenFiles(run.scores.path / "tokens")
     assert summary.rows == len(documents) == 23 == encoded.documents
     assert sum(summary.quarantined.values()) == 1
-    assert {"one document a line", "and another"} < {row["text"] for row in documents}
+    said = [json.loads(document["row"]) for document in documents]
+    texts = [row.get("text") or row["content"] for row in said]
+    assert {"one document a line", "and another"} < set(texts)
     pieces = []
     for row in rows:
         assert sum(row["segments"]) == len(row["input_ids"]) <= PACK
         borders = np.cumsum(row["segments"])[:-1]
         pieces += [part.tolist() for part in np.split(np.array(row["input_ids"]), borders)]
     expected = []
-    for document in documents:
-        ids = document["input_ids"]
-        assert tiny_tokenizer.decode(ids) == document["text"] + "<|im_end|>"
+    places = tokens.places(np.array([document["row_index"] for document in documents]))
+    for text, place in zip(texts, places, strict=True):
+        ids = tokens.row(place).input_ids.tolist()
+        assert tiny_tokenizer.decode(ids) == text + "<|im_end|>"
         expected += [ids[start : start + PACK] for start in range(0, len(ids), PACK)]
     assert sorted(pieces) == sorted(expected)
     tokens = sum(len(row["input_ids"]) for row in rows)
@@ -281,14 +310,14 @@ def test_the_base_losses_of_a_pack_are_those_of_its_documents_alone(
 ) -> None:
     _, run, _, encoded = packed
     model = load_model(str(tiny_model_dir), torch.float32).eval()
-    for row in rows_of(run.encoded.path):
+    for row in samples_of(run):
         labels = np.array(row["labels"])
         starts = np.cumsum([0, *row["segments"][:-1]])
         assert np.flatnonzero(labels == -100).tolist() == starts.tolist()
         assert row["n_trained"] == len(row["base_loss"])
         assert row["base_loss"] == pytest.approx(plain_losses(model, row), abs=1e-4)
     assert encoded.trained_tokens == encoded.tokens - sum(
-        len(row["segments"]) for row in rows_of(run.encoded.path)
+        len(row["segments"]) for row in samples_of(run)
     )
 
 
@@ -300,9 +329,9 @@ def test_packs_are_the_same_however_the_scores_lie_in_files(packed, tmp_path: Pa
         pq.write_table(shuffled.slice(start, 5), tmp_path / f"{number}.parquet")
     first, second = (packed_in_groups(folder) for folder in (run.scores.path, tmp_path))
     assert first == second
-    positions = [row["position"] for row in first]
-    assert positions == sorted(set(positions))
-    assert {position >> 32 for position in positions} == {0, 1, 2}
+    ranks = [row["rank"] for row in first]
+    assert ranks == sorted(set(ranks))
+    assert {rank >> 32 for rank in ranks} == {0, 1, 2}
 
 
 def packed_in_groups(folder: Path) -> list[dict[str, Any]]:
@@ -326,10 +355,10 @@ def test_plain_text_cannot_be_held_out(packed) -> None:
 
 def test_a_second_call_reads_what_is_there(scored) -> None:
     recipe, run, summary, encoded = scored
-    before = {path: path.stat().st_mtime_ns for path in run.scores.path.iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in run.scores.path.rglob("*")}
     assert score(recipe, run) == summary
     assert encode(recipe, run) == encoded
-    assert {path: path.stat().st_mtime_ns for path in run.scores.path.iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in run.scores.path.rglob("*")} == before
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,10 @@ from nlirg.models.lora import add_lora
 from nlirg.monitoring.metrics_log import read_metrics
 from nlirg.training.engine import set_seed
 from nlirg.training.trainer import Callbacks, Trainer
+from pipelines.encode.plan import PlanRows
 from pipelines.recipe import validate
-from pipelines.train.worker import read_encoded
+from pipelines.train.encoded import read_encoded
+from tests.pipelines.made_scores import write_tokens
 from tests.road import encoded, train, train_arm
 from tests.torch_engine import TorchEngine
 
@@ -36,18 +38,19 @@ def encoded_run(path, samples=24):
     """A run directory whose corpus is encoded."""
     run = RunDirectory(str(path), "run")
     rng = np.random.default_rng(0)
-    rows = []
+    rows, tokens = [], []
     for sample in range(samples):
         ids = rng.integers(3, 300, rng.integers(12, 40)).tolist()
-        labels = [IGNORE] * 5 + ids[5:]
-        rows.append({"id": str(sample), "input_ids": ids, "labels": labels})
-        rows[-1] |= {"n_trained": len(ids) - 5, "position": sample, "task_type": "ab"[sample % 2]}
-        rows[-1] |= {"base_loss": [1.0] * (len(ids) - 5), "segments": [len(ids)]}
+        labels, losses = [IGNORE] * 5 + ids[5:], [1.0] * (len(ids) - 5)
+        tokens.append({"row_index": sample, "input_ids": ids, "labels": labels})
+        tokens[-1] |= {"token_loss": losses, "token_entropy": losses}
+        rows.append({"id": str(sample), "row_index": sample, "task_type": "ab"[sample % 2]})
+        rows[-1] |= {"n_tokens": len(ids), "n_trained": len(ids) - 5}
     run.encoded.path.mkdir(parents=True)
     for part in range(2):
-        pq.write_table(
-            pa.Table.from_pylist(rows[part::2]), run.encoded.path / f"part-{part}.parquet"
-        )
+        plan = PlanRows(None, frozenset())(pa.Table.from_pylist(rows[part::2]))
+        pq.write_table(plan, run.encoded.path / f"part-{part}.parquet")
+        write_tokens(run, f"{part}.arrow", tokens[part::2])
     run.encoded.succeed("encoded", encoded(rows=samples))
     return run
 
@@ -81,7 +84,7 @@ def reference(the_recipe, arm, run, folder):
     if config.lora is not None:
         model = add_lora(model, config.lora, the_recipe.model)
     engine = TorchEngine(model, load_tokenizer(the_recipe.model), config)
-    (corpus,) = read_encoded(run.encoded.path, folder / "cache")
+    (corpus,) = read_encoded(run.encoded.path, run.scores.path / "tokens")
     trainer = Trainer(engine, corpus, config, the_recipe.seed)
     nothing = lambda _: None  # noqa: E731
     progress = trainer.run(Callbacks(nothing, nothing, nothing))

@@ -9,7 +9,7 @@ from typing import Literal
 
 from eval.report.corpus.model import CorpusReport
 from eval.report.wording import percent, quoted
-from nlirg.corpus.profile import UNDETERMINED, DuplicateCount, Phrase, TypeHygiene
+from nlirg.corpus.profile import UNDETERMINED, DuplicateCount, Phrase, TypeProfile
 
 # A share below these is not worth a sentence.
 SAME_ANSWER, SAME_OPENING, REPEATED = 0.05, 0.2, 0.02
@@ -62,26 +62,26 @@ def rows(count: int) -> str:
     return f"{count:,} row" if count == 1 else f"{count:,} rows"
 
 
-def _where(found: TypeHygiene) -> str:
+def _where(found: TypeProfile) -> str:
     return f" in {found.task_type}" if found.task_type else ""
 
 
-def _of_types(report: CorpusReport) -> list[TypeHygiene]:
+def _of_types(report: CorpusReport) -> list[TypeProfile]:
     """All rows, and the task types where there is more than one."""
-    types = report.hygiene.types
-    return [report.hygiene.all, *(types if len(types) > 1 else [])]
+    types = report.profile.types
+    return [report.profile.all, *(types if len(types) > 1 else [])]
 
 
 def _commonest(
     report: CorpusReport, kind: Literal["answers", "openings"], share: float
-) -> list[tuple[TypeHygiene, Phrase]]:
+) -> list[tuple[TypeProfile, Phrase]]:
     """The phrases that take the largest shares, each with the rows where it is commonest."""
     first = [
         (found, phrases[0]) for found in _of_types(report) if (phrases := getattr(found, kind))
     ]
     first = [pair for pair in first if pair[1].share >= share and pair[1].count >= FEW_ROWS]
     widest = sorted(first, key=lambda pair: (-pair[1].share, -pair[1].count))
-    unique: dict[str, tuple[TypeHygiene, Phrase]] = {}
+    unique: dict[str, tuple[TypeProfile, Phrase]] = {}
     for pair in widest:
         unique.setdefault(pair[1].text, pair)
     return [*unique.values()][:MOST_PHRASES]
@@ -117,7 +117,7 @@ def _openings(report: CorpusReport) -> Iterator[Finding]:
 
 
 def _repeats(report: CorpusReport) -> Iterator[Finding]:
-    counts: Counts = {(count.of, count.kind): count for count in report.hygiene.duplicates}
+    counts: Counts = {(count.of, count.kind): count for count in report.profile.duplicates}
     total = max(1, report.all.rows)
     for of, what in (("row", "repeat another row"), ("prompt", "repeat a prompt")):
         near = counts.get((of, "near")) or counts.get((of, "exact"))
@@ -202,7 +202,7 @@ def _zones(report: CorpusReport) -> Iterator[Finding]:
 
 
 def _languages(report: CorpusReport) -> Iterator[Finding]:
-    for found in _of_types(report)[1:] or [report.hygiene.all]:
+    for found in _of_types(report)[1:] or [report.profile.all]:
         known = {name: share for name, share in found.languages.items() if name not in UNKNOWN}
         shares = sorted(known.items(), key=lambda item: -item[1])
         other = sum(share for _, share in shares[1:])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from eval.report.corpus.tally import Histogram
-from nlirg.corpus.profile import Hygiene
+from eval.report.corpus.histogram import Histogram
+from nlirg.corpus.profile import CorpusProfile
 
 
 class Piece(NamedTuple):
@@ -130,7 +130,7 @@ class CorpusReport:
         truncated: rows cut at the context length.
         flagged: rows with at least one flagged span.
         histograms: of the scores and lengths.
-        hygiene: duplicates, commonest answers, lengths, languages.
+        profile: duplicates, commonest answers, lengths, languages.
         quarantined: reason -> rows set aside.
         listed: rows of the list, the most suspicious first; all rows, or the first of them.
     """
@@ -143,6 +143,6 @@ class CorpusReport:
     truncated: int
     flagged: int
     histograms: list[Histogram]
-    hygiene: Hygiene
+    profile: CorpusProfile
     quarantined: dict[str, int]
     listed: list[ListedRow]

@@ -12,7 +12,7 @@ from eval.report.corpus.model import CorpusReport, ListedRow, TokenHeatmap, Turn
 from eval.report.figures import BAND_STYLES
 from eval.report.page import embedded_json, render_page
 from eval.report.wording import percent, quoted, shortened, visible
-from nlirg.corpus.profile import TypeHygiene
+from nlirg.corpus.profile import TypeProfile
 
 # Shown of a row's prompt and answer in the list, in bytes: 10,000 rows stay a few megabytes in
 # any script.
@@ -27,7 +27,7 @@ def render_corpus(report: CorpusReport) -> str:
     Everything that came from the corpus is escaped by Jinja's autoescape or, in the list and the
     heat maps, written through `textContent`; see `eval.report.page` for the rest.
     """
-    hygiene = {found.task_type: found for found in report.hygiene.types}
+    profiles = {profile.task_type: profile for profile in report.profile.types}
     return render_page(
         "eval.report.corpus",
         "corpus.html.j2",
@@ -38,7 +38,7 @@ def render_corpus(report: CorpusReport) -> str:
         distributions=[*figures.distributions(report)],
         shares=[*figures.shares(report)],
         types=sorted(report.types.items(), key=lambda item: -item[1].rows)[:MOST_TYPES],
-        hygiene=hygiene,
+        profiles=profiles,
         repeated=_repeated(report),
         band_styles=BAND_STYLES,
         band_strip=figures.band_strip,
@@ -48,10 +48,10 @@ def render_corpus(report: CorpusReport) -> str:
     )
 
 
-def _repeated(report: CorpusReport) -> list[TypeHygiene]:
+def _repeated(report: CorpusReport) -> list[TypeProfile]:
     """Whose commonest answers and openings are shown: every task type's, or all rows'."""
-    types = report.hygiene.types
-    return types[:MOST_PHRASED] if len(types) > 1 else [report.hygiene.all]
+    types = report.profile.types
+    return types[:MOST_PHRASED] if len(types) > 1 else [report.profile.all]
 
 
 def _data(report: CorpusReport) -> Markup:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from eval.report.corpus.histogram import HistogramCounts
 from eval.report.corpus.model import Repeats
-from eval.report.corpus.tally import Tally
 from eval.report.wording import percent
 
 UNUSUAL = 0.95  # share of rows that must lie below a value worth a word
@@ -23,12 +23,12 @@ def reasons(
     row: Mapping[str, Any],
     spans: Sequence[Mapping[str, Any]],
     repeats: Repeats,
-    tallies: Mapping[str, Tally],
+    histograms: Mapping[str, HistogramCounts],
 ) -> list[str]:
     """Everything about a row that is out of the ordinary; says so if only its anomaly score is."""
     found = [
         *_spans(spans),
-        *_scores(row, tallies),
+        *_scores(row, histograms),
         *_repeats(repeats),
         *(["cut at the context length"] if row["truncated"] else []),
     ]
@@ -46,16 +46,16 @@ def _spans(spans: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         )
 
 
-def _scores(row: Mapping[str, Any], tallies: Mapping[str, Tally]) -> Iterator[str]:
+def _scores(row: Mapping[str, Any], histograms: Mapping[str, HistogramCounts]) -> Iterator[str]:
     if row["band"] == "suspect":
         yield f"loss and entropy hardly run alike (similarity {row['similarity']:.2f}, suspect)"
-    below = tallies["mean_loss"].share_below(row["mean_loss"])
+    below = histograms["mean_loss"].share_below(row["mean_loss"])
     if below >= UNUSUAL:
         yield f"mean loss {row['mean_loss']:.2f} nats, above {percent(below)} of the rows"
     if row["zone_discarded"] > 0:
         share = percent(row["zone_discarded"])
         yield f"{share} of its tokens out of reach (loss of 15 nats or more)"
-    longer = tallies["n_trained"].share_below(row["n_trained"])
+    longer = histograms["n_trained"].share_below(row["n_trained"])
     if longer >= UNUSUAL:
         yield f"{row['n_trained']:,} trained tokens, more than {percent(longer)} of the rows"
 

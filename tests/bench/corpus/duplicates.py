@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.sparse import csr_array, triu
 
+from nlirg.config.corpus import DataConfig
 from nlirg.corpus import duplicates
 from pipelines.score.duplicates import (
     ROWS_PER_BATCH,
@@ -67,26 +68,24 @@ def synthetic(count: int, first: int) -> pa.Table:
     """Scored rows: 2 % with one answer, 5 % each copies and near copies of other answers."""
     rng = random.Random(first)
     rows = []
-    for position in range(first, first + count):
+    for row_index in range(first, first + count):
         prompt, answer = ("".join(rng.choices(HAN, k=size)) for size in (40, 200))
         chance = rng.random()
         if chance < 0.02:
             answer = "Sorry, I cannot help with that."
         elif rows and chance < 0.12:
             answer = rng.choice(rows)["answer"] + ("!" if chance < 0.07 else "")
-        rows.append({"position": position, "prompt": prompt, "answer": answer})
-    said = [
-        [
-            {"role": "user", "content": row["prompt"]},
-            {"role": "assistant", "content": row["answer"]},
-        ]
-        for row in rows
-    ]
+        rows.append({"row_index": row_index, "prompt": prompt, "answer": answer})
+    said = [{"prompt": row["prompt"], "completion": row["answer"]} for row in rows]
     return pa.table(
         {
-            "position": [row["position"] for row in rows],
-            "messages": [json.dumps(turns, ensure_ascii=False) for turns in said],
-            "task_type": [f"type {row['position'] % 5}" for row in rows],
+            "row_index": [row["row_index"] for row in rows],
+            "id": [str(row["row_index"]) for row in rows],
+            "source": ["/made.jsonl"] * count,
+            "line": [row["row_index"] for row in rows],
+            "data": [0] * count,
+            "row": [json.dumps(row, ensure_ascii=False) for row in said],
+            "task_type": [f"type {row['row_index'] % 5}" for row in rows],
             "n_tokens": [len(row["prompt"] + row["answer"]) for row in rows],
             "n_trained": [len(row["answer"]) for row in rows],
             "language": ["zh"] * count,
@@ -96,7 +95,7 @@ def synthetic(count: int, first: int) -> pa.Table:
 
 def cost(rows: int) -> Cost:
     """Describe a corpus of so many rows, as the stage does."""
-    fingerprint = Fingerprint(conversations=True)
+    fingerprint = Fingerprint((DataConfig(path="/made.jsonl"),), "sft")
     with tempfile.TemporaryDirectory() as folder:
         pieces, found = Path(folder, "pieces"), Path(folder, "found")
         pieces.mkdir()

@@ -17,14 +17,14 @@ from eval.report.corpus.heatmap import (
     spelled,
     text_heatmap,
 )
+from eval.report.corpus.histogram import HistogramCounts
 from eval.report.corpus.model import Repeats
 from eval.report.corpus.page import render_corpus
 from eval.report.corpus.reasons import reasons
-from eval.report.corpus.tally import Tally
 from eval.report.wording import shortened
-from nlirg.corpus.profile import DuplicateCount, Hygiene
+from nlirg.corpus.profile import CorpusProfile, DuplicateCount
 from nlirg.labels import IGNORE
-from tests.eval.corpus_report_fixture import SAME, listed_corpus, make_corpus, type_hygiene
+from tests.eval.corpus_report_fixture import SAME, listed_corpus, make_corpus, type_profile
 from tests.eval.report_fixture import HOSTILE
 
 BYTES = [bytes([value]) for value in range(256)]
@@ -39,9 +39,9 @@ def leads(**changes) -> list[str]:
     return [finding.lead for finding in findings(make_corpus(**changes))]
 
 
-def of_all(**changes) -> Hygiene:
-    found = type_hygiene(**changes)
-    return Hygiene(all=found, types=[found], duplicates=[])
+def of_all(**changes) -> CorpusProfile:
+    found = type_profile(**changes)
+    return CorpusProfile(all=found, types=[found], duplicates=[])
 
 
 def test_nothing_stands_out_of_an_ordinary_corpus():
@@ -75,21 +75,21 @@ def test_labels_may_repeat():
 
 def test_an_answer_is_told_of_the_task_type_where_it_is_commonest():
     same = ((SAME, 900),)
-    everything = type_hygiene(answers=same)
-    types = [type_hygiene("letters", 1000, same), type_hygiene("rest", 4000)]
-    found = leads(hygiene=Hygiene(all=everything, types=types, duplicates=[]))
+    everything = type_profile(answers=same)
+    types = [type_profile("letters", 1000, same), type_profile("rest", 4000)]
+    found = leads(profile=CorpusProfile(all=everything, types=types, duplicates=[]))
     assert found == ["900 of 1,000 rows in letters have the same answer"]
 
 
 @pytest.mark.parametrize(
     ("changes", "lead"),
     [
-        ({"hygiene": of_all(openings=(("Thank", 1500),))}, "30% of the answers open alike"),
+        ({"profile": of_all(openings=(("Thank", 1500),))}, "30% of the answers open alike"),
         ({"truncated": 500}, "500 rows cut at the context length"),
         ({"zones": (0.4, 0.4, 0.1, 0.1)}, "10% of the answer tokens are out of reach"),
         ({"zones": (0.9, 0.1, 0, 0)}, "The model knows 90% of the answer tokens already"),
         (
-            {"hygiene": of_all(languages={"en": 0.95, "zh": 0.03, "und": 0.02})},
+            {"profile": of_all(languages={"en": 0.95, "zh": 0.03, "und": 0.02})},
             "3% of the answers are not in en",
         ),
     ],
@@ -102,12 +102,12 @@ def test_repeated_rows_are_told_and_prompts_only_beyond_them():
     def repeated(of, rows):
         return DuplicateCount(of=of, kind="near", rows=rows, groups=2, largest=9, example="x")
 
-    hygiene = of_all().model_copy(
+    profile = of_all().model_copy(
         update={"duplicates": [repeated("row", 1000), repeated("prompt", 1100)]}
     )
-    assert leads(hygiene=hygiene) == ["1,000 of 5,000 rows repeat another row, or nearly"]
-    hygiene.duplicates[1] = repeated("prompt", 4000)
-    assert "4,000 of 5,000 rows repeat a prompt, or nearly" in leads(hygiene=hygiene)
+    assert leads(profile=profile) == ["1,000 of 5,000 rows repeat another row, or nearly"]
+    profile.duplicates[1] = repeated("prompt", 4000)
+    assert "4,000 of 5,000 rows repeat a prompt, or nearly" in leads(profile=profile)
 
 
 @given(
@@ -115,7 +115,7 @@ def test_repeated_rows_are_told_and_prompts_only_beyond_them():
     cut=st.integers(0, 300),
 )
 def test_histograms_count_every_value_once_whatever_the_batches(values, cut):
-    whole, parts = Tally(0.01), Tally(0.01)
+    whole, parts = HistogramCounts(0.01), HistogramCounts(0.01)
     whole.add(values)
     parts.add(values[:cut])
     parts.add(values[cut:])
@@ -128,19 +128,19 @@ def test_histograms_count_every_value_once_whatever_the_batches(values, cut):
 
 
 def test_histogram_of_known_values():
-    tally = Tally(1)
-    tally.add(np.array([1, 1, 2, 3, np.nan, 10.0]))
-    drawn = tally.histogram("tokens", "")
+    counts = HistogramCounts(1)
+    counts.add(np.array([1, 1, 2, 3, np.nan, 10.0]))
+    drawn = counts.histogram("tokens", "")
     assert (drawn.start, drawn.width, drawn.median) == (1, 1, 2)
     assert drawn.counts == [2, 1, 1, 0, 0, 0, 0, 0, 0, 1]
-    assert tally.share_below(3) == 0.6
-    assert Tally(1).share_below(3) == 0
+    assert counts.share_below(3) == 0.6
+    assert HistogramCounts(1).share_below(3) == 0
 
 
 def test_a_long_tail_does_not_stretch_the_axis():
-    tally = Tally(1)
-    tally.add(np.r_[np.arange(1000) % 100, 1e9])
-    drawn = tally.histogram("tokens", "")
+    counts = HistogramCounts(1)
+    counts.add(np.r_[np.arange(1000) % 100, 1e9])
+    drawn = counts.histogram("tokens", "")
     assert drawn.start + drawn.width * len(drawn.counts) <= 110
     assert drawn.beyond == 1
 
@@ -216,16 +216,16 @@ def test_a_long_document_is_shown_around_its_worst_span():
 
 
 def test_reasons_say_what_is_unusual():
-    tally = Tally(0.01)
-    tally.add(np.linspace(0, 5, 1000))
-    tallies = {"mean_loss": tally, "n_trained": tally}
+    counts = HistogramCounts(0.01)
+    counts.add(np.linspace(0, 5, 1000))
+    histograms = {"mean_loss": counts, "n_trained": counts}
     row = {"band": "suspect", "similarity": 0.2, "mean_loss": 4.95, "zone_discarded": 0.1}
     row |= {"n_trained": 1, "truncated": True, "anomaly": 3.0}
-    told = " | ".join(reasons(row, [span(0, 1, 2)] * 2, Repeats(answer=1000), tallies))
+    told = " | ".join(reasons(row, [span(0, 1, 2)] * 2, Repeats(answer=1000), histograms))
     for part in ("2 places", "similarity 0.20", "99% of the rows", "10%", "1,000 times", "cut"):
         assert part in told
     calm = row | {"band": "high", "mean_loss": 1, "zone_discarded": 0, "truncated": False}
-    assert reasons(calm, [], Repeats(), tallies)[0].startswith("anomaly score 3;")
+    assert reasons(calm, [], Repeats(), histograms)[0].startswith("anomaly score 3;")
 
 
 def test_hostile_text_is_escaped_everywhere():

@@ -1,4 +1,4 @@
-"""Near duplicates are what all-pairs Jaccard finds; groups depend on texts and positions alone."""
+"""Near duplicates are what all-pairs Jaccard finds; groups depend on texts and row order alone."""
 
 import random
 from itertools import combinations
@@ -24,21 +24,21 @@ def jaccard(a: str, b: str) -> float:
     return len(shingles(a) & shingles(b)) / len(shingles(a) | shingles(b))
 
 
-def edges_of(texts: list[str], positions: np.ndarray | None = None) -> np.ndarray:
+def edges_of(texts: list[str], row_indices: np.ndarray | None = None) -> np.ndarray:
     """Near duplicates among texts, by every band."""
-    positions = np.arange(len(texts)) if positions is None else positions
+    row_indices = np.arange(len(texts)) if row_indices is None else row_indices
     exact = np.array([duplicates.exact_key(text) for text in texts], dtype=np.int64)
     values = duplicates.min_hashes(texts)
     signature = duplicates.signatures(values)
     found = []
     for keys in duplicates.band_keys(values).T:
         run = duplicates.in_runs(keys, exact)
-        found.append(duplicates.near_edges(keys[run], positions[run], signature[run]))
+        found.append(duplicates.near_edges(keys[run], row_indices[run], signature[run]))
     return duplicates.forest(np.concatenate(found))
 
 
 def groups_of(texts: list[str]) -> list[int]:
-    """Group of every text, positions 0, 1, 2 and so on."""
+    """Group of every text, row_indices 0, 1, 2 and so on."""
     exact = np.array([duplicates.exact_key(text) for text in texts], dtype=np.int64)
     first = duplicates.exact_groups(exact, np.arange(len(texts)))
     return duplicates.near_groups(first, edges_of(texts)).tolist()

@@ -18,19 +18,8 @@ SIZE = 16
 lengths = st.lists(st.integers(1, SIZE), max_size=60)
 
 
-def scored(number: int, length: int, pack_length: int = SIZE, task_type: str = "") -> dict:
-    """A document whose tokens and losses tell which document and place they are from."""
-    ids = [1000 * number + place for place in range(length)]
-    segments = piece_lengths(length, pack_length)
-    labels = document_labels(ids, segments)
-    return {
-        "id": f"d{number}",
-        "task_type": task_type,
-        "input_ids": ids,
-        "labels": labels,
-        "segments": segments,
-        "token_loss": [float(label) for label in labels if label != IGNORE],
-    }
+def document(number: int, length: int, task_type: str = "") -> dict:
+    return {"id": f"d{number}", "row_index": number, "task_type": task_type, "n_tokens": length}
 
 
 @given(lengths=lengths)
@@ -78,30 +67,31 @@ def test_only_what_is_longer_than_a_pack_is_split(length, pieces) -> None:
 
 
 @given(sizes=st.lists(st.integers(2, 3 * SIZE), max_size=20))
-def test_no_token_is_lost_doubled_or_given_anothers_loss(sizes) -> None:
-    documents = [scored(number, size) for number, size in enumerate(sizes)]
-    rows = pack(documents, SIZE)
-    ids = np.concatenate([row["input_ids"] for row in rows]) if rows else np.array([])
-    assert sorted(ids.tolist()) == [i for doc in documents for i in doc["input_ids"]]
-    for row in rows:
-        starts = np.cumsum([0, *row["segments"][:-1]])
-        assert sum(row["segments"]) == len(row["input_ids"]) <= SIZE
-        trained = np.asarray(row["labels"]) != IGNORE
-        assert np.flatnonzero(~trained).tolist() == starts.tolist()
-        assert row["base_loss"].tolist() == row["input_ids"][trained].tolist()
-        assert row["n_trained"] == trained.sum() == len(row["base_loss"])
+def test_no_token_is_lost_or_doubled_and_each_piece_begins_untrained(sizes) -> None:
+    packs = pack([document(number, size) for number, size in enumerate(sizes)], SIZE)
+    tokens = [
+        (piece["row_index"], place)
+        for row in packs
+        for piece in row["pieces"]
+        for place in range(piece["start"], piece["stop"])
+    ]
+    assert sorted(tokens) == [(n, place) for n, size in enumerate(sizes) for place in range(size)]
+    for row in packs:
+        lengths = [piece["stop"] - piece["start"] for piece in row["pieces"]]
+        assert sum(lengths) == row["n_tokens"] <= SIZE
+        assert all(piece["start"] % SIZE == 0 for piece in row["pieces"])
+        labels = [document_labels([1] * length, [length]) for length in lengths]
+        assert row["n_trained"] == sum(label != IGNORE for part in labels for label in part)
 
 
-def test_pieces_of_a_document_are_consecutive_and_each_begins_untrained() -> None:
-    first, second = cut(scored(1, 20))
-    assert (first.start, second.start) == (0, 16)
-    assert second.input_ids.tolist() == [1016, 1017, 1018, 1019]
-    assert second.labels.tolist() == [IGNORE, 1017, 1018, 1019]
-    assert second.base_loss.tolist() == [1017, 1018, 1019]
+def test_pieces_of_a_document_are_consecutive() -> None:
+    first, second = cut(document(1, 20), SIZE)
+    assert [(first.start, first.stop), (second.start, second.stop)] == [(0, 16), (16, 20)]
+    assert (first.row_index, second.row_index, second.document) == (1, 1, "d1")
 
 
 def test_a_pack_is_named_by_its_documents_and_typed_by_their_common_type() -> None:
-    a, b, c = (scored(n, 4, task_type=kind) for n, kind in enumerate(["wiki", "wiki", "web"]))
+    a, b, c = (document(n, 4, kind) for n, kind in enumerate(["wiki", "wiki", "web"]))
     (same,), (mixed,) = pack([a, b], SIZE), pack([a, b, c], SIZE)
     assert (same["task_type"], mixed["task_type"]) == ("wiki", "")
     assert same["id"] == pack([a, b], SIZE)[0]["id"] != mixed["id"]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from nlirg.corpus.profile import (
     COUNTED,
     PHRASES,
-    Hygiene,
-    TypeHygiene,
+    CorpusProfile,
+    TypeProfile,
     add_counts,
     count_values,
     describe_types,
@@ -69,7 +69,7 @@ def test_quantiles_are_those_of_the_lengths_one_by_one(values: list[int]) -> Non
 def rows_of(rng: random.Random, count: int) -> pa.Table:
     return pa.table(
         {
-            "position": list(range(count)),
+            "row_index": list(range(count)),
             "task_type": rng.choices(["a", "b/c"], k=count),
             "prompt_tokens": rng.choices(range(30), k=count),
             "answer_tokens": rng.choices(range(1, 9), k=count),
@@ -84,7 +84,7 @@ def counts_of(parts: list[pa.Table]) -> dict[str, pa.Table]:
     return {name: add_counts([count_values(part, name) for part in parts]) for name in COUNTED}
 
 
-def described(parts: list[pa.Table]) -> tuple[TypeHygiene, list[TypeHygiene]]:
+def described(parts: list[pa.Table]) -> tuple[TypeProfile, list[TypeProfile]]:
     counts = counts_of(parts)
     return describe_types(counts, show)
 
@@ -117,7 +117,7 @@ def test_a_thousand_rows_with_one_answer_come_first() -> None:
     count = 3000
     rows = pa.table(
         {
-            "position": list(range(count)),
+            "row_index": list(range(count)),
             "task_type": ["a"] * 2000 + ["b"] * 1000,
             "prompt_tokens": [10] * count,
             "answer_tokens": [1] * 1000 + [2] * 2000,
@@ -148,5 +148,5 @@ def test_shares_of_languages_sum_to_one_and_the_commonest_comes_first() -> None:
         assert shares == sorted(shares, reverse=True)
     assert sum(row.rows for row in types) == every.rows == 500
     assert len(every.openings) == 10
-    model = Hygiene(all=every, types=types, duplicates=[])
-    assert Hygiene.model_validate(json.loads(model.model_dump_json())) == model
+    model = CorpusProfile(all=every, types=types, duplicates=[])
+    assert CorpusProfile.model_validate(json.loads(model.model_dump_json())) == model

@@ -11,30 +11,34 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.rundir import RunDirectory
-from nlirg.corpus.profile import Hygiene
+from nlirg.corpus.profile import CorpusProfile
 from nlirg.labels import IGNORE
+from pipelines.ray_data import parquet_files
 from pipelines.recipe import Recipe, validate
 from pipelines.score import report_page
 from pipelines.score.survey import Duplicates, survey
-from tests.eval.corpus_report_fixture import type_hygiene
+from tests.eval.corpus_report_fixture import type_profile
+from tests.pipelines.made_scores import TOKENS_SCHEMA, write_tokens
 
 PROMPT = "Which? "
 
 
 def scored_row(tokenizer, index: int) -> dict:
-    """A conversation whose anomaly grows and falls with its index, in no simple order."""
+    """A conversation whose anomaly grows and falls with its index, in no simple order.
+
+    Its tokens are among the columns, for `write_scores` to write apart.
+    """
     answer = f"answer {index} of all"
     asked, said = (tokenizer.encode(text) for text in (PROMPT, answer))
     entry = {"answer": 0, "start": 0, "end": 6, "score": 2.0, "mean_loss": 5.0}
     return {
         "id": f"r{index}",
-        "position": index,
+        "row_index": index,
         "source": "/data/a.jsonl",
         "line": index,
         "task_type": "ab"[index % 2],
-        "messages": json.dumps(
-            [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": answer}]
-        ),
+        "data": 0,
+        "row": json.dumps({"prompt": PROMPT, "completion": answer}),
         "language": "en",
         "truncated": index % 10 == 0,
         "n_tokens": len(asked + said),
@@ -55,21 +59,29 @@ def scored_row(tokenizer, index: int) -> dict:
         "input_ids": asked + said,
         "labels": [IGNORE] * len(asked) + said,
         "token_loss": np.linspace(0, 9, len(said)).tolist(),
+        "token_entropy": np.linspace(0, 9, len(said)).tolist(),
     }
 
 
-def write_scores(folder: Path, rows: list[dict], per_file: int) -> None:
-    folder.mkdir(parents=True)
+def write_scores(
+    run: RunDirectory, rows: list[dict], per_file: int, entropy: bool = False
+) -> list[str]:
+    """Write scores and tokens as scoring does; returns the files of scores."""
+    run.scores.path.mkdir(parents=True)
     for start in range(0, len(rows), per_file):
-        table = pa.Table.from_pylist(rows[start : start + per_file])
-        pq.write_table(table, folder / f"{start:08d}.parquet")
+        part = rows[start : start + per_file]
+        write_tokens(run, f"{start:08d}.arrow", part, entropy)
+        table = pa.Table.from_pylist(part).drop_columns(TOKENS_SCHEMA.names[1:])
+        pq.write_table(table, run.scores.path / f"{start:08d}.parquet")
+    return parquet_files(run.scores.path)
 
 
-def write_duplicates(folder: Path, positions: list[int]) -> None:
+def write_duplicates(folder: Path, row_indices: list[int]) -> None:
     folder.mkdir()
-    found = {"of": "answer", "group": positions[0], "size": len(positions)}
-    exact = [{"position": p, "kind": "exact", **found} for p in positions]
-    near = [{"position": p, "kind": "near", **found, "size": 99} for p in positions[:1]]
+    found = {"of": "answer", "group": row_indices[0], "size": len(row_indices)}
+    rows = [{"row_index": index, "task_type": "ab"[index % 2], **found} for index in row_indices]
+    exact = [{**row, "kind": "exact"} for row in rows]
+    near = [{**row, "kind": "near", "size": 99} for row in rows[:1]]
     pq.write_table(pa.Table.from_pylist(exact + near), folder / "answer.parquet")
 
 
@@ -84,10 +96,11 @@ def recipe(tiny_model_dir) -> Recipe:
     return validate(raw, "test")
 
 
-def written(recipe: Recipe, run: RunDirectory) -> dict:
+def written(recipe: Recipe, run: RunDirectory, most: int = 60) -> dict:
     """Write the page and read its data back."""
-    hygiene = Hygiene(all=type_hygiene(rows=60), types=[], duplicates=[])
-    path = report_page.write(recipe, run, hygiene, {"answer is empty": 3})
+    total = survey(parquet_files(run.scores.path), most)
+    profile = CorpusProfile(all=type_profile(rows=60), types=[], duplicates=[])
+    path = report_page.write(recipe, run, total, profile, {"answer is empty": 3})
     assert path == run.scores.path / "report.html"
     text = path.read_text(encoding="utf-8")
     (data,) = re.findall(r'<script id="data" type="application/json">(.*?)</script>', text, re.S)
@@ -96,9 +109,10 @@ def written(recipe: Recipe, run: RunDirectory) -> dict:
 
 def test_sums_are_those_of_the_rows(run, tiny_tokenizer):
     rows = [scored_row(tiny_tokenizer, i) for i in range(60)]
-    write_scores(run.scores.path, rows, 16)
+    files = write_scores(run, rows, 16)
     write_duplicates(run.scores.path / "duplicates", [3, 5, 7])
-    found = survey(run.scores.path, Duplicates(run.scores.path / "duplicates"), 10)
+    found = survey(files, 10)
+    Duplicates(run.scores.path / "duplicates").count_in(found)
     tokens = [row["n_trained"] for row in rows]
     assert (found.all.rows, found.all.tokens) == (60, sum(tokens))
     assert found.all.bands == {"suspect": 15, "good": 45}
@@ -109,29 +123,28 @@ def test_sums_are_those_of_the_rows(run, tiny_tokenizer):
     assert (found.types["b"].repeated_answers, found.types["a"].repeated_answers) == (3, 0)
     assert (found.truncated, found.flagged) == (6, 60)
     assert found.zone_shares() == pytest.approx({"low": 0.5, "mid": 0.5, "high": 0, "discarded": 0})
-    expected = sorted(rows, key=lambda row: (-row["anomaly"], row["position"]))
-    assert found.top["position"].tolist() == [row["position"] for row in expected[:10]]
+    expected = sorted(rows, key=lambda row: (-row["anomaly"], row["row_index"]))
+    assert found.top["row_index"].tolist() == [row["row_index"] for row in expected[:10]]
 
 
 def test_files_and_row_groups_do_not_matter(recipe, run, tiny_tokenizer, tmp_path):
     rows = [scored_row(tiny_tokenizer, i) for i in range(40)]
     other = RunDirectory(str(tmp_path), "other")
-    write_scores(run.scores.path, rows, 40)
-    write_scores(other.scores.path, rows[::-1], 7)
+    write_scores(run, rows, 40)
+    write_scores(other, rows[::-1], 7)
     assert written(recipe, run) == written(recipe, other)
 
 
 def test_the_page_lists_the_most_suspicious_rows_with_heat_maps(
     recipe, run, tiny_tokenizer, monkeypatch
 ):
-    monkeypatch.setattr(report_page, "LISTED", 20)
     monkeypatch.setattr(report_page, "MAPPED", 5)
     rows = [scored_row(tiny_tokenizer, i) for i in range(60)]
-    write_scores(run.scores.path, rows, 16)
-    expected = sorted(rows, key=lambda row: (-row["anomaly"], row["position"]))[:20]
-    first = expected[0]["position"]
+    write_scores(run, rows, 16)
+    expected = sorted(rows, key=lambda row: (-row["anomaly"], row["row_index"]))[:20]
+    first = expected[0]["row_index"]
     write_duplicates(run.scores.path / "duplicates", [first, 5])
-    data = written(recipe, run)
+    data = written(recipe, run, 20)
     assert [row[0] for row in data["rows"]] == [row["id"] for row in expected]
     assert data["rows"][0][8] == [0, 99, 0]  # the near group is the larger one
     assert len(data["samples"]) == 5
@@ -147,21 +160,20 @@ def test_the_page_lists_the_most_suspicious_rows_with_heat_maps(
 def test_documents_have_heat_maps_too(recipe, run, tiny_tokenizer):
     cpt = recipe.model_copy(update={"encode": recipe.encode.model_copy(update={"task": "cpt"})})
     row = scored_row(tiny_tokenizer, 1)
-    row["text"] = "answer 1 of all"
-    del row["messages"]
+    row["row"] = json.dumps({"text": "answer 1 of all"})
     row["input_ids"] = row["input_ids"][-row["n_trained"] :]
     row["labels"] = [IGNORE, *row["input_ids"][1:]]
     row["token_loss"] = row["token_entropy"] = row["token_loss"][1:]
-    write_scores(run.scores.path, [row], 1)
+    write_scores(run, [row], 1, entropy=True)
     (sample,) = written(cpt, run)["samples"]
     (turn,) = sample["turns"]
-    assert "".join(piece[0] for piece in turn["pieces"]) == row["text"]
+    assert "".join(piece[0] for piece in turn["pieces"]) == "answer 1 of all"
     assert turn["pieces"][0][1:3] == [None, None]
     assert turn["pieces"][-1][1:3] == [9.0, 9.0]
 
 
 def test_memory_does_not_grow_with_the_corpus(run, tiny_tokenizer, tmp_path):
-    """Ten times the rows, the same peak: of Python's and of Arrow's memory."""
+    """Ten times the rows, the same peak of Python's and of Arrow's memory but for 8 bytes a row."""
     rows = [scored_row(tiny_tokenizer, i) for i in range(512)]
     peaks = []
     for name, times in (("one", 4), ("ten", 40)):
@@ -169,11 +181,12 @@ def test_memory_does_not_grow_with_the_corpus(run, tiny_tokenizer, tmp_path):
         folder.mkdir(parents=True)
         for part in range(times):
             pq.write_table(pa.Table.from_pylist(rows), folder / f"{part:04d}.parquet")
-        survey(folder, Duplicates(folder / "duplicates"), 500)  # what is loaded once is loaded
+        survey(parquet_files(folder), 500)  # what is loaded once is loaded
         tracemalloc.start()
         before = pa.total_allocated_bytes()
-        survey(folder, Duplicates(folder / "duplicates"), 500)
+        survey(parquet_files(folder), 500)
         peaks.append(tracemalloc.get_traced_memory()[1])
         assert pa.total_allocated_bytes() - before < 1e6
         tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]
+    hashes = 8 * 36 * len(rows)  # of the ids of the rows that the second has more
+    assert peaks[1] - 1.1 * hashes < 1.2 * peaks[0]

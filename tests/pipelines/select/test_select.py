@@ -52,14 +52,14 @@ def test_rows_are_sorted_and_ties_stay_as_they_stand(
     local: None, tmp_path: Path, order: str, column: str, sign: int
 ) -> None:
     found, run, _ = chosen(tmp_path, order=order)
-    expected = sorted(ROWS, key=lambda row: (sign * row[column], row["position"]))
+    expected = sorted(ROWS, key=lambda row: (sign * row[column], row["row_index"]))
     assert found == [row["id"] for row in expected]
     assert dropped(run) == []
 
 
 def test_a_mixture_has_every_difficulty_in_every_stretch(local: None, tmp_path: Path) -> None:
     found, _, _ = chosen(tmp_path, order="mixed")
-    easy = sorted(ROWS, key=lambda row: (row["mean_loss"], row["position"]))
+    easy = sorted(ROWS, key=lambda row: (row["mean_loss"], row["row_index"]))
     decile = {row["id"]: rank * 10 // N for rank, row in enumerate(easy)}
     for start in range(N - 10 + 1):
         assert {decile[name] for name in found[start : start + 10]} == set(range(10))
@@ -86,8 +86,8 @@ def test_rules_name_what_they_drop(local: None, tmp_path: Path) -> None:
         row["id"] for row in ROWS if row["band"] != "suspect" and 1 <= row["mean_loss"] <= 9
     }
     lost = dropped(run)
-    assert [by_id[row["id"]]["position"] for row in lost] == sorted(
-        by_id[row["id"]]["position"] for row in lost
+    assert [by_id[row["id"]]["row_index"] for row in lost] == sorted(
+        by_id[row["id"]]["row_index"] for row in lost
     )
     for row in lost:
         told = by_id[row["id"]]
@@ -124,7 +124,7 @@ def test_caps_keep_the_first_rows_of_the_order(local: None, tmp_path: Path) -> N
     rules = {"per_task_type": {"a": 5}, "per_answer": 3}
     found, run, summary = chosen(tmp_path, order="easy_to_hard", select=rules)
     tasks, answers, expected = Counter[str](), Counter[int](), []
-    for row in sorted(ROWS, key=lambda row: (row["mean_loss"], row["position"])):
+    for row in sorted(ROWS, key=lambda row: (row["mean_loss"], row["row_index"])):
         answer = int(row["id"][1:]) % 7
         if (row["task_type"] == "a" and tasks["a"] == 5) or answers[answer] == 3:
             continue
@@ -143,7 +143,8 @@ def test_a_capped_mixture_is_a_fair_one(local: None, tmp_path: Path) -> None:
     assert len(kept) == 40
     assert np.mean(kept) == pytest.approx(np.mean(list(losses.values())), abs=1)  # not the easiest
     easy = sorted(
-        found, key=lambda name: (losses[name], next(r["position"] for r in ROWS if r["id"] == name))
+        found,
+        key=lambda name: (losses[name], next(r["row_index"] for r in ROWS if r["id"] == name)),
     )
     decile = {name: rank * 10 // 40 for rank, name in enumerate(easy)}
     for start in range(40 - 10 + 1):

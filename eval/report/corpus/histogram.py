@@ -33,7 +33,7 @@ class Histogram(NamedTuple):
     median: float
 
 
-class Tally:
+class HistogramCounts:
     """Counts of non-negative values in bins `[i * width, (i + 1) * width)`.
 
     Memory does not grow with the number of values, only with the largest of them.

@@ -10,16 +10,32 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.config import ClusterConfig
 from cluster.rundir import StageFolder
-from nlirg.corpus.profile import Hygiene
+from nlirg.corpus.profile import CorpusProfile
 from nlirg.errors import InputError
+from pipelines.recipe import Recipe, validate
 from pipelines.score.duplicates import _told, compared_text, compared_turns, find_duplicates
 
 pytestmark = pytest.mark.ray
 
-POSITION = 1 << 32  # of one file's first row, so that positions are not row numbers
+FIRST = 1 << 32  # of one file's first row, so that row_indices are not row numbers
 CALL = {"id": "call00000", "type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+
+
+SCORED = {
+    "id": "r",
+    "source": "a.jsonl",
+    "line": 1,
+    "data": 0,
+    "n_tokens": 30,
+    "n_trained": 10,
+    "language": "en",
+}
+
+
+def recipe(task: str = "sft") -> Recipe:
+    raw = {"name": "a", "model": "none", "data": ["a.jsonl"], "encode": {"task": task}}
+    return validate(raw, "test")
 
 
 def words(rng: random.Random, count: int) -> str:
@@ -31,23 +47,18 @@ def turn(role: str, content: str, **more: Any) -> dict[str, Any]:
 
 
 def conversation(prompt: str, answer: str, task_type: str = "") -> dict[str, Any]:
-    messages = json.dumps([turn("user", prompt), turn("assistant", answer)])
-    return {"messages": messages, "task_type": task_type}
+    row = json.dumps({"prompt": prompt, "completion": answer})
+    return {"row": row, "task_type": task_type}
 
 
 def write(folder: Path, rows: list[dict[str, Any]], files: int = 1) -> StageFolder:
-    """Store rows, their positions those of the list, spread over files."""
+    """Store rows, their row_indices those of the list, spread over files."""
     folder.mkdir(parents=True)
     for number in range(files):
-        table = pa.Table.from_pylist(
-            [
-                {"n_tokens": 30, "n_trained": 10, "language": "en", **row}
-                for row in rows[number::files]
-            ]
-        )
-        places = [POSITION + i for i in range(number, len(rows), files)]
+        table = pa.Table.from_pylist([{**SCORED, **row} for row in rows[number::files]])
+        places = [FIRST + i for i in range(number, len(rows), files)]
         pq.write_table(
-            table.append_column("position", pa.array(places)), folder / f"{number}.parquet"
+            table.append_column("row_index", pa.array(places)), folder / f"{number}.parquet"
         )
     return StageFolder(folder)
 
@@ -58,8 +69,7 @@ def groups(stage: StageFolder, of: str, kind: str) -> dict[int, tuple[int, int]]
         filter=(pads.field("of") == of) & (pads.field("kind") == kind)
     )
     return {
-        row["position"] - POSITION: (row["group"] - POSITION, row["size"])
-        for row in table.to_pylist()
+        row["row_index"] - FIRST: (row["group"] - FIRST, row["size"]) for row in table.to_pylist()
     }
 
 
@@ -78,13 +88,13 @@ def rows() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def found(ray_cluster: None, rows: list, tmp_path_factory) -> tuple[StageFolder, Hygiene]:
-    stage = write(tmp_path_factory.mktemp("hygiene") / "scores", rows)
+def found(ray_cluster: None, rows: list, tmp_path_factory) -> tuple[StageFolder, CorpusProfile]:
+    stage = write(tmp_path_factory.mktemp("profile") / "scores", rows)
     (stage.path / "duplicates").mkdir()
     (stage.path / "duplicates" / "old.parquet").write_text("half-writ")
-    (stage.path / ".hygiene").mkdir()
-    (stage.path / ".hygiene" / "old.parquet").write_text("half-writ")
-    return stage, find_duplicates(stage, ClusterConfig())
+    (stage.path / ".profile").mkdir()
+    (stage.path / ".profile" / "old.parquet").write_text("half-writ")
+    return stage, find_duplicates(stage, recipe())
 
 
 def test_planted_duplicates_are_found_and_nothing_else(found) -> None:
@@ -99,27 +109,27 @@ def test_planted_duplicates_are_found_and_nothing_else(found) -> None:
 
 
 def test_the_summary_says_what_repeats(found) -> None:
-    stage, hygiene = found
-    assert Hygiene.model_validate_json((stage.path / "hygiene.json").read_text()) == hygiene
-    top = hygiene.all.answers[0]
+    stage, profile = found
+    assert CorpusProfile.model_validate_json((stage.path / "profile.json").read_text()) == profile
+    top = profile.all.answers[0]
     assert (top.text, top.count, top.share) == ("I cannot  help.", 100, 100 / 403)
-    assert [(row.task_type, row.rows) for row in hygiene.types] == [("a", 303), ("b", 100)]
-    (b,) = (row for row in hygiene.types if row.task_type == "b")
+    assert [(row.task_type, row.rows) for row in profile.types] == [("a", 303), ("b", 100)]
+    (b,) = (row for row in profile.types if row.task_type == "b")
     assert (b.answers[0].share, b.openings[0].text) == (1.0, "i cannot help")
-    assert hygiene.all.prompt_tokens.max == 20
-    counts = {(row.of, row.kind): row for row in hygiene.duplicates}
+    assert profile.all.prompt_tokens.max == 20
+    counts = {(row.of, row.kind): row for row in profile.duplicates}
     answers = counts["answer", "exact"]
     assert (answers.rows, answers.groups, answers.largest) == (102, 2, 100)
     assert answers.example == "I cannot  help."
     assert counts["answer", "near"].groups == 3
     assert len(counts) == 6
-    assert "; 100 rows (24.8%) have one answer: 'I cannot  help.'" in _told(hygiene)
+    assert "; 100 rows (24.8%) have one answer: 'I cannot  help.'" in _told(profile)
 
 
 def test_what_a_crash_left_behind_is_gone(found) -> None:
     stage, _ = found
     names = sorted(path.name for path in stage.path.iterdir())
-    assert names == ["0.parquet", "duplicates", "hygiene.json"]
+    assert names == ["0.parquet", "duplicates", "profile.json"]
     assert {path.name for path in (stage.path / "duplicates").iterdir()} == {
         "answer.parquet",
         "prompt.parquet",
@@ -128,12 +138,12 @@ def test_what_a_crash_left_behind_is_gone(found) -> None:
 
 
 def test_files_and_their_order_do_not_matter(found, rows, tmp_path: Path, monkeypatch) -> None:
-    stage, hygiene = found
+    stage, profile = found
     monkeypatch.setattr(
         "pipelines.score.duplicates.ROWS_PER_TASK", 100
     )  # bands shared by several tasks
     other = write(tmp_path / "scores", rows, files=7)
-    assert find_duplicates(other, ClusterConfig()) == hygiene
+    assert find_duplicates(other, recipe()) == profile
     for name in ("prompt", "answer", "row"):
         path = f"duplicates/{name}.parquet"
         assert pq.read_table(other.path / path).equals(pq.read_table(stage.path / path))
@@ -141,19 +151,22 @@ def test_files_and_their_order_do_not_matter(found, rows, tmp_path: Path, monkey
 
 def test_documents(ray_cluster: None, tmp_path: Path) -> None:
     text = words(random.Random(1), 80)
-    texts = ["", text, "\n", "!", text + ".", "短"]
-    stage = write(tmp_path / "scores", [{"text": text, "task_type": ""} for text in texts])
-    hygiene = find_duplicates(stage, ClusterConfig())
+    texts = ["a", text, "A\n", "!", text + ".", "短"]
+    stage = write(
+        tmp_path / "scores",
+        [{"row": json.dumps({"text": text}), "task_type": ""} for text in texts],
+    )
+    profile = find_duplicates(stage, recipe("cpt"))
     assert groups(stage, "row", "exact") == {0: (0, 2), 2: (0, 2)}
     assert groups(stage, "row", "near") == {0: (0, 2), 2: (0, 2), 1: (1, 2), 4: (1, 2)}
-    assert {row.of for row in hygiene.duplicates} == {"row"}
-    assert hygiene.all.answers == hygiene.all.openings == []
+    assert {row.of for row in profile.duplicates} == {"row"}
+    assert profile.all.answers == profile.all.openings == []
 
 
 def test_a_corpus_without_duplicates(ray_cluster: None, tmp_path: Path) -> None:
     stage = write(tmp_path / "scores", [conversation("one?", "two")])
-    hygiene = find_duplicates(stage, ClusterConfig())
-    assert all(row.rows == row.largest == 0 and row.example == "" for row in hygiene.duplicates)
+    profile = find_duplicates(stage, recipe())
+    assert all(row.rows == row.largest == 0 and row.example == "" for row in profile.duplicates)
     assert not any(groups(stage, of, "near") for of in ("prompt", "answer", "row"))
 
 
@@ -189,13 +202,13 @@ def test_wrong_scores_are_told_in_one_line(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(InputError, match="holds no scored rows"):
-        find_duplicates(StageFolder(empty), ClusterConfig())
+        find_duplicates(StageFolder(empty), recipe())
     (empty / "0.parquet").write_bytes(b"PAR1 half")
     with pytest.raises(InputError, match=r"0\.parquet is no whole Parquet file"):
-        find_duplicates(StageFolder(empty), ClusterConfig())
+        find_duplicates(StageFolder(empty), recipe())
     old = write(tmp_path / "old", [conversation("one?", "two")])
     pq.write_table(
         pq.read_table(old.path / "0.parquet").drop_columns(["language"]), old.path / "0.parquet"
     )
     with pytest.raises(InputError, match="has no column language: score the corpus again"):
-        find_duplicates(old, ClusterConfig())
+        find_duplicates(old, recipe())

@@ -1,0 +1,144 @@
+"""Plans of training samples: which rows, in which order, and of text which pieces of them."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+from nlirg.corpus.packing import pack
+from pipelines.ray_data import parquet_files, read_columns
+from pipelines.row_table import find, open_row_table
+from pipelines.select.stage import MAX_PARTITIONS
+
+ROWS_PER_BATCH = 4096
+# Documents packed together: enough to fill packs well, few enough for a worker's memory.
+GROUP_DOCUMENTS = 4096
+GROUP_TOKENS = 8 << 20
+# A row is a training sample: the tokens start..stop - 1 of each piece, one after the other. Samples
+# are trained in the order of their ranks, which may leave numbers out.
+PLAN = pa.schema(
+    {
+        "id": pa.string(),
+        "rank": pa.int64(),
+        "task_type": pa.string(),
+        "n_tokens": pa.int32(),
+        "n_trained": pa.int32(),
+        "pieces": pa.list_(
+            pa.struct({"row_index": pa.int64(), "start": pa.int32(), "stop": pa.int32()})
+        ),
+    }
+)
+SCORED = ["id", "row_index", "task_type", "n_tokens", "n_trained"]
+
+
+class PlanRows:
+    """Plan every row that is trained as a sample of its own."""
+
+    def __init__(self, index: Path | None, holdout: frozenset[str]) -> None:
+        self.index = index
+        self.holdout = pa.array(sorted(holdout), pa.string())
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Plan a batch of scored rows."""
+        rows = ranked(batch, self.index)
+        rows = rows.filter(pc.invert(pc.is_in(rows["id"], self.holdout))).combine_chunks()
+        start, stop = np.zeros(rows.num_rows, np.int32), rows["n_tokens"].to_numpy()
+        row_index = rows["row_index"].to_numpy()
+        parts = [pa.array(part) for part in (row_index, start, stop.astype(np.int32))]
+        item = PLAN.field("pieces").type.value_type
+        pieces = pa.ListArray.from_arrays(
+            pa.array(np.arange(rows.num_rows + 1, dtype=np.int32)),
+            pa.StructArray.from_arrays(parts, fields=list(item)),
+        )
+        return rows.append_column("pieces", pieces).select(PLAN.names).cast(PLAN)
+
+
+class GroupRows:
+    """Say which documents are packed together: neighbours in the order."""
+
+    def __init__(self, index: Path | None, starts: np.ndarray) -> None:
+        self.index, self.starts = index, starts
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Add rank and number of its group to every row of a batch of scored rows."""
+        rows = ranked(batch, self.index)
+        group = np.searchsorted(self.starts, rows["rank"].to_numpy(), side="right") - 1
+        return rows.append_column("group", pa.array(group))
+
+
+def pack_group(pack_length: int, batch: pa.Table) -> pa.Table:
+    """Pack the documents of one group."""
+    group = batch["group"][0].as_py()
+    documents = batch.sort_by("rank").to_pylist()
+    samples = [
+        {**sample, "rank": (group << 32) + number}
+        for number, sample in enumerate(pack(documents, pack_length))
+    ]
+    return pa.Table.from_pylist(samples, schema=PLAN)
+
+
+def ranked(rows: pa.Table, index: Path | None) -> pa.Table:
+    """Add the rows' ranks, leaving out rows without one; without an index the row index is it.
+
+    Args:
+        rows: scored rows, or some of their columns.
+        index: see `pipelines.select.stage.selected_index`.
+    """
+    if index is None:
+        return rows.append_column("rank", rows["row_index"])
+    ranks = open_row_table(index)
+    places = find(ranks, rows["row_index"].to_numpy())
+    kept = places >= 0
+    return rows.filter(kept).append_column("rank", ranks["rank"].take(places[kept]))
+
+
+def planned_rows(scores: Path, index: Path | None, holdout: frozenset[str]) -> Any:
+    """Plan a sample of every selected row but those held out, as a dataset."""
+    return read_columns(parquet_files(scores), SCORED).map_batches(
+        PlanRows(index, holdout), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
+    )
+
+
+def planned_packs(scores: Path, index: Path | None, pack_length: int) -> tuple[Any, int]:
+    """Pack the documents, neighbours in the order together; a dataset of packs, and documents."""
+    starts, documents = group_starts(scores, index, GROUP_DOCUMENTS, GROUP_TOKENS)
+    grouped = read_columns(parquet_files(scores), SCORED).map_batches(
+        GroupRows(index, starts), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
+    )
+    packs = grouped.groupby("group", num_partitions=min(len(starts), MAX_PARTITIONS)).map_groups(
+        partial(pack_group, pack_length), batch_format="pyarrow"
+    )
+    return packs, documents
+
+
+def group_starts(
+    scores: Path, index: Path | None, documents: int, tokens: int
+) -> tuple[np.ndarray, int]:
+    """Cut the corpus into runs of neighbouring documents to pack together.
+
+    Args:
+        scores: folder of the scores.
+        index: see `pipelines.select.stage.selected_index`.
+        documents: at most so many in a run.
+        tokens: at most so many in a run, if it has more than one document.
+
+    Returns:
+        [groups] rank of the first document of each, and the number of documents. How scoring
+        happened to spread them over files does not matter.
+    """
+    table = pads.dataset(parquet_files(scores)).to_table(["row_index", "n_tokens"])
+    rows = ranked(table, index).sort_by("rank")
+    starts: list[int] = []
+    count = size = 0
+    for rank, length in zip(*(rows[name].to_numpy() for name in ("rank", "n_tokens")), strict=True):
+        if not starts or count == documents or size + length > tokens:
+            starts.append(rank)
+            count = size = 0
+        count, size = count + 1, size + length
+    return np.array(starts, np.int64), rows.num_rows
