@@ -37,30 +37,32 @@ def mcnemar(gains: int, losses: int) -> float:
 
 
 def wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
-    """Return Wilson's score interval for a share of n independent cases (Wilson 1927).
+    """Wilson's score interval for a share of n independent cases (Wilson 1927).
 
     Raises:
         InputError: if n is 0.
     """
-    from statsmodels.stats.proportion import proportion_confint
-
     if n == 0:
         raise InputError("zero cases: a share of nothing has no interval")
-    low, high = proportion_confint(share * n, n, alpha=1 - confidence, method="wilson")
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     # Rounding must not push the ends past the share itself.
-    return min(float(low), share), max(float(high), share)
+    return max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Adjust p-values by Holm's step-down procedure (Holm 1979): any false alarm has chance alpha.
 
-    Args:
-        p_values: at least one.
+    statsmodels' `multipletests` gives the same numbers, but collects garbage in every call: 46 ms
+    alone, seconds in a process that holds a model.
     """
-    from statsmodels.stats.multitest import multipletests  # loads pandas; only judging needs it
-
-    adjusted = multipletests(list(p_values.values()), method="holm")[1]
-    return dict(zip(p_values, adjusted.tolist(), strict=True))
+    adjusted: dict[str, float] = {}
+    highest = 0.0
+    for rank, key in enumerate(sorted(p_values, key=lambda key: p_values[key])):
+        highest = max(highest, min((len(p_values) - rank) * p_values[key], 1.0))
+        adjusted[key] = highest
+    return {key: adjusted[key] for key in p_values}
 
 
 def number_clusters(names: Sequence[Hashable]) -> Ints:
