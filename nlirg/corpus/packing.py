@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Piece:
+class DocumentPiece:
     """A document, or as much of it as fits into a pack.
 
     Attributes:
@@ -117,7 +117,7 @@ def best_fit(lengths: Sequence[int], pack_length: int) -> list[list[int]]:
     return sorted(sorted(pack) for pack in packs)
 
 
-def cut(document: Mapping[str, Any], pack_length: int) -> list[Piece]:
+def cut(document: Mapping[str, Any], pack_length: int) -> list[DocumentPiece]:
     """Cut a document where `piece_lengths` says.
 
     Args:
@@ -127,12 +127,14 @@ def cut(document: Mapping[str, Any], pack_length: int) -> list[Piece]:
     pieces, start = [], 0
     for length in piece_lengths(document["n_tokens"], pack_length):
         place = (start, start + length)
-        pieces.append(Piece(document["id"], document["row_index"], document["task_type"], *place))
+        pieces.append(
+            DocumentPiece(document["id"], document["row_index"], document["task_type"], *place)
+        )
         start += length
     return pieces
 
 
-def joined(pieces: Sequence[Piece]) -> dict[str, Any]:
+def joined(pieces: Sequence[DocumentPiece]) -> dict[str, Any]:
     """One training sample, a row of `encoded/` without its rank, from the pieces of a pack.
 
     Its id is a hash of what is in it; its task type is that of all pieces, or "" if they differ.

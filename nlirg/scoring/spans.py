@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BROKEN = "\N{REPLACEMENT CHARACTER}"  # what bytes decode to that are not a whole character
 
 
-class Answer(NamedTuple):
+class TrainedAnswer(NamedTuple):
     """An answer that is trained.
 
     Attributes:
@@ -35,12 +35,12 @@ class _Part(NamedTuple):
 
     start: int
     stop: int
-    answer: Answer
+    answer: TrainedAnswer
 
 
 def trained_answers(
     messages: Sequence[Mapping[str, Any]], loss_on: Literal["all", "last"]
-) -> list[Answer]:
+) -> list[TrainedAnswer]:
     """The answers that `nlirg.corpus.chat.encode_chat` trains, in order.
 
     Args:
@@ -49,7 +49,7 @@ def trained_answers(
     """
     turns = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
     found = [
-        Answer(index, messages[turn]["content"])
+        TrainedAnswer(index, messages[turn]["content"])
         for index, turn in enumerate(turns)
         if turn > 0  # nothing asks for a turn that opens the conversation
     ]
@@ -60,7 +60,7 @@ def character_spans(
     tokenizer: PreTrainedTokenizerBase,
     input_ids: np.ndarray,
     labels: np.ndarray,
-    answers: Sequence[Answer],
+    answers: Sequence[TrainedAnswer],
     spans: Sequence[Span],
 ) -> list[dict[str, Any]]:
     """Where spans stand in the answers of a conversation.
@@ -99,7 +99,7 @@ def text_spans(
     spans: Sequence[Span],
 ) -> list[dict[str, Any]]:
     """Where spans stand in a document; `character_spans` with its text as answer 0."""
-    whole = [_Part(0, len(input_ids), Answer(0, text))]
+    whole = [_Part(0, len(input_ids), TrainedAnswer(0, text))]
     return _located(tokenizer, input_ids, labels, whole, spans)
 
 

@@ -5,10 +5,10 @@ from eval.report.corpus.model import (
     CorpusReport,
     Flag,
     ListedRow,
-    Piece,
     Repeats,
+    SpokenTurn,
+    TextPiece,
     TokenHeatmap,
-    Turn,
     TypeScores,
 )
 from nlirg.corpus.profile import CorpusProfile, DuplicateCount, Lengths, Phrase, TypeProfile
@@ -74,10 +74,14 @@ def sample(answer: str, entropies: bool = True) -> TokenHeatmap:
     """Words of an answer with losses 0, 1, 2…; the third word is a flagged span."""
     words = [word + " " for word in answer.split()]
     pieces = [
-        Piece(word, float(i), 0.1 * i if entropies else None, 0 if i == 2 else -1)
+        TextPiece(word, float(i), 0.1 * i if entropies else None, 0 if i == 2 else -1)
         for i, word in enumerate(words)
     ]
-    turns = [Turn("system", "Be kind."), Turn("user", HOSTILE), Turn("assistant", "", pieces, 3, 7)]
+    turns = [
+        SpokenTurn("system", "Be kind."),
+        SpokenTurn("user", HOSTILE),
+        SpokenTurn("assistant", "", pieces, 3, 7),
+    ]
     return TokenHeatmap(
         turns, [Flag("overconfident_error", 2.0, 0.2)], ["the model was sure", HOSTILE]
     )

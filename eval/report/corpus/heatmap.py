@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from eval.report.corpus.model import Flag, Piece, TokenHeatmap, Turn
+from eval.report.corpus.model import Flag, SpokenTurn, TextPiece, TokenHeatmap
 from nlirg.labels import IGNORE
 from nlirg.scoring.spans import trained_answers
 
@@ -77,7 +77,7 @@ def chat_heatmap(
         answer += message["role"] == "assistant"
         run = runs.get(answer) if message["role"] == "assistant" else None
         if run is None:
-            turns.append(Turn(str(message["role"]), str(message["content"])))
+            turns.append(SpokenTurn(str(message["role"]), str(message["content"])))
             continue
         mine = {index for index, span in enumerate(scored.spans) if span["answer"] == answer}
         turns.append(_turn("assistant", scored, run, message["content"], mine, decode))
@@ -91,7 +91,7 @@ def text_heatmap(scored: Scored, text: str, decode: Decode, reasons: list[str]) 
     return _heatmap([turn], scored, reasons)
 
 
-def _heatmap(turns: list[Turn], scored: Scored, reasons: list[str]) -> TokenHeatmap:
+def _heatmap(turns: list[SpokenTurn], scored: Scored, reasons: list[str]) -> TokenHeatmap:
     """The turns with the spans that are seen in them, numbered anew; the worst stay first."""
     seen = sorted({piece.span for turn in turns for piece in turn.pieces} - {-1})
     number = {-1: -1, **{span: index for index, span in enumerate(seen)}}
@@ -138,7 +138,7 @@ def _offset(said: str, content: str) -> int | None:
 
 def _turn(
     role: str, scored: Scored, run: range, content: str, mine: set[int], decode: Decode
-) -> Turn:
+) -> SpokenTurn:
     """One scored turn: its pieces, with those of its spans marked, cut around the worst span."""
     ids = scored.ids[run.start : run.stop]
     offset = _offset(decode(ids), content)
@@ -158,7 +158,7 @@ def _turn(
         span = next((i for start, end, i in marks if start < reached and low < end), -1)
         tokens = slice(run.start + first + start, run.start + first + stop)
         pieces.append(_piece(text, scored.loss[tokens], scored.entropy[tokens], span))
-    return Turn(role, "", pieces, first, len(ids) - first - len(shown))
+    return SpokenTurn(role, "", pieces, first, len(ids) - first - len(shown))
 
 
 def _first_shown(ids: list[int], character: int, decode: Decode) -> int:
@@ -172,10 +172,10 @@ def _first_shown(ids: list[int], character: int, decode: Decode) -> int:
     return first
 
 
-def _piece(text: str, loss: np.ndarray, entropy: np.ndarray, span: int) -> Piece:
+def _piece(text: str, loss: np.ndarray, entropy: np.ndarray, span: int) -> TextPiece:
     """The piece that tokens make together, with the largest of their losses."""
     if not np.isfinite(loss).any():
-        return Piece(text, None, None, span)
+        return TextPiece(text, None, None, span)
     worst = int(np.nanargmax(loss))
     known = float(entropy[worst]) if np.isfinite(entropy[worst]) else None
-    return Piece(text, float(loss[worst]), known, span)
+    return TextPiece(text, float(loss[worst]), known, span)

@@ -9,7 +9,7 @@ from eval.report.corpus.histogram import Histogram
 from nlirg.corpus.profile import CorpusProfile
 
 
-class Piece(NamedTuple):
+class TextPiece(NamedTuple):
     """A stretch of an answer as the heat map shows it: a token, or a few that make one character.
 
     Attributes:
@@ -26,7 +26,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Turn:
+class SpokenTurn:
     """One turn of a sample: plain text, or scored pieces.
 
     Attributes:
@@ -39,7 +39,7 @@ class Turn:
 
     role: str
     text: str = ""
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: list[TextPiece] = field(default_factory=list)
     before: int = 0
     after: int = 0
 
@@ -56,7 +56,7 @@ class Flag(NamedTuple):
 class TokenHeatmap:
     """A suspicious row in full: its turns, the spans marked in them, why it stands out."""
 
-    turns: list[Turn]
+    turns: list[SpokenTurn]
     flags: list[Flag]
     reasons: list[str]
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from eval.report.corpus import figures
 from eval.report.corpus.findings import findings
-from eval.report.corpus.model import CorpusReport, ListedRow, TokenHeatmap, Turn
+from eval.report.corpus.model import CorpusReport, ListedRow, SpokenTurn, TokenHeatmap
 from eval.report.figures import BAND_STYLES
 from eval.report.page import embedded_json, render_page
 from eval.report.wording import percent, quoted, shortened, visible
@@ -100,7 +100,7 @@ def _sample(sample: TokenHeatmap) -> dict[str, Any]:
     }
 
 
-def _turn(turn: Turn) -> dict[str, Any]:
+def _turn(turn: SpokenTurn) -> dict[str, Any]:
     if not turn.pieces:
         return {"role": turn.role, "text": _beginning(turn.text, CONTEXT_BYTES)}
     pieces = [

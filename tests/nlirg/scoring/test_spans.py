@@ -13,7 +13,7 @@ from nlirg.corpus.chat import encode_chat
 from nlirg.corpus.packing import document_labels, encode_document, piece_lengths
 from nlirg.labels import IGNORE
 from nlirg.scoring.divergence import Span
-from nlirg.scoring.spans import Answer, character_spans, text_spans, trained_answers
+from nlirg.scoring.spans import TrainedAnswer, character_spans, text_spans, trained_answers
 
 TEXTS = st.text(
     st.sampled_from("the answer is yes.\n 退款需要三个工作日，请稍候🙂é"), min_size=1
@@ -119,7 +119,7 @@ def test_with_byte_fallback_too(byte_fallback, text, data) -> None:
     ids = np.array([0, *ids, byte_fallback.eos_token_id])
     labels = np.where(np.arange(len(ids)) < 1, IGNORE, ids)
     spans = [span(0, cut)] * (cut > 0) + [span(cut, len(ids) - 2)]
-    found = character_spans(byte_fallback, ids, labels, [Answer(0, text)], spans)
+    found = character_spans(byte_fallback, ids, labels, [TrainedAnswer(0, text)], spans)
     assert (found[0]["start"], found[-1]["end"]) == (0, len(text))
     if cut:
         said = byte_fallback.decode(ids[1 : cut + 1].tolist())
@@ -189,7 +189,7 @@ def test_a_cut_answer_is_placed_at_its_beginning(tiny_tokenizer, cut) -> None:
 def test_an_answer_that_only_calls_a_function_has_empty_ranges(tiny_tokenizer) -> None:
     ids = np.array([3, *tiny_tokenizer.encode('{"name": "f"}')])
     labels = np.where(np.arange(len(ids)) < 1, IGNORE, ids)
-    (found,) = character_spans(tiny_tokenizer, ids, labels, [Answer(0, "")], [span(2, 5)])
+    (found,) = character_spans(tiny_tokenizer, ids, labels, [TrainedAnswer(0, "")], [span(2, 5)])
     assert (found["start"], found["end"]) == (0, 0)
 
 
