@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 # Rows go on to the models, and to files, when this much is ready: Ray's own 128 MiB would let
 # the models wait until a whole shard is read.
 BLOCK_BYTES = 8 << 20
-# Version of the files of `scores/`: those of another one are never taken for these.
-LAYOUT = 2
 
 
 class ScoreSummary(Summary):

@@ -18,6 +18,7 @@ from nlirg.corpus.tokens import TokenFiles
 from nlirg.errors import InputError
 from nlirg.models.loading import load_model
 from pipelines.encode.plan import GroupRows, group_starts, pack_group
+from pipelines.encode.stage import Encode
 from pipelines.recipe import load_recipe
 from pipelines.store import open_run
 from pipelines.train.encoded import read_encoded
@@ -301,7 +302,7 @@ def test_every_token_of_every_document_is_in_one_pack(packed, tiny_tokenizer) ->
         expected += [ids[start : start + PACK] for start in range(0, len(ids), PACK)]
     assert sorted(pieces) == sorted(expected)
     tokens = sum(len(row["input_ids"]) for row in rows)
-    assert (encoded.packs, encoded.tokens) == (len(rows), tokens)
+    assert (encoded.rows, encoded.tokens) == (len(rows), tokens)
     assert encoded.utilisation == pytest.approx(tokens / (len(rows) * PACK))
 
 
@@ -348,9 +349,9 @@ def packed_in_groups(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_plain_text_cannot_be_held_out(packed) -> None:
-    recipe, run, _, _ = packed
+    recipe, *_ = packed
     with pytest.raises(InputError, match="set holdout to 0"):
-        encode(recipe.model_copy(update={"holdout": 3}), run)
+        Encode().check(recipe.model_copy(update={"holdout": 3}))
 
 
 def test_a_second_call_reads_what_is_there(scored) -> None:

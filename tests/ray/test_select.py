@@ -50,7 +50,7 @@ def test_documents_are_packed_with_their_neighbours_in_the_order(
         tmp_path, order="easy_to_hard", encode=cpt, select={"bands": ["high", "good", "fair"]}
     )
     select(recipe, run)
-    assert encode(recipe, run)["documents"] == 45
+    assert encode(recipe, run).documents == 45
     files = [str(path) for path in run.encoded.path.glob("*.parquet")]
     packs = pads.dataset(files).to_table().to_pylist()
     for number in range(-(-45 // 8)):

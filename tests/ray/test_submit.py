@@ -75,7 +75,7 @@ def head(tmp_path_factory: pytest.TempPathFactory, token: Path) -> Iterator[str]
     finally:
         process.terminate()  # it ends its own children; killed first, it would wait for them
         try:
-            process.wait(60)
+            process.wait(8)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
         shutil.rmtree(temporary, ignore_errors=True)

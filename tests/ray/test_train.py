@@ -104,8 +104,8 @@ def test_two_workers_at_stage_3_train_what_one_process_does(ray_cluster, tiny_mo
     full = recipe(tiny_model_dir, {"full": {"zero_stage": 3}}, max_steps=6)
     summary = train(full, run)["full"]
     folder = run.arm("full").path
-    assert summary["kind"] == "full"
-    assert summary["optimizer_steps"] == 6
+    assert summary.kind == "full"
+    assert summary.optimizer_steps == 6
     expected, tokens = reference(full, "full", run, tmp_path / "reference")
     assert_close(folder / "model", expected)
     loaded = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
@@ -155,8 +155,8 @@ def test_a_killed_worker_costs_no_result(ray_cluster, tiny_model_dir, tmp_path):
     summary = train_arm(lora, "lora", run)
     thread.join()
     assert killed, "the run ended before a worker could be killed"
-    assert summary["resumed_from"] > 0
-    assert summary["resumed_from"] % 15 == 0
+    assert summary.resumed_from > 0
+    assert summary.resumed_from % 15 == 0
     expected, trained = reference(lora, "lora", run, tmp_path / "reference")
     assert_close(folder / "model", expected)
     records = read_metrics(folder / "metrics.jsonl")
@@ -181,5 +181,5 @@ def test_other_settings_than_the_folders_are_refused(tiny_model_dir, tmp_path):
 
 
 def test_the_corpus_must_be_encoded_first(tiny_model_dir, tmp_path):
-    with pytest.raises(InputError, match="not complete: run the stage"):
+    with pytest.raises(InputError, match="is not complete: run encode first"):
         train(recipe(tiny_model_dir, {"a": {}}), RunDirectory(str(tmp_path), "run"))

@@ -89,7 +89,7 @@ def test_a_worker_killed_in_mid_save_and_in_mid_training(unbroken, tiny_model_di
     left, step = saboteur.fired
     assert "progress.json" not in left
     assert step > 26
-    assert summary["resumed_from"] >= 8
+    assert summary.resumed_from >= 8
     other, expected = unbroken[arm]
     changing = {"seconds", "resumed_from"}
     assert {k: v for k, v in summary.items() if k not in changing} == {
@@ -149,7 +149,7 @@ def test_at_stage_0_another_number_of_workers_continues(ray_cluster, tiny_model_
     saved = interrupted(recipe(tiny_model_dir, arm, **WORLD, num_workers=2), "a", run)
     fewer = recipe(tiny_model_dir, arm, **WORLD, num_workers=1)
     summary = train_arm(fewer, "a", run)
-    assert summary["resumed_from"] in saved
+    assert summary.resumed_from in saved
     expected, trained = reference(fewer, "a", run, tmp_path / "reference")
     assert_close(run.arm("a").path / "model", expected)
     assert summary.trained_tokens == trained
@@ -165,7 +165,7 @@ def test_at_stage_2_another_number_of_workers_is_refused(ray_cluster, tiny_model
     assert len(str(no.value).splitlines()) == 1
     assert faults.saved_steps(run.arm("a").path) == saved
     summary = train_arm(two, "a", run)
-    assert summary["resumed_from"] in saved
+    assert summary.resumed_from in saved
     expected, _ = reference(two, "a", run, tmp_path / "reference")
     assert_close(run.arm("a").path / "model", expected)
 

@@ -55,7 +55,7 @@ def trained_run(
                 "max_prompt_tokens": 64,
                 "max_new_tokens": 16,
                 "template_cases": 2 * QUESTIONS,
-                "perturbations": ["paraphrase", "letter_case"],
+                "perturbations": ["paraphrase", "padding"],
                 "ood": None,
                 "perplexity": False,
                 **evaluate,
