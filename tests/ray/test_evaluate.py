@@ -191,7 +191,7 @@ def test_every_case_is_answered_and_an_over_long_prompt_is_an_error_row(evaluate
     assert [sample.case_id for sample in domain] == [f"q{i}" for i in range(QUESTIONS)]
     refused = [sample for sample in domain if sample.finish_reason == "error"]
     assert [sample.case_id for sample in refused] == ["q3"]
-    assert "the limit is 64" in refused[0].error
+    assert "the limit is 96" in refused[0].error
     assert all(sample.tokens for sample in domain if sample not in refused)
     results = summary.variants["nlirg"]["suites"]
     assert results["domain"]["n"] == QUESTIONS

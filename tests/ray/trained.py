@@ -52,7 +52,7 @@ def trained_run(
             "evaluate": {
                 "engines": 1,
                 "domain": str(path),
-                "max_prompt_tokens": 64,
+                "max_prompt_tokens": 96,
                 "max_new_tokens": 16,
                 "template_cases": 2 * QUESTIONS,
                 "perturbations": ["paraphrase", "padding"],
