@@ -186,7 +186,7 @@ def test_many_variants_and_seeds_scroll_inside_their_tables(browser, tmp_path, w
     write_report(make_seeds(arms=4, seeds=2), tmp_path)
     page, complaints = open_page(browser, (tmp_path / "index.html").as_uri(), width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    expect(page.locator("#seeds tbody tr")).to_have_count(9)
+    expect(page.locator("#seeds tbody tr")).to_have_count(10)
     expect(page.locator(".arm[open]")).to_have_count(0)
     assert complaints == []
     page.close()
