@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,14 @@ def test_a_report_without_an_evaluation_is_refused(done: Any, tmp_path: Path) ->
         report(recipe, RunDirectory(str(tmp_path), "none"))
 
 
-def test_a_sweep_of_a_fresh_run_selects_its_corpus_and_does_every_point(
-    ray_cluster: None, tmp_path: Path
+def test_a_sweep_of_a_scored_run_selects_its_corpus_and_does_every_point(
+    done: Any, tmp_path: Path
 ) -> None:
     words = [*SMALL, f"storage={tmp_path}", "order=mixed", "select={dedup: row}"]
     recipe = load_recipe(DEMO / "recipe.yaml", words)
     run = open_run(recipe)
+    # The scores know nothing of the run's name, its order or its selection.
+    shutil.copytree(done[1].scores.path, run.scores.path)
     name = run_command("tune", recipe, run).summaries["tune"].best
     assert run.selected.marker.is_file()
     sweep = run.sweep()
