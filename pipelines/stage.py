@@ -122,7 +122,7 @@ class Stage(ABC, Generic[S]):
             InputError: if it is complete for other settings, or its marker is damaged.
         """
         record = self.folder(run).finished(self.fingerprint(recipe, run))
-        return None if record is None else self._read(record, run)
+        return None if record is None else self.read(record, run)
 
     def summary(self, run: RunDirectory) -> S:
         """Return the summary of the complete stage, whatever its settings were.
@@ -133,7 +133,7 @@ class Stage(ABC, Generic[S]):
         folder = self.folder(run)
         if not folder.marker.is_file():
             raise InputError(f"{folder.path} is not complete: run {self.name} first")
-        return self._read(folder.summary(), run)
+        return self.read(folder.summary(), run)
 
     def require(self, recipe: Recipe, run: RunDirectory) -> S:
         """Return the summary of the stage, which a later one stands on.
@@ -146,7 +146,12 @@ class Stage(ABC, Generic[S]):
             raise InputError(f"{self.folder(run).path} is not complete: run {self.name} first")
         return summary
 
-    def _read(self, record: dict[str, Any], run: RunDirectory) -> S:
+    def read(self, record: dict[str, Any], run: RunDirectory) -> S:
+        """Return the summary that a marker holds.
+
+        Raises:
+            InputError: if it is not one of this stage.
+        """
         try:
             summary: S = self.summary_type.model_validate(record)
         except ValidationError:
@@ -173,7 +178,8 @@ def run_stage(stage: Stage[S], recipe: Recipe, run: RunDirectory) -> S | None:
     if stage.attempt == "always":
         resumed = folder.path.is_dir()
     else:
-        if (summary := stage.finished(recipe, run)) is not None:
+        if (record := folder.finished(settings)) is not None:
+            summary = stage.read(record, run)
             account = next(iter(stage.describe(recipe, run, summary)), "")
             say(stage.title, f"already done: {account}".removesuffix(": "))
             return summary
