@@ -1,0 +1,216 @@
+"""Conversations to token ids and labels: the tokens of the whole text, as generation sees them.
+
+A conversation is one training sample as long as each of its answers follows on the text before it;
+where the template renders earlier turns differently once later ones follow (Qwen3's drops their
+thinking), a new sample begins. Every answer is trained in one of them, on the tokens from which it
+is generated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from nlirg.chat.answers import Answer, find_answers, open_prompt
+from nlirg.chat.template import ChatTemplate, Messages, Tools
+from nlirg.errors import BadRowError
+from nlirg.labels import IGNORE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Before an answer that merges with what stands before it: no tokenizer merges all of them with it,
+# nor takes the text after them for the beginning of a text.
+NEUTRAL = ("\n", ":", "a", "1")
+
+
+class OverlongError(BadRowError):
+    """The row is refused for its length alone."""
+
+
+class EncodedSample(NamedTuple):
+    """Token ids of one text, ending on its last trained token.
+
+    Attributes:
+        input_ids: [T] token ids.
+        labels: [T] the same ids where a token is trained, `IGNORE` elsewhere; aligned with
+            `input_ids`, not shifted.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+@dataclass(frozen=True)
+class EncodedChat:
+    """A conversation as training samples.
+
+    Attributes:
+        samples: at least one; every answer is trained in one of them, in order.
+        truncated: whether something was cut, or an answer left out, at the limit.
+        notes: what the chat template does not know of the conversation, in words.
+    """
+
+    samples: list[EncodedSample]
+    truncated: bool
+    notes: tuple[str, ...]
+
+
+class ChatEncoder:
+    """What turns conversations into tokens, for training and generation alike.
+
+    Args:
+        tokenizer: has a chat template.
+        options: further variables of the template.
+        stops: tokens at which the model's own settings end a generation, besides the tokenizer's
+            end of sequence.
+        today: what the template is told if it asks for the date.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        options: Mapping[str, Any] | None = None,
+        stops: Sequence[int] = (),
+        today: date | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.stops = frozenset({*stops, tokenizer.eos_token_id})
+        self.template = ChatTemplate(tokenizer, options or {}, self.stops, today or date.today())
+
+    @cached_property
+    def end_of_turn(self) -> int:
+        """The token that ends an answer in words.
+
+        Raises:
+            BadRowError: if the template cannot render a conversation.
+        """
+        turn = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
+        return self.encode(turn).samples[-1].input_ids[-1]
+
+    def encode(
+        self,
+        messages: Messages,
+        tools: Tools = (),
+        *,
+        loss_on: Literal["all", "last"] = "all",
+        max_length: int | None = None,
+        overlong: Literal["truncate", "skip"] = "truncate",
+    ) -> EncodedChat:
+        """Encode a conversation for training; an answer is trained to the end of its turn.
+
+        An assistant's turn that answers nobody is context, and so is one with `trained: False`.
+
+        Args:
+            messages: the turns as `nlirg.corpus.records.Record` has them; the last is the
+                assistant's.
+            tools: functions the assistant may call, as OpenAI writes them.
+            loss_on: train `all` of the assistant's turns, or the `last` alone.
+            max_length: tokens a sample may have; None for any number.
+            overlong: cut a longer sample (`truncate`) or refuse the conversation (`skip`).
+
+        Raises:
+            OverlongError: if a sample is too long and may not be cut, or every prompt is.
+            BadRowError: if the conversation does not end on an answer, an answer is empty, or the
+                chat template cannot be used for it.
+        """
+        answers, notes = find_answers(self.template, messages, tools, loss_on)
+        whole = self._samples(answers)
+        if max_length is None:
+            return EncodedChat(whole, truncated=False, notes=notes)
+        longest = max(len(sample.input_ids) for sample in whole)
+        if longest > max_length and overlong == "skip":
+            raise OverlongError(f"sample has {longest} tokens and the limit is {max_length}")
+        kept = [cut for sample in whole if (cut := _cut(sample, max_length))]
+        if not kept:
+            prompt = next(i for i, label in enumerate(whole[0].labels) if label != IGNORE)
+            raise OverlongError(
+                f"prompt has {prompt} tokens and the limit is {max_length}: no room for an answer"
+            )
+        return EncodedChat(kept, longest > max_length, notes)
+
+    def prompt(self, messages: Messages, tools: Tools = ()) -> tuple[str, list[int]]:
+        """Encode a conversation that the model is to answer.
+
+        Args:
+            messages: as `encode` takes them, the last not being the assistant's.
+            tools: functions the assistant may call.
+
+        Returns:
+            The rendered text up to and including the generation prompt, and its token ids: the
+            ids before the last answer in `encode` of the same conversation with an answer.
+
+        Raises:
+            BadRowError: if there is nothing to answer, or the chat template cannot be used for it.
+        """
+        text = open_prompt(self.template, messages, tools)
+        return text, self._ids(text)
+
+    def answer(self, messages: Messages) -> tuple[list[int], list[int]]:
+        """Encode the last answer of a conversation, without the end of its turn.
+
+        Returns:
+            Ids of what the template writes before any answer; and of the answer, as training has
+            them. The first are none if the two are one token.
+        """
+        (answer,), _ = find_answers(self.template, messages, (), "last")
+        lead = self._after(answer.prompt, answer.lead)[0]
+        whole = self._after(answer.prompt, answer.lead + answer.content)[0]
+        shared = len(lead) if whole[: len(lead)] == lead else 0
+        return whole[:shared], whole[shared:]
+
+    def _samples(self, answers: Sequence[Answer]) -> list[EncodedSample]:
+        """Join answers to samples while one follows on the text before it."""
+        samples: list[EncodedSample] = []
+        done, exact = "", False  # text of the last sample, and whether its ids are those of it
+        for answer in answers:
+            if exact and answer.prompt.startswith(done):
+                sample = samples[-1]
+                context, exact = self._after(done, answer.prompt[len(done) :])
+            else:
+                exact = False
+            if not exact:
+                sample, context = EncodedSample([], []), self._ids(answer.prompt)
+                samples.append(sample)
+            sample.input_ids.extend(context)
+            sample.labels.extend([IGNORE] * len(context))
+            ids, exact = self._after(answer.prompt, answer.text)
+            sample.input_ids.extend(ids)
+            sample.labels.extend(ids)
+            done = answer.prompt + answer.text
+        return samples
+
+    def _after(self, before: str, text: str) -> tuple[list[int], bool]:
+        """Encode text that follows other text.
+
+        Tokens never reach over a special token, so that what stands before the last one does not
+        matter.
+
+        Returns:
+            The ids that the whole text has after those of `before`, and true; or where a token
+            reaches over the border, ids of `text` as it stands within a line, and false.
+        """
+        tokens = list(self.template.special.finditer(before))
+        anchor = before[tokens[-1].start() :] if tokens else before
+        for begin in (anchor, *NEUTRAL):
+            head, whole = self._ids(begin), self._ids(begin + text)
+            if whole[: len(head)] == head:
+                return whole[len(head) :], begin is anchor
+        return self._ids(text), False
+
+    def _ids(self, text: str) -> list[int]:
+        # The template has written the special tokens itself.
+        return list(self.tokenizer.encode(text, add_special_tokens=False, verbose=False))
+
+
+def _cut(sample: EncodedSample, limit: int) -> EncodedSample | None:
+    """Cut a sample to its last trained token within a limit; None if there is none."""
+    # A cut within a later prompt leaves nothing to train after the answer before it.
+    trained = [i for i, label in enumerate(sample.labels[:limit]) if label != IGNORE]
+    if not trained:
+        return None
+    stop = trained[-1] + 1
+    return EncodedSample(sample.input_ids[:stop], sample.labels[:stop])

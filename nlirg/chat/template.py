@@ -1,0 +1,206 @@
+"""One tokenizer's chat template, and what of a conversation it prints.
+
+What a template can express is found out by rendering short conversations of words that occur
+nowhere else: a template that mentions `tools` need not print them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateError
+
+from nlirg.errors import BadRowError, first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Messages = Sequence[Mapping[str, Any]]
+Tools = Sequence[Mapping[str, Any]]
+
+# What templates call the thinking before an answer: Qwen3 and most, gpt-oss, others.
+REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+# What a template's own code can end in, besides its `raise_exception`.
+FAULTS = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+# Words to look for in what a template renders.
+ASKED, ANSWERED, SYSTEM, NAME, KEY, VALUE, RESULT, THOUGHT = (
+    f"zq{word}qz"
+    for word in ("asked", "answered", "system", "name", "key", "value", "result", "thought")
+)
+USER_TURN = {"role": "user", "content": ASKED}
+SYSTEM_TURN = {"role": "system", "content": SYSTEM}
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": NAME,
+        "description": NAME,
+        "parameters": {
+            "type": "object",
+            "properties": {KEY: {"type": "string", "description": KEY}},
+            "required": [KEY],
+        },
+    },
+}
+CALL_ID = "call00000"  # some templates refuse ids of fewer than nine characters
+
+
+@dataclass(frozen=True)
+class CallForm:
+    """How a template wants a call.
+
+    Attributes:
+        written: whether the arguments are their JSON text, and not an object.
+        empty: the content of a turn that says nothing beside its calls.
+    """
+
+    written: bool
+    empty: str | None
+
+
+class ChatTemplate:
+    """The chat template of one tokenizer.
+
+    Args:
+        tokenizer: has a chat template.
+        options: further variables of the template.
+        stops: ids of the tokens at which the model's own settings end a generation.
+        today: what the template is told if it asks for the date; the time is midnight.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        options: Mapping[str, Any],
+        stops: frozenset[int],
+        today: date,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.special = special_tokens(tokenizer)
+        self.end_of_sequence = str(tokenizer.eos_token)
+        self.ends = {str(tokenizer.convert_ids_to_tokens(token)) for token in stops}
+        now = datetime.combine(today, time())
+        self._variables = {"strftime_now": now.strftime, **options}
+        self._prints_tools: dict[bool, bool] = {}
+        # Templates of models that see, too, may take lists of parts alone for content.
+        self._parts = False
+        if ASKED not in self._printed([USER_TURN]):
+            self._parts = True
+            self._parts = ASKED in self._printed([USER_TURN])
+
+    def render(self, messages: Messages, tools: Tools = (), *, prompt: bool) -> str:
+        """Return the template's text of messages, with or without a generation prompt.
+
+        Raises:
+            BadRowError: if the template refuses them.
+        """
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [_in_parts(message) if self._parts else dict(message) for message in messages],
+                tools=[dict(tool) for tool in tools] or None,
+                tokenize=False,
+                add_generation_prompt=prompt,
+                **self._variables,
+            )
+        except FAULTS as error:
+            reason = first_line(error)
+            raise BadRowError(f"chat template refuses the messages: {reason}") from None
+        return str(text)
+
+    def _printed(self, messages: Messages, tools: Tools = (), *, prompt: bool = True) -> str:
+        """Return the template's text, "" if it refuses."""
+        try:
+            return self.render(messages, tools, prompt=prompt)
+        except BadRowError:
+            return ""
+
+    @cached_property
+    def opens_question(self) -> str:
+        """The special token that a question's turn begins with; "" without."""
+        tokens = self.special.findall(self._printed([USER_TURN]).partition(ASKED)[0])
+        return str(tokens[-1]) if tokens else ""
+
+    @cached_property
+    def has_system(self) -> bool:
+        """Whether it prints a system turn before the first question."""
+        return SYSTEM in self._printed([SYSTEM_TURN, USER_TURN])
+
+    def prints_tools(self, *, after_system: bool) -> bool:
+        """Whether it prints tools, in a conversation with or without a system turn."""
+        if after_system not in self._prints_tools:
+            turns = [SYSTEM_TURN, USER_TURN] if after_system else [USER_TURN]
+            self._prints_tools[after_system] = NAME in self._printed(turns, [TOOL])
+        return self._prints_tools[after_system]
+
+    @cached_property
+    def call_form(self) -> CallForm | None:
+        """How it wants a call; None if it prints no calls.
+
+        DeepSeek's joins arguments to text, others would print an object as Python does; and some
+        begin a second turn for a content that is empty but not null.
+        """
+        written = f'{{"{KEY}": "{VALUE}"}}'
+        for arguments in ({KEY: VALUE}, written):
+            printed = {
+                empty: self._printed_call(_call_turn(arguments, empty)) for empty in ("", None)
+            }
+            shortest = min((text for text in printed.values() if text), key=len, default="")
+            if shortest:
+                empty = next(empty for empty, text in printed.items() if text == shortest)
+                return CallForm(written=arguments is written, empty=empty)
+        return None
+
+    def _printed_call(self, turn: Mapping[str, Any]) -> str:
+        """Return what it prints of a call after a question; "" if not name and arguments."""
+        text = self._printed([USER_TURN, turn], self._tools(), prompt=False).rpartition(ASKED)[2]
+        misprinted = f"{{'{KEY}'" in text or f'\\"{KEY}\\"' in text
+        return text if NAME in text and VALUE in text and not misprinted else ""
+
+    @cached_property
+    def has_results(self) -> bool:
+        """Whether it prints a tool's turn."""
+        turn: Mapping[str, Any] = {"role": "assistant", "content": ANSWERED}
+        if (form := self.call_form) is not None:
+            written = f'{{"{KEY}": "{VALUE}"}}'
+            turn = _call_turn(written if form.written else {KEY: VALUE}, form.empty)
+        result = {"role": "tool", "content": RESULT, "tool_call_id": CALL_ID, "name": NAME}
+        return RESULT in self._printed([USER_TURN, turn, result], self._tools())
+
+    @cached_property
+    def reads_reasoning(self) -> bool:
+        """Whether it prints an answer's thinking that is given apart from its content."""
+        turn = {"role": "assistant", "content": ANSWERED, **dict.fromkeys(REASONING_KEYS, THOUGHT)}
+        return THOUGHT in self._printed([USER_TURN, turn], prompt=False)
+
+    def _tools(self) -> list[Mapping[str, Any]]:
+        return [TOOL] if self.prints_tools(after_system=False) else []
+
+
+def _call_turn(arguments: Any, content: str | None) -> dict[str, Any]:
+    call = {"id": CALL_ID, "type": "function", "function": {"name": NAME, "arguments": arguments}}
+    return {"role": "assistant", "content": content, "tool_calls": [call]}
+
+
+def _in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message whose content is a list of one part."""
+    return {**message, "content": [{"type": "text", "text": message["content"] or ""}]}
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+    """Compile a pattern of the tokens that only a template may write."""
+    added = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
+    tokens = added | set(tokenizer.all_special_tokens)
+    return re.compile("|".join(re.escape(t) for t in sorted(tokens, key=len, reverse=True)))
