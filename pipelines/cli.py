@@ -22,7 +22,7 @@ from nlirg.errors import InputError
 from pipelines.recipe import Recipe, load_recipe
 from pipelines.run import COMMANDS, stages
 from pipelines.stage import run_stages, state
-from pipelines.store import as_yaml, open_run
+from pipelines.store import as_yaml, open_run, settled
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +48,7 @@ def _carry_out(command: str, recipe: Recipe, dry_run: bool) -> None:
         _show(command, recipe)
         return
     try:
+        recipe = settled(recipe)
         run = open_run(recipe)
         with run.locked():
             located = recipe.located()
@@ -83,7 +84,7 @@ def doctor(
     from pipelines.preflight.examine import examine
     from pipelines.preflight.table import table
 
-    checks = examine(load_recipe(recipe, overrides or ()).located())
+    checks = examine(settled(load_recipe(recipe, overrides or ())).located())
     if as_json:
         print(json.dumps([asdict(check) for check in checks], ensure_ascii=False, indent=1))
     else:

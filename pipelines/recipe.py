@@ -45,12 +45,17 @@ Data = Annotated[DataConfig, BeforeValidator(_path_alone)]
 
 
 class Recipe(Section):
-    """Everything one run needs. `arms` maps a name to overrides of `train`."""
+    """Everything one run needs.
+
+    `arms` maps a name to overrides of `train`. `template` replaces the model's chat template: a
+    file, or the text of a template.
+    """
 
     name: str
     storage: str = "runs"
     seed: Annotated[int, Field(ge=0)] = 0
     model: str
+    template: str | None = None
     data: Annotated[tuple[Data, ...], Field(min_length=1)]
     holdout: Annotated[int, Field(ge=0)] = 0
     score: ScoreConfig = ScoreConfig()

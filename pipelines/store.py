@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 from functools import cache
 from pathlib import Path
@@ -38,6 +39,37 @@ def _difference(old: Any, new: Any, key: str = "") -> str | None:
                 return found
         return None
     return None if old == new else f"{key} is {old!r} there and {new!r} now"
+
+
+def settled(recipe: Recipe) -> Recipe:
+    """Return a recipe as its run has it: on no other day, and without other files, another one.
+
+    The date that chat templates may print is that of the day on which the run was begun, for every
+    stage and whenever it is resumed; a chat template is its text.
+
+    Raises:
+        InputError: if the run's own recipe is damaged, or the template is neither file nor text.
+    """
+    kept = RunDirectory(recipe.storage, recipe.name).path / "recipe.yaml"
+    begun = _kept_recipe(kept).encode.date if kept.is_file() else None
+    date = recipe.encode.date or begun or datetime.date.today()
+    encode = recipe.encode.model_copy(update={"date": date})
+    template = recipe.template and _template_text(recipe.template)
+    return recipe.model_copy(update={"encode": encode, "template": template})
+
+
+def _template_text(template: str) -> str:
+    if "{{" in template or "{%" in template:
+        return template
+    try:
+        return Path(template).expanduser().read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"template {template!r}: {error.strerror}; give a file, or the text of a chat template "
+            "(with {{ or {%)"
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(f"template {template!r}: is not UTF-8 text") from None
 
 
 def open_run(recipe: Recipe) -> RunDirectory:

@@ -18,7 +18,7 @@ MAY_IMPORT = {
 }
 # The folders below a package, each importing only those before it.
 LAYERS = {
-    "nlirg": "weighting config corpus models forward training scoring monitoring preflight",
+    "nlirg": "weighting config chat corpus models forward training scoring monitoring preflight",
     "eval": "schema statistics checkers generation cases metrics judge harness verdict report",
 }
 # Heavy libraries and the only modules that may import them, at the top or inside a function.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from eval.cases.perturbations.slots import case_facts, slot_fault
 from eval.cases.perturbations.text import is_chinese
@@ -13,6 +12,7 @@ from eval.cases.suites import perturbed_case
 from eval.generation.generate import Completion, Key, Prompt, Request, render, request_seed
 from eval.schema.case import Case, Message
 from eval.text import normalize
+from nlirg.chat.encoder import ChatEncoder
 
 PERTURBATION = "model_paraphrase"
 TRIES = 2  # asked for each one wanted: small models often lose a fact
@@ -42,9 +42,7 @@ class Paraphrases:
     dropped: dict[str, int]
 
 
-def paraphrase_prompts(
-    tokenizer: Any, domain: Iterable[Case], n: int, options: dict[str, Any]
-) -> list[Prompt]:
+def paraphrase_prompts(chat: ChatEncoder, domain: Iterable[Case], n: int) -> list[Prompt]:
     """Ask for `TRIES * n` paraphrases of every case's last message; the ids tell them apart."""
     orders = [
         case.model_copy(
@@ -57,7 +55,7 @@ def paraphrase_prompts(
         for case in domain
         for number in range(TRIES * n)
     ]
-    return render(tokenizer, orders, options)
+    return render(chat, orders)
 
 
 def _perturbed_id(case: Case, number: int) -> str:

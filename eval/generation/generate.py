@@ -19,7 +19,7 @@ from eval.generation.adapters import Adapter
 from eval.generation.options import Ids, Options, encode_options
 from eval.schema.case import Case, Suite
 from eval.schema.sample import Sample
-from nlirg.corpus.chat import encode_prompt
+from nlirg.chat.encoder import ChatEncoder
 from nlirg.errors import BadRowError, InputError
 
 UNJUDGED = "cannot be judged: "  # how the error of an answer begins that is there but has no score
@@ -128,8 +128,8 @@ class Generator(Protocol):
 Build = Callable[[EngineSpec], Generator]
 
 
-def render(tokenizer: Any, cases: Sequence[Case], options: dict[str, Any]) -> list[Prompt]:
-    """Apply the chat template to every case; `options` are the template's own.
+def render(chat: ChatEncoder, cases: Sequence[Case]) -> list[Prompt]:
+    """Apply the chat template to every case.
 
     The template suite is sampled, because it asks what a model tends to say.
     """
@@ -137,11 +137,11 @@ def render(tokenizer: Any, cases: Sequence[Case], options: dict[str, Any]) -> li
     for case in cases:
         messages = [message.model_dump() for message in case.messages]
         try:
-            text, ids = encode_prompt(tokenizer, messages, options)
+            text, ids = chat.prompt(messages)
             ranking = None
             if ranks_options(case):
                 values = case.checker.values
-                ranking = encode_options(tokenizer, messages, text, values, options)
+                ranking = encode_options(chat, messages, values)
             sampled = case.suite == "template"
             prompts.append(Prompt(case, text, tuple(ids), sampled=sampled, options=ranking))
         except BadRowError as error:

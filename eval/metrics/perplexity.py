@@ -17,7 +17,7 @@ from eval.statistics import estimates
 from eval.statistics.estimates import ComparisonConfig, Estimates
 from eval.statistics.inference import number_clusters
 from eval.statistics.pairing import Tables
-from nlirg.corpus.chat import encode_chat
+from nlirg.chat.encoder import ChatEncoder
 from nlirg.errors import BadRowError, InputError
 
 Kind = Literal["domain", "general"]
@@ -54,25 +54,24 @@ class TextDivergence(Strict):
     kl: float  # KL(base || tuned)
 
 
-def domain_texts(
-    tokenizer: Any, cases: Iterable[Case], context: int, options: Mapping[str, Any]
-) -> list[Text]:
+def domain_texts(chat: ChatEncoder, cases: Iterable[Case], context: int) -> list[Text]:
     """The references of cases as answers to their prompts; losses are of the answers' tokens.
 
     A case without a reference, or one that does not fit, is left out.
 
     Args:
-        tokenizer: of the base model.
+        chat: of the base model.
         cases: their ids are unique.
         context: tokens that the model can read.
-        options: of the chat template.
     """
     texts = []
     for case in cases:
         messages = [message.model_dump() for message in case.messages]
         messages.append({"role": "assistant", "content": case.reference})
         try:
-            sample = encode_chat(tokenizer, messages, context, "skip", options, loss_on="last")
+            sample = chat.encode(
+                messages, loss_on="last", max_length=context, overlong="skip"
+            ).samples[-1]
         except BadRowError:
             continue
         root = case.root_id or case.id

@@ -38,10 +38,13 @@ class EncodedSample(NamedTuple):
         input_ids: [T] token ids.
         labels: [T] the same ids where a token is trained, `IGNORE` elsewhere; aligned with
             `input_ids`, not shifted.
+        exact: whether the ids are those of the whole text; if not, a token of it would reach over
+            the border between a prompt and its answer, and the two are encoded apart.
     """
 
     input_ids: list[int]
     labels: list[int]
+    exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -124,13 +127,13 @@ class ChatEncoder:
         longest = max(len(sample.input_ids) for sample in whole)
         if longest > max_length and overlong == "skip":
             raise OverlongError(f"sample has {longest} tokens and the limit is {max_length}")
-        kept = [cut for sample in whole if (cut := _cut(sample, max_length))]
+        kept = _within(whole, max_length)
         if not kept:
             prompt = next(i for i, label in enumerate(whole[0].labels) if label != IGNORE)
             raise OverlongError(
                 f"prompt has {prompt} tokens and the limit is {max_length}: no room for an answer"
             )
-        return EncodedChat(kept, longest > max_length, notes)
+        return EncodedChat(kept, kept != whole, notes)
 
     def prompt(self, messages: Messages, tools: Tools = ()) -> tuple[str, list[int]]:
         """Encode a conversation that the model is to answer.
@@ -165,21 +168,22 @@ class ChatEncoder:
     def _samples(self, answers: Sequence[Answer]) -> list[EncodedSample]:
         """Join answers to samples while one follows on the text before it."""
         samples: list[EncodedSample] = []
-        done, exact = "", False  # text of the last sample, and whether its ids are those of it
+        done = ""  # text of the last sample
         for answer in answers:
-            if exact and answer.prompt.startswith(done):
-                sample = samples[-1]
-                context, exact = self._after(done, answer.prompt[len(done) :])
-            else:
-                exact = False
-            if not exact:
-                sample, context = EncodedSample([], []), self._ids(answer.prompt)
-                samples.append(sample)
-            sample.input_ids.extend(context)
-            sample.labels.extend([IGNORE] * len(context))
+            follows = bool(samples) and samples[-1].exact and answer.prompt.startswith(done)
+            context: list[int] = []
+            if follows:
+                context, follows = self._after(done, answer.prompt[len(done) :])
+            before = samples.pop() if follows else EncodedSample([], [])
+            context = context if follows else self._ids(answer.prompt)
             ids, exact = self._after(answer.prompt, answer.text)
-            sample.input_ids.extend(ids)
-            sample.labels.extend(ids)
+            samples.append(
+                EncodedSample(
+                    [*before.input_ids, *context, *ids],
+                    [*before.labels, *[IGNORE] * len(context), *ids],
+                    exact,
+                )
+            )
             done = answer.prompt + answer.text
         return samples
 
@@ -206,11 +210,15 @@ class ChatEncoder:
         return list(self.tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
 
-def _cut(sample: EncodedSample, limit: int) -> EncodedSample | None:
-    """Cut a sample to its last trained token within a limit; None if there is none."""
-    # A cut within a later prompt leaves nothing to train after the answer before it.
-    trained = [i for i, label in enumerate(sample.labels[:limit]) if label != IGNORE]
-    if not trained:
-        return None
-    stop = trained[-1] + 1
-    return EncodedSample(sample.input_ids[:stop], sample.labels[:stop])
+def _within(samples: Sequence[EncodedSample], limit: int) -> list[EncodedSample]:
+    """Cut samples at a limit; answers that it leaves out are the last of the conversation."""
+    kept = []
+    for sample in samples:
+        # A cut within a later prompt leaves nothing to train after the answer before it.
+        trained = [i for i, label in enumerate(sample.labels[:limit]) if label != IGNORE]
+        stop = trained[-1] + 1 if trained else 0
+        if stop:
+            kept.append(EncodedSample(sample.input_ids[:stop], sample.labels[:stop], sample.exact))
+        if IGNORE in sample.labels[stop:]:
+            break  # a whole answer is left out
+    return kept

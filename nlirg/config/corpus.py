@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -83,7 +84,8 @@ class EncodeConfig(Section):
 
     `task: sft` renders conversations with the chat template and trains the assistant's turns
     (`loss_on`: all of them, or the last). `task: cpt` trains every token of plain text, packed
-    into rows of `pack_length` tokens.
+    into rows of `pack_length` tokens. `template_options` are further variables of the chat
+    template; `date` is what it prints as today's, by default that of the day the run was begun.
     """
 
     task: Literal["sft", "cpt"] = "sft"
@@ -91,4 +93,5 @@ class EncodeConfig(Section):
     overlong: Literal["truncate", "skip"] = "truncate"
     loss_on: Literal["all", "last"] = "all"
     template_options: dict[str, Any] = Field(default_factory=dict)
+    date: datetime.date | None = None
     pack_length: Annotated[int, Field(ge=8)] = 2048

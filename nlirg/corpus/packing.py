@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nlirg.corpus.chat import special_tokens
+from nlirg.chat.template import special_tokens
 from nlirg.errors import BadRowError
 from nlirg.labels import IGNORE
 

@@ -4,7 +4,7 @@
         source = recipe.data[shard.data]
         for raw in read_shard(shard, source):
             record = parse(raw, source, task)
-            row = encoded_row(tokenizer, record, recipe.encode)
+            row = encoded_row(chat, record, recipe.encode)
 
 Scoring, the preflight and selection all go this way, so that they judge a row alike.
 """
@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from nlirg.chat.encoder import ChatEncoder
 from nlirg.config.corpus import DataConfig, EncodeConfig
-from nlirg.corpus.chat import encode_chat
 from nlirg.corpus.packing import document_labels, encode_document, piece_lengths
 from nlirg.corpus.reader import RawRow, read_shard
 from nlirg.corpus.records import (
@@ -132,36 +132,42 @@ def original(raw: RawRow) -> str:
     return json.dumps(raw.value, ensure_ascii=False, default=as_json)
 
 
-def encoded_row(tokenizer: Any, record: Record | Document, config: EncodeConfig) -> dict[str, Any]:
+def encoded_row(
+    chat: ChatEncoder, record: Record | Document, config: EncodeConfig
+) -> dict[str, Any]:
     """Token ids and labels of one record, with what its scores should show of it.
 
     Returns:
-        id, task_type, truncated, and int32 arrays: input_ids [T], labels [T], segments (lengths
-        summing to T; each is scored and trained on its own).
+        id, task_type, truncated, notes (what of it the template does not know, in words), and int32
+        arrays: input_ids [T], labels [T], segments (lengths summing to T; each is a text of its
+        own, scored and trained without the others: a training sample, or a piece of a document).
 
     Raises:
-        BadRowError: if the record cannot be encoded (`nlirg.corpus.chat.OverlongError`: only for
+        BadRowError: if the record cannot be encoded (`nlirg.chat.encoder.OverlongError`: only for
             its length).
     """
+    notes: tuple[str, ...] = ()
     if isinstance(record, Document):
-        ids, truncated = encode_document(tokenizer, record.text), False
+        ids, truncated = encode_document(chat.tokenizer, record.text), False
         segments = piece_lengths(len(ids), config.pack_length)
         labels = document_labels(ids, segments)
     else:
-        ids, labels, truncated = encode_chat(
-            tokenizer,
+        encoded = chat.encode(
             record.messages,
-            config.max_length,
-            config.overlong,
-            config.template_options,
-            tools=record.tools,
+            record.tools,
             loss_on=config.loss_on,
+            max_length=config.max_length,
+            overlong=config.overlong,
         )
-        segments = [len(ids)]
+        truncated, notes = encoded.truncated, encoded.notes
+        ids = [token for sample in encoded.samples for token in sample.input_ids]
+        labels = [label for sample in encoded.samples for label in sample.labels]
+        segments = [len(sample.input_ids) for sample in encoded.samples]
     arrays = {"input_ids": ids, "labels": labels, "segments": segments}
     return {
         "id": record.id,
         "task_type": record.task_type,
         "truncated": truncated,
+        "notes": list(notes),
         **{key: np.asarray(value, dtype=np.int32) for key, value in arrays.items()},
     }

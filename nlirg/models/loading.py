@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import jinja2
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
@@ -27,16 +28,19 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FLASH_CAPABILITY = (8, 0)
 
 
-def load_tokenizer(path: str, *, chat: bool = True) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    path: str, *, chat: bool = True, template: str | None = None
+) -> PreTrainedTokenizerBase:
     """Load a tokenizer.
 
     Args:
         path: a local directory or a Hugging Face hub id.
         chat: whether it must render chats.
+        template: chat template that replaces its own.
 
     Raises:
-        InputError: if there is no such model or tokenizer, or it lacks a chat template or an
-            end-of-sequence token.
+        InputError: if there is no such model or tokenizer, the template is no template, or it
+            lacks a chat template or an end-of-sequence token.
     """
     directory = model_directory(path)
     try:
@@ -45,10 +49,12 @@ def load_tokenizer(path: str, *, chat: bool = True) -> PreTrainedTokenizerBase:
         )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"model {path}: cannot load its tokenizer: {first_line(error)}") from None
+    if template is not None:
+        _set_template(tokenizer, template)
     if chat and not tokenizer.chat_template:
         raise InputError(
-            f"model {path}: its tokenizer has no chat template; add chat_template.jinja to the "
-            "model directory, or use an instruction-tuned model"
+            f"model {path}: its tokenizer has no chat template; set template in the recipe "
+            "to a file with one, or use an instruction-tuned model"
         )
     if tokenizer.eos_token_id is None:
         raise InputError(
@@ -56,6 +62,16 @@ def load_tokenizer(path: str, *, chat: bool = True) -> PreTrainedTokenizerBase:
             "tokenizer_config.json"
         )
     return tokenizer
+
+
+def _set_template(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
+    tokenizer.chat_template = template
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "1"}], tokenize=False)
+    except jinja2.TemplateSyntaxError as error:
+        raise InputError(f"template: line {error.lineno}: {error.message}") from None
+    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError):
+        pass  # what it refuses is told of the rows it refuses
 
 
 def load_model(
@@ -202,18 +218,19 @@ def check_precision(precision: str) -> None:
         raise InputError("train.precision: DeepSpeed has no fp16 on a CPU; use fp32 or bf16")
 
 
-def check_model(path: str, *, chat: bool = True) -> None:
+def check_model(path: str, *, chat: bool = True, template: str | None = None) -> None:
     """Check that a model can be used, without loading its weights.
 
     Args:
         path: a local directory or a Hugging Face hub id.
         chat: whether it must render chats.
+        template: chat template that replaces its own.
 
     Raises:
         InputError: as `load_tokenizer`, or if `config.json` or safetensors weights are missing.
     """
     _check_files(path, model_directory(path))
-    load_tokenizer(path, chat=chat)
+    load_tokenizer(path, chat=chat, template=template)
 
 
 def model_directory(path: str) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 
 from nlirg.config.corpus import EncodeConfig
 from nlirg.labels import IGNORE
-from nlirg.models.end_tokens import End
+from nlirg.models.chat import End
 
 TRUNCATED_WARN = 0.05  # share of samples that the length limit cuts or leaves out
 END_MISSING_WARN = 0.1  # share of samples that do not end on an end token
@@ -60,7 +60,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Probe:
-    """A usable row of the sample.
+    """A training sample of a usable row.
 
     Attributes:
         place: file and line.
@@ -70,6 +70,8 @@ class Probe:
         input_ids: int64 [T] as it would be trained; empty if the limit leaves the row out.
         labels: int64 [T], `IGNORE` where a token is not trained.
         lost: what the round trip through the tokenizer changed; "" if nothing.
+        merges: whether a token of the whole text would reach over the border between a prompt and
+            its answer, so that the two are encoded apart.
     """
 
     place: str
@@ -79,6 +81,7 @@ class Probe:
     input_ids: np.ndarray
     labels: np.ndarray
     lost: str
+    merges: bool = False
 
     @property
     def trained(self) -> np.ndarray:
@@ -129,7 +132,10 @@ def check_rows(probes: Sequence[Probe], faults: Sequence[Fault], read: str) -> C
         faults: the others.
         read: how large the corpus is, in words.
     """
-    measured = f"{len(probes)} of {len(probes) + len(faults)} sampled rows usable; {read}"
+    usable = len({probe.place for probe in probes})
+    measured = f"{usable} of {usable + len(faults)} sampled rows usable; {read}"
+    if len(probes) != usable:
+        measured += f"; they are {len(probes)} training samples"
     if not faults:
         return Check("rows", "ok", measured)
     # "prompt has 612 tokens" and "prompt has 700 tokens" are one reason.
@@ -144,6 +150,16 @@ def check_rows(probes: Sequence[Probe], faults: Sequence[Fault], read: str) -> C
         f"{measured}: {told}",
         "correct these rows; in a run they are set aside in quarantine.jsonl",
     )
+
+
+def check_template(notes: Mapping[str, int]) -> Check:
+    """Say what of the rows the chat template does not know, and what is done about it.
+
+    Args:
+        notes: what in words -> sampled rows.
+    """
+    told = "; ".join(f"{note} ({count} rows)" for note, count in notes.items())
+    return Check("chat template", "ok", told or "knows everything that the rows carry")
 
 
 def check_lengths(probes: Sequence[Probe], limit: int) -> Check:
@@ -228,6 +244,11 @@ def check_round_trip(probes: Sequence[Probe]) -> Check:
     share = len(lost) / max(len(probes), 1)
     if not lost:
         measured = f"{len(probes)} samples unchanged by encoding and decoding"
+        if merging := sum(probe.merges for probe in probes):
+            measured += (
+                f"; in {merging} an answer's first letters would be one token with the prompt's "
+                "last: they are trained as they are generated, apart"
+            )
         return Check("round trip", "ok", measured)
     return Check(
         "round trip",

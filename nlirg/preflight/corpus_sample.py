@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import random
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nlirg.chat.conversation import split_thinking, trained_turns
+from nlirg.chat.encoder import ChatEncoder, EncodedSample, OverlongError
 from nlirg.config.corpus import DataConfig, EncodeConfig
-from nlirg.corpus.chat import OverlongError, encode_prompt
 from nlirg.corpus.files import kind
 from nlirg.corpus.reader import RawRow, read_shard
 from nlirg.corpus.records import Document, Record
 from nlirg.corpus.rows import encoded_row, original, parse
 from nlirg.corpus.sources import Shard
 from nlirg.errors import BadRowError, InputError
+from nlirg.labels import IGNORE
 from nlirg.preflight.corpus_checks import Fault, Probe, first_change, squeezed
 
 READ_SHARDS = 16  # places of a large corpus that are read
@@ -113,61 +117,82 @@ class SampledCorpus:
 
     Attributes:
         sample: the rows as drawn.
-        probes: usable rows.
+        probes: training samples of the usable rows.
         faults: the others.
+        notes: what the chat template does not know of rows, in words -> rows.
     """
 
     sample: CorpusSample
     probes: list[Probe]
     faults: list[Fault]
+    notes: Counter[str] = field(default_factory=Counter)
 
 
-def encode_sample(tokenizer: Any, sample: CorpusSample, config: EncodeConfig) -> SampledCorpus:
+def encode_sample(chat: ChatEncoder, sample: CorpusSample, config: EncodeConfig) -> SampledCorpus:
     """Encode the rows of a sample as the pipeline's own stages do."""
     probes, faults = [], []
+    notes: Counter[str] = Counter()
     for row, source in zip(sample.rows, sample.sources, strict=True):
         place = f"{Path(row.source).name}:{row.line}"
         try:
-            probes.append(_probe(tokenizer, parse(row, source, config.task), place, config))
+            record = parse(row, source, config.task)
+            found = encoded_row(chat, record, config.model_copy(update={"max_length": UNLIMITED}))
+            probes += _probes(chat, record, place, config, found)
+            notes.update(found["notes"])
         except BadRowError as error:
             faults.append(Fault(place, str(error)))
-    return SampledCorpus(sample, probes, faults)
+    return SampledCorpus(sample, probes, faults, notes)
 
 
-def _probe(tokenizer: Any, record: Record | Document, place: str, config: EncodeConfig) -> Probe:
-    whole = encoded_row(tokenizer, record, config.model_copy(update={"max_length": UNLIMITED}))
-    ids, labels = whole["input_ids"], whole["labels"]
+def _probes(
+    chat: ChatEncoder,
+    record: Record | Document,
+    place: str,
+    config: EncodeConfig,
+    whole: dict[str, Any],
+) -> list[Probe]:
+    """Return a probe of every training sample of a row; a document is one."""
+    ids, labels = (whole[name].astype(np.int64) for name in ("input_ids", "labels"))
     if isinstance(record, Document):
-        answer, characters = record.text, len(record.text)
-        lost = _lost_in_text(tokenizer, record.text, ids)
-    else:
-        last = record.messages[-1]
-        answer = last["content"] or json.dumps(last.get("tool_calls"), ensure_ascii=False)
-        characters = len(_decoded(tokenizer, ids))
-        lost = _lost_in_chat(tokenizer, record, ids.tolist(), config.template_options)
-        ids, labels = _shortened(tokenizer, record, ids, labels, config)
-    return Probe(
-        place=place,
-        answer=answer,
-        characters=characters,
-        full_length=len(whole["input_ids"]),
-        input_ids=ids.astype(np.int64),
-        labels=labels.astype(np.int64),
-        lost=lost,
-    )
+        lost = _lost_in_text(chat.tokenizer, record.text, ids)
+        return [Probe(place, record.text, len(record.text), len(ids), ids, labels, lost)]
+    turns = iter(trained_turns(record.messages, config.loss_on))
+    kept = _kept(chat, record, config)
+    probes = []
+    borders = np.cumsum(whole["segments"])[:-1]
+    parts = zip(np.split(ids, borders), np.split(labels, borders), strict=True)
+    for number, (sample, trained) in enumerate(parts):
+        answers = np.count_nonzero(np.diff((trained != IGNORE).astype(int), prepend=0) == 1)
+        turn = list(islice(turns, int(answers)))[-1]
+        last = record.messages[turn]
+        within = kept[number] if number < len(kept) else EncodedSample([], [])
+        probes.append(
+            Probe(
+                place=place,
+                answer=last["content"] or json.dumps(last.get("tool_calls"), ensure_ascii=False),
+                characters=len(_decoded(chat.tokenizer, sample.tolist())),
+                full_length=len(sample),
+                input_ids=np.array(within.input_ids, np.int64),
+                labels=np.array(within.labels, np.int64),
+                lost=_lost_in_chat(chat, record, turn, sample.tolist()),
+                merges=not within.exact,
+            )
+        )
+    return probes
 
 
-def _shortened(
-    tokenizer: Any, record: Record, ids: np.ndarray, labels: np.ndarray, config: EncodeConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the token ids and labels as the stages keep them: none of a row that they skip."""
-    if len(ids) <= config.max_length:
-        return ids, labels
+def _kept(chat: ChatEncoder, record: Record, config: EncodeConfig) -> list[EncodedSample]:
+    """Return a row's samples as the stages keep them: none of a row that they skip."""
     try:
-        row = encoded_row(tokenizer, record, config)
+        return chat.encode(
+            record.messages,
+            record.tools,
+            loss_on=config.loss_on,
+            max_length=config.max_length,
+            overlong=config.overlong,
+        ).samples
     except OverlongError:
-        return ids[:0], labels[:0]
-    return row["input_ids"], row["labels"]
+        return []
 
 
 def _lost_in_text(tokenizer: Any, text: str, ids: np.ndarray) -> str:
@@ -177,24 +202,30 @@ def _lost_in_text(tokenizer: Any, text: str, ids: np.ndarray) -> str:
     return changed and f"text {changed}"
 
 
-def _lost_in_chat(
-    tokenizer: Any, record: Record, ids: Sequence[int], options: Mapping[str, Any]
-) -> str:
-    """Return what tokenizing changes of a conversation or generation prompt; "" if nothing."""
-    *context, answer = record.messages
+def _lost_in_chat(chat: ChatEncoder, record: Record, turn: int, ids: Sequence[int]) -> str:
+    """Return what tokenizing changes of a sample that ends on an answer; "" if nothing.
+
+    Args:
+        chat: that encoded it.
+        record: of the sample.
+        turn: the answer's.
+        ids: of the whole sample.
+    """
+    context, answer = record.messages[:turn], record.messages[turn]
     if context[-1]["role"] == "assistant":
         return ""  # the answer goes on with an answer: nothing generates from there
     try:
-        text, prompt = encode_prompt(tokenizer, context, options, tools=record.tools)
+        text, prompt = chat.prompt(context, record.tools)
     except BadRowError as error:
         return f"no generation prompt: {error}"
     if list(ids[: len(prompt)]) != prompt:
         return "generation would see another prompt than training"
-    if changed := first_change(text, _decoded(tokenizer, prompt)):
+    if changed := first_change(text, _decoded(chat.tokenizer, prompt)):
         return f"prompt {changed}"
-    said = _decoded(tokenizer, ids[len(prompt) :])
-    if squeezed(answer["content"]) not in squeezed(said):
-        return f"answer {first_change(answer['content'].strip(), said) or 'is cut'}"
+    said = _decoded(chat.tokenizer, ids[len(prompt) :])
+    words = split_thinking(answer["content"])[1]
+    if squeezed(words) not in squeezed(said):
+        return f"answer {first_change(words.strip(), said) or 'is cut'}"
     return ""
 
 

@@ -16,7 +16,7 @@ import torch
 from nlirg.config.corpus import EncodeConfig
 from nlirg.config.training import TrainConfig
 from nlirg.errors import InputError
-from nlirg.models.end_tokens import End
+from nlirg.models.chat import End
 from nlirg.preflight.corpus_checks import (
     MAKE_ROOM,
     Check,

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
+from nlirg.chat.template import special_tokens
 from nlirg.config.training import TrainConfig
-from nlirg.corpus.chat import special_tokens
 from nlirg.errors import InputError
 from nlirg.models import lora
 from nlirg.models.loading import model_skeleton

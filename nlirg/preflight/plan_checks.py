@@ -40,6 +40,8 @@ def check_plans(
             return [Check("plan", "fail", measured, "set holdout to 0, and evaluate.domain")]
         n_trained = _packed([len(probe.input_ids) for probe in corpus.probes], config.pack_length)
     usable = round(len(n_trained) * scale)
+    rows = len({probe.place for probe in corpus.probes if len(probe.trained)})
+    holdout = round(holdout * len(n_trained) / max(rows, 1))  # a row may be several samples
     exact = sample.exact and len(sample.rows) == sample.total
     plans: dict[Check, list[str]] = {}
     for name, settings in arms.items():

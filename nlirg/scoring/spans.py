@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from nlirg.chat.conversation import trained_turns
 from nlirg.labels import IGNORE
 from nlirg.scoring.divergence import Span
 
@@ -41,19 +42,17 @@ class _Part(NamedTuple):
 def trained_answers(
     messages: Sequence[Mapping[str, Any]], loss_on: Literal["all", "last"]
 ) -> list[TrainedAnswer]:
-    """The answers that `nlirg.corpus.chat.encode_chat` trains, in order.
+    """The answers that `nlirg.chat.encoder.ChatEncoder.encode` trains, in order.
 
     Args:
         messages: turns with `role` and `content`.
-        loss_on: as `encode_chat` was given it.
+        loss_on: as `encode` was given it.
     """
     turns = [turn for turn, message in enumerate(messages) if message["role"] == "assistant"]
-    found = [
-        TrainedAnswer(index, messages[turn]["content"])
-        for index, turn in enumerate(turns)
-        if turn > 0  # nothing asks for a turn that opens the conversation
+    return [
+        TrainedAnswer(turns.index(turn), messages[turn]["content"])
+        for turn in trained_turns(messages, loss_on)
     ]
-    return found if loss_on == "all" else found[-1:]
 
 
 def character_spans(

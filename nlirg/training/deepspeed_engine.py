@@ -73,7 +73,7 @@ class DeepSpeedEngine:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         settings = deepspeed_settings(train, self.world_size, _on_cpu(), source.deepspeed)
         self._train = train
-        self._tokenizer = load_tokenizer(source.path, chat=False)
+        self._tokenizer = load_tokenizer(source.path, chat=False, template=source.template)
         # Before the model: while a sharding configuration lives, every model is sharded.
         self.teacher = _load_teacher(train, self._tokenizer)
         module = _load(source, train, settings)

@@ -30,11 +30,13 @@ class ModelSource:
         path: directory of the base model, the same on every rank, or a hub id.
         name: the base model that an adapter records: its path as the user gave it, or its hub id.
         deepspeed: a user's own DeepSpeed settings, laid under the recipe's.
+        template: chat template that replaces the model's.
     """
 
     path: str
     name: str
     deepspeed: dict[str, Any] | None = None
+    template: str | None = None
 
 
 class Engine(Protocol):

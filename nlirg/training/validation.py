@@ -36,8 +36,9 @@ def held_out_ids(ids: Sequence[str], count: int) -> frozenset[str]:
     Raises:
         InputError: if nothing would be left to train.
     """
-    check_held_out(count, len(ids))
-    return frozenset(heapq.nsmallest(count, ids, key=hash_rank))
+    rows = set(ids)  # a row may be several samples
+    check_held_out(count, len(rows))
+    return frozenset(heapq.nsmallest(count, rows, key=hash_rank))
 
 
 class Validator:

@@ -21,11 +21,13 @@ ROWS_PER_BATCH = 4096
 GROUP_DOCUMENTS = 4096
 GROUP_TOKENS = 8 << 20
 # A row is a training sample: the tokens start..stop - 1 of each piece, one after the other. Samples
-# are trained in the order of their ranks, which may leave numbers out.
+# are trained in the order of their ranks, which may leave numbers out; those of one row of the
+# corpus share its rank, and are numbered.
 PLAN = pa.schema(
     {
         "id": pa.string(),
         "rank": pa.int64(),
+        "number": pa.int32(),
         "task_type": pa.string(),
         "n_tokens": pa.int32(),
         "n_trained": pa.int32(),
@@ -34,11 +36,12 @@ PLAN = pa.schema(
         ),
     }
 )
-SCORED = ["id", "row_index", "task_type", "n_tokens", "n_trained"]
+SCORED = ["id", "row_index", "task_type", "n_tokens"]
+SAMPLES = ["sample_tokens", "sample_trained"]
 
 
 class PlanRows:
-    """Plan every row that is trained as a sample of its own."""
+    """Plan the samples of every row that is trained."""
 
     def __init__(self, index: Path | None, holdout: frozenset[str]) -> None:
         self.index = index
@@ -48,15 +51,33 @@ class PlanRows:
         """Plan a batch of scored rows."""
         rows = ranked(batch, self.index)
         rows = rows.filter(pc.invert(pc.is_in(rows["id"], self.holdout))).combine_chunks()
-        start, stop = np.zeros(rows.num_rows, np.int32), rows["n_tokens"].to_numpy()
-        row_index = rows["row_index"].to_numpy()
-        parts = [pa.array(part) for part in (row_index, start, stop.astype(np.int32))]
+        counts = pc.list_value_length(rows["sample_tokens"]).to_numpy().astype(np.int64)
+        sizes, trained = (pc.list_flatten(rows[name]).to_numpy() for name in SAMPLES)
+        samples = rows.take(np.repeat(np.arange(rows.num_rows), counts))
+        # Where a sample begins in its row: what the samples before it have, less what rows have.
+        ends = np.cumsum(sizes)
+        first = np.repeat(np.cumsum(counts) - counts, counts)
+        begins = ends - sizes
+        start = begins - begins[first] if len(begins) else begins
         item = PLAN.field("pieces").type.value_type
+        parts = (samples["row_index"].to_numpy(), start, start + sizes)
         pieces = pa.ListArray.from_arrays(
-            pa.array(np.arange(rows.num_rows + 1, dtype=np.int32)),
-            pa.StructArray.from_arrays(parts, fields=list(item)),
+            pa.array(np.arange(len(sizes) + 1, dtype=np.int32)),
+            pa.StructArray.from_arrays(
+                [pa.array(part).cast(field.type) for part, field in zip(parts, item, strict=True)],
+                fields=list(item),
+            ),
         )
-        return rows.append_column("pieces", pieces).select(PLAN.names).cast(PLAN)
+        columns = {
+            "number": np.arange(len(sizes)) - first,
+            "n_tokens": sizes,
+            "n_trained": trained,
+            "pieces": pieces,
+        }
+        planned = samples.select(["id", "rank", "task_type"])
+        for name, values in columns.items():
+            planned = planned.append_column(name, pa.array(values))
+        return planned.select(PLAN.names).cast(PLAN)
 
 
 class GroupRows:
@@ -77,7 +98,7 @@ def pack_group(pack_length: int, batch: pa.Table) -> pa.Table:
     group = batch["group"][0].as_py()
     documents = batch.sort_by("rank").to_pylist()
     samples = [
-        {**sample, "rank": (group << 32) + number}
+        {**sample, "rank": (group << 32) + number, "number": 0}
         for number, sample in enumerate(pack(documents, pack_length))
     ]
     return pa.Table.from_pylist(samples, schema=PLAN)
@@ -99,8 +120,8 @@ def ranked(rows: pa.Table, index: Path | None) -> pa.Table:
 
 
 def planned_rows(scores: Path, index: Path | None, holdout: frozenset[str]) -> Any:
-    """Plan a sample of every selected row but those held out, as a dataset."""
-    return read_columns(parquet_files(scores), SCORED).map_batches(
+    """Plan the samples of every selected row but those held out, as a dataset."""
+    return read_columns(parquet_files(scores), [*SCORED[:3], *SAMPLES]).map_batches(
         PlanRows(index, holdout), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
     )
 

@@ -30,7 +30,8 @@ class EncodeSummary(Summary):
     """What is there to train on.
 
     Attributes:
-        rows: samples, or packs of plain text.
+        rows: of the corpus, or packs of plain text.
+        samples: that they are trained as.
         tokens: all tokens.
         trained_tokens: those with a label.
         holdout: rows kept from training.
@@ -41,6 +42,7 @@ class EncodeSummary(Summary):
     """
 
     rows: int
+    samples: int
     tokens: int
     trained_tokens: int
     holdout: int
@@ -119,7 +121,10 @@ class Encode(Stage[EncodeSummary]):
 
     def describe(self, recipe: Recipe, run: RunDirectory, summary: EncodeSummary) -> Iterator[str]:
         """Yield what a user must know before training on the rows."""
-        parts = [f"{summary.rows} rows, {summary.trained_tokens} tokens to train"]
+        rows = f"{summary.rows} rows"
+        if summary.samples != summary.rows:
+            rows += f" -> {summary.samples} samples"
+        parts = [f"{rows}, {summary.trained_tokens} tokens to train"]
         if summary.utilisation is not None:
             filled = f"{summary.utilisation:.1%}"
             parts.append(f"{summary.documents} documents fill {filled} of the packs")
@@ -131,13 +136,14 @@ class Encode(Stage[EncodeSummary]):
 
 
 def _counts(folder: Path) -> dict[str, int]:
-    """Count samples and tokens from the files."""
-    rows = tokens = trained = 0
+    """Count rows, samples and tokens from the files."""
+    rows = samples = tokens = trained = 0
     if files := parquet_files(folder):
-        for batch in pads.dataset(files).to_batches(columns=["n_tokens", "n_trained"]):
-            rows += batch.num_rows
+        for batch in pads.dataset(files).to_batches(columns=["number", "n_tokens", "n_trained"]):
+            samples += batch.num_rows
+            rows += int(np.count_nonzero(batch["number"].to_numpy() == 0))
             tokens += int(np.sum(batch["n_tokens"].to_numpy()))
             trained += int(np.sum(batch["n_trained"].to_numpy()))
     if not trained:
         raise InputError("no row is left to train on: lower holdout, or add rows to the corpus")
-    return {"rows": rows, "tokens": tokens, "trained_tokens": trained}
+    return {"rows": rows, "samples": samples, "tokens": tokens, "trained_tokens": trained}

@@ -23,8 +23,9 @@ from eval.schema.case import SUITES, Case, Suite
 from eval.verdict.gates import require_cases
 from nlirg.corpus.records import Record
 from nlirg.errors import InputError, first_line
-from nlirg.models.end_tokens import stop_ids
-from nlirg.models.loading import context_length, load_tokenizer, model_directory
+from nlirg.models.chat import stop_ids
+from nlirg.models.loading import context_length, model_directory
+from pipelines.chat import chat_of
 from pipelines.recipe import Recipe
 
 # What of the section decides the answers; the rest says how to judge them or where to compute.
@@ -81,9 +82,8 @@ def check_prompts(recipe: Recipe, cases: Sequence[Case]) -> None:
             left of one are fewer than two independent cases.
     """
     config = recipe.evaluate
-    tokenizer, base = load_tokenizer(recipe.model), model_directory(recipe.model)
-    context = answer_settings(recipe, base, tokenizer)["context"]
-    prompts = render(tokenizer, cases, dict(recipe.encode.template_options))
+    context = answer_settings(recipe, model_directory(recipe.model))["context"]
+    prompts = render(chat_of(recipe), cases)
     require_answerable(prompts, config, context)
     for suite in SUITES:
         asked = [prompt for prompt in prompts if prompt.case.suite == suite]
@@ -172,13 +172,13 @@ def require_answerable(
     return notes
 
 
-def answer_settings(recipe: Recipe, base: Path, tokenizer: Any) -> dict[str, Any]:
+def answer_settings(recipe: Recipe, base: Path) -> dict[str, Any]:
     """What decides the answers, beside the prompts and the weights."""
     config = recipe.evaluate
     return {
         **config.model_dump(mode="json", include=ANSWER_KEYS),
         "context": context_tokens(base, config.max_prompt_tokens + config.max_new_tokens),
-        "stop_ids": stop_ids(tokenizer, dict(recipe.encode.template_options)),
+        "stop_ids": stop_ids(chat_of(recipe)),
         "seed": recipe.seed,
     }
 

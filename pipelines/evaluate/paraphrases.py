@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from cluster.rundir import RunDirectory, fingerprint
 from eval.cases.paraphrases import keep_paraphrases, paraphrase_prompts, paraphrase_requests
@@ -11,6 +10,7 @@ from eval.cases.suites import cases_hash, load_cases
 from eval.generation.generate import Completion, Key, Request
 from eval.schema.case import Case
 from nlirg.atomic_io import write_text
+from nlirg.chat.encoder import ChatEncoder
 from pipelines.progress import say
 from pipelines.recipe import Recipe
 
@@ -20,7 +20,7 @@ Ask = Callable[[Sequence[Request]], dict[Key, Completion]]
 def model_paraphrases(
     recipe: Recipe,
     run: RunDirectory,
-    tokenizer: Any,
+    chat: ChatEncoder,
     domain: Sequence[Case],
     *,
     base: str,
@@ -34,7 +34,7 @@ def model_paraphrases(
     Args:
         recipe: `evaluate.model_paraphrases` says how many of each case are wanted.
         run: where they are kept.
-        tokenizer: of the base model.
+        chat: of the base model.
         domain: the cases.
         base: identity of the base model's weights.
         context: tokens the base model can hold, prompt and answer together.
@@ -44,7 +44,7 @@ def model_paraphrases(
         InputError: if those of the run are of other cases, other settings or another model.
     """
     n = recipe.evaluate.model_paraphrases
-    prompts = paraphrase_prompts(tokenizer, domain, n, dict(recipe.encode.template_options))
+    prompts = paraphrase_prompts(chat, domain, n)
     mark = fingerprint(
         {
             "cases": cases_hash(domain),

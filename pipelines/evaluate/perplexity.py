@@ -21,7 +21,7 @@ from eval.metrics.perplexity import (
 )
 from eval.schema.case import Case, Strict
 from nlirg.errors import InputError
-from nlirg.models.loading import load_tokenizer
+from pipelines.chat import chat_of
 from pipelines.evaluate.answers import Variant
 from pipelines.evaluate.variant_tasks import Kept, keep, read_kept, run_each
 from pipelines.progress import say
@@ -103,14 +103,13 @@ def perplexity_measures(recipe: Recipe, run: RunDirectory) -> list[Measure]:
 
 def _texts(recipe: Recipe, cases: Sequence[Case], context: int) -> list[Text]:
     """References of the domain cases and general text, as the base model's tokens."""
-    tokenizer = load_tokenizer(recipe.model)
-    options = dict(recipe.encode.template_options)
+    chat = chat_of(recipe)
     domain = [case for case in cases if case.suite == "domain"]
-    texts = domain_texts(tokenizer, domain, context, options)
+    texts = domain_texts(chat, domain, context)
     if len(texts) < len(domain):
         left_out = len(domain) - len(texts)
         say("perplexity", f"{left_out} of {len(domain)} domain cases have no reference that fits")
-    return texts + general_texts(tokenizer, general_passages(recipe.evaluate.general), context)
+    return texts + general_texts(chat.tokenizer, general_passages(recipe.evaluate.general), context)
 
 
 def _measure(

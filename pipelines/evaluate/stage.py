@@ -12,7 +12,8 @@ from cluster.rundir import RunDirectory, StageFolder
 from eval.generation.adapters import weights_hash
 from eval.generation.generate import render
 from eval.schema.case import Case
-from nlirg.models.loading import load_tokenizer, model_directory
+from nlirg.models.loading import model_directory
+from pipelines.chat import chat_of
 from pipelines.evaluate.answers import Variant
 from pipelines.evaluate.cases import (
     answer_settings,
@@ -96,8 +97,8 @@ class Evaluate(Stage[EvaluateSummary]):
         """
         started = time.monotonic()
         base = model_directory(recipe.model)
-        tokenizer = load_tokenizer(recipe.model)
-        generation = Generation(recipe, base, answer_settings(recipe, base, tokenizer))
+        chat = chat_of(recipe)
+        generation = Generation(recipe, base, answer_settings(recipe, base))
         context = generation.settings["context"]
         variants = find_variants(recipe, run, base)
         cases = evaluation_cases(recipe, run)
@@ -105,13 +106,13 @@ class Evaluate(Stage[EvaluateSummary]):
             cases += model_paraphrases(
                 recipe,
                 run,
-                tokenizer,
+                chat,
                 [case for case in cases if case.suite == "domain"],
                 base=variants[0].identity,
                 context=context,
                 ask=generation.ask_base,
             )
-        prompts = render(tokenizer, cases, dict(recipe.encode.template_options))
+        prompts = render(chat, cases)
         for line in (*_few_sampled(cases), *require_answerable(prompts, recipe.evaluate, context)):
             say("evaluate", line)
         asked = [(variant, run.evaluation(variant.name), prompts) for variant in variants]

@@ -10,13 +10,14 @@ import math
 from transformers.utils import logging
 
 from nlirg.corpus.rows import shards_of
-from nlirg.models.end_tokens import End
-from nlirg.models.loading import check_model, load_tokenizer, model_directory
-from nlirg.preflight.corpus_checks import Check, check_corpus, check_rows
+from nlirg.models.chat import End
+from nlirg.models.loading import check_model, model_directory
+from nlirg.preflight.corpus_checks import Check, check_corpus, check_rows, check_template
 from nlirg.preflight.corpus_sample import draw, encode_sample
 from nlirg.preflight.loss_checks import check_losses
 from nlirg.preflight.model_checks import check_feasibility, check_tokens_in_use, weight_shapes
 from nlirg.preflight.plan_checks import check_plans
+from pipelines.chat import chat_of
 from pipelines.recipe import Recipe
 
 SAMPLE_ROWS = 200
@@ -32,16 +33,19 @@ def examine(recipe: Recipe) -> list[Check]:
     logging.set_verbosity_error()  # it warns of the long samples that are counted here
     config, chat = recipe.encode, recipe.encode.task == "sft"
     shards = shards_of(recipe.data, config.task)
-    check_model(recipe.model, chat=chat)
-    tokenizer = load_tokenizer(recipe.model, chat=chat)
+    check_model(recipe.model, chat=chat, template=recipe.template)
+    encoder = chat_of(recipe)
+    tokenizer = encoder.tokenizer
     directory = model_directory(recipe.model)
     shapes = weight_shapes(directory)
     arms = {name: recipe.arm(name) for name in recipe.arms}
-    corpus = encode_sample(tokenizer, draw(shards, recipe.data, SAMPLE_ROWS, recipe.seed), config)
+    corpus = encode_sample(encoder, draw(shards, recipe.data, SAMPLE_ROWS, recipe.seed), config)
     probes = corpus.probes
     checks = [check_rows(probes, corpus.faults, corpus.sample.described())]
     if probes:
-        ends = End.of(tokenizer, directory, config)
+        if chat:
+            checks.append(check_template(corpus.notes))
+        ends = End.of(encoder, config)
         checks += check_corpus(config, tokenizer, probes, ends)
         checks.append(check_tokens_in_use(tokenizer, directory, shapes, probes, arms))
         checks += check_losses(

@@ -23,7 +23,7 @@ from nlirg.corpus.profile import CorpusProfile
 from nlirg.corpus.records import Document, Record
 from nlirg.corpus.rows import STORED, stored_record
 from nlirg.corpus.tokens import TokenFiles
-from nlirg.models.loading import load_tokenizer
+from pipelines.chat import chat_of
 from pipelines.recipe import Recipe
 from pipelines.score.ledger import TOKENS
 from pipelines.score.survey import Duplicates, Survey, group_batches
@@ -87,7 +87,7 @@ class HeatMaps:
     def __init__(
         self, recipe: Recipe, tokens: Path, histograms: Mapping[str, HistogramCounts]
     ) -> None:
-        self.tokenizer = load_tokenizer(recipe.model, chat=recipe.encode.task == "sft")
+        self.tokenizer = chat_of(recipe).tokenizer
         self.loss_on, self.histograms = recipe.encode.loss_on, histograms
         self.tokens = TokenFiles(tokens)
 

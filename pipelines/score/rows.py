@@ -9,16 +9,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nlirg.chat.encoder import OverlongError
 from nlirg.config.corpus import ScoreConfig
 from nlirg.config.score_columns import columns_for
-from nlirg.corpus.chat import OverlongError
 from nlirg.corpus.profile import language
 from nlirg.corpus.reader import read_shard
 from nlirg.corpus.records import Document, Record
@@ -26,9 +25,11 @@ from nlirg.corpus.rows import STORED, encoded_row, original, parse, stored_recor
 from nlirg.corpus.sources import Shard
 from nlirg.corpus.tokens import token_table
 from nlirg.errors import BadRowError
+from nlirg.labels import IGNORE
 from nlirg.scoring.divergence import Span
 from nlirg.scoring.scores import TokenScores, excess_loss, instruction_difficulty, sample_scores
 from nlirg.scoring.spans import character_spans, text_spans, trained_answers
+from pipelines.chat import chat_of
 from pipelines.recipe import Recipe
 from pipelines.score.ledger import Ledger, ShardRows, row_index, shards_of_rows
 
@@ -59,6 +60,7 @@ PLACED = {
     "row": pa.string(),
     "language": pa.string(),
     "truncated": pa.bool_(),
+    "notes": pa.list_(pa.string()),
 }
 ENCODED = pa.schema({**PLACED, **dict.fromkeys(LISTS, INT32S)})
 
@@ -66,7 +68,8 @@ ENCODED = pa.schema({**PLACED, **dict.fromkeys(LISTS, INT32S)})
 def scores_schema(config: ScoreConfig) -> pa.Schema:
     """Columns of `scores/*.parquet`."""
     scores = {column.name: pa.type_for_alias(column.dtype) for column in columns_for(config)}
-    return pa.schema({**PLACED, **scores, "spans": pa.list_(SPAN)})
+    samples = dict.fromkeys(("sample_tokens", "sample_trained"), INT32S)
+    return pa.schema({**PLACED, **samples, **scores, "spans": pa.list_(SPAN)})
 
 
 class TokenScorer(Protocol):
@@ -86,14 +89,6 @@ def model_scorer(model: str, config: ScoreConfig) -> TokenScorer:
     from nlirg.scoring.scorer import Scorer
 
     return Scorer(model, config.precision, config.batch_tokens)
-
-
-@cache
-def tokenizer_of(model: str, task: str) -> Any:
-    """The tokenizer, loaded once per process."""
-    from nlirg.models.loading import load_tokenizer
-
-    return load_tokenizer(model, chat=task == "sft")
 
 
 class ReadShard:
@@ -123,7 +118,7 @@ class ReadShard:
     ) -> Iterator[dict[str, Any]]:
         """The rows that can be used; what is wrong with the others is added to `bad`."""
         task, source = self.recipe.encode.task, self.recipe.data[shard.data]
-        tokenizer = tokenizer_of(self.recipe.model, task)
+        chat = chat_of(self.recipe)
         for raw in read_shard(shard, source):
             if raw.line in scored:
                 continue
@@ -131,7 +126,7 @@ class ReadShard:
             try:
                 record = parse(raw, source, task)
                 name = record.id
-                row = encoded_row(tokenizer, record, self.recipe.encode)
+                row = encoded_row(chat, record, self.recipe.encode)
             except BadRowError as error:
                 overlong = isinstance(error, OverlongError)
                 bad.append({**place, "id": name, "reason": str(error), "overlong": overlong})
@@ -221,6 +216,17 @@ class ScoreRows:
         return rows
 
 
+def trained_in(labels: np.ndarray, sizes: np.ndarray) -> list[int]:
+    """Trained tokens of each part of labels [T]; nothing predicts the first token of a part.
+
+    Args:
+        labels: of the parts, one after the other.
+        sizes: of the parts, summing to T.
+    """
+    parts = np.split(labels, np.cumsum(sizes)[:-1])
+    return [int(np.count_nonzero(part[1:] != IGNORE)) for part in parts]
+
+
 def _compared(
     score: Callable[[np.ndarray, np.ndarray], float],
     first: list[TokenScores],
@@ -248,10 +254,11 @@ class WriteRows:
 
     def _scored(self, rows: pa.Table) -> pa.Table:
         """The columns of `scores_schema`."""
-        lists = (rows[name].to_numpy() for name in ("input_ids", "labels", *TOKEN_COLUMNS))
+        lists = (rows[name].to_numpy() for name in (*LISTS, *TOKEN_COLUMNS))
         scores = [
             self._scores(rows.slice(number, 1), ids, labels, TokenScores(*tokens))
-            for number, (ids, labels, *tokens) in enumerate(zip(*lists, strict=True))
+            | {"sample_tokens": sizes, "sample_trained": trained_in(labels, sizes)}
+            for number, (ids, labels, sizes, *tokens) in enumerate(zip(*lists, strict=True))
         ]
         known = set(rows.column_names)
         columns = [
@@ -275,7 +282,7 @@ class WriteRows:
         if not spans:
             return []
         task = self.recipe.encode.task
-        tokenizer = tokenizer_of(self.recipe.model, task)
+        tokenizer = chat_of(self.recipe).tokenizer
         (stored,) = row.select(list(STORED)).to_pylist()
         record = stored_record(stored, self.recipe.data, task)
         if isinstance(record, Document):

@@ -18,6 +18,7 @@ from nlirg.corpus.rows import shards_of
 from nlirg.corpus.sources import Shard
 from nlirg.errors import InputError
 from nlirg.models.loading import check_vocabulary
+from pipelines.chat import chat_of
 from pipelines.progress import say
 from pipelines.ray_data import configure, root_cause, watch_parquet
 from pipelines.recipe import Recipe
@@ -32,7 +33,6 @@ from pipelines.score.rows import (
     ScoreRows,
     WriteRows,
     model_scorer,
-    tokenizer_of,
 )
 from pipelines.score.survey import survey
 from pipelines.stage import Stage, Summary
@@ -51,9 +51,12 @@ class ScoreSummary(Summary):
 
     Attributes:
         rows: rows scored.
+        samples: texts they are trained as; more than the rows where the chat template renders
+            earlier turns differently later, and of plain text.
         mean_loss: nats per trained token.
         tokens: trained tokens.
         truncated: answers cut at the limit.
+        notes: what the chat template does not know, in words -> rows that have it.
         bands: band of similarity -> rows.
         zones: loss zone -> share of trained tokens.
         quarantined: reason -> rows set aside.
@@ -63,9 +66,11 @@ class ScoreSummary(Summary):
     """
 
     rows: int
+    samples: int
     mean_loss: float
     tokens: int
     truncated: int
+    notes: dict[str, int]
     bands: dict[str, int]
     zones: dict[str, float]
     quarantined: dict[str, int]
@@ -97,6 +102,7 @@ class Score(Stage[ScoreSummary]):
         shards = shards_of(recipe.data, recipe.encode.task)
         return {
             "model": identity(recipe.model),
+            "template": recipe.template,
             "reference_model": reference and identity(reference),
             "sources": [source.model_dump(exclude={"path"}) for source in recipe.data],
             "data": [
@@ -111,7 +117,7 @@ class Score(Stage[ScoreSummary]):
         """Refuse a source, a model or an option that cannot be used."""
         task, config = recipe.encode.task, recipe.score
         shards_of(recipe.data, task)
-        tokenizer = tokenizer_of(recipe.model, task)
+        tokenizer = chat_of(recipe).tokenizer
         if config.ifd and task == "cpt":
             raise InputError(
                 "score.ifd compares answers with and without their prompts, and plain text has "
@@ -145,6 +151,13 @@ class Score(Stage[ScoreSummary]):
         """Yield what a user must know of the corpus before training on it."""
         bands = ", ".join(f"{name} {count}" for name, count in summary.bands.items())
         yield f"{summary.rows} rows, mean loss {summary.mean_loss:.2f} nats per trained token"
+        if recipe.encode.task == "sft" and summary.samples != summary.rows:
+            yield (
+                f"{summary.rows} rows -> {summary.samples} samples: the chat template renders "
+                "earlier turns differently later, so answers are trained on prefixes of their own"
+            )
+        for note, rows in summary.notes.items():
+            yield f"{note} ({rows} rows)"
         yield f"similarity of loss and entropy: {bands}"
         if summary.truncated:
             yield f"{summary.truncated} answers cut at {recipe.encode.max_length} tokens"

@@ -28,7 +28,18 @@ BATCH_ROWS = 4096
 LISTED = 10_000  # most suspicious rows that are kept
 CHARTS = {column.name: column.chart for column in SCORE_COLUMNS if column.chart is not None}
 ZONE_COLUMNS = [f"zone_{zone}" for zone in ZONES]
-COLUMNS = [*CHARTS, *ZONE_COLUMNS, "id", "row_index", "task_type", "band", "truncated", "n_spans"]
+COLUMNS = [
+    *CHARTS,
+    *ZONE_COLUMNS,
+    "id",
+    "row_index",
+    "task_type",
+    "band",
+    "truncated",
+    "n_spans",
+    "notes",
+    "sample_tokens",
+]
 TOP = np.dtype([("anomaly", np.float64), ("row_index", np.int64), ("group", np.int32)])
 
 Group = tuple[str, int]  # a file of scores, and the number of a row group in it
@@ -43,6 +54,8 @@ class Survey:
         all: sums over all rows.
         types: task type -> sums.
         zones: trained tokens in each zone of `ZONES`.
+        samples: training samples of all rows; of plain text, pieces.
+        notes: what the chat template does not know -> rows that have it.
         truncated: rows cut at the context length.
         flagged: rows with a flagged span.
         histograms: column -> counts of its values.
@@ -55,6 +68,8 @@ class Survey:
     all: TypeScores = field(default_factory=TypeScores)
     types: dict[str, TypeScores] = field(default_factory=dict)
     zones: np.ndarray = field(default_factory=lambda: np.zeros(len(ZONES)))
+    samples: int = 0
+    notes: Counter[str] = field(default_factory=Counter)
     truncated: int = 0
     flagged: int = 0
     histograms: dict[str, HistogramCounts] = field(
@@ -83,6 +98,8 @@ class Survey:
         """The part of the stage's summary that comes from the scores."""
         return {
             "rows": self.all.rows,
+            "samples": self.samples,
+            "notes": dict(self.notes.most_common()),
             "truncated": self.truncated,
             "bands": dict(Counter(self.all.bands).most_common()),
             "zones": self.zone_shares(),
@@ -127,6 +144,8 @@ def _count(total: Survey, batch: pa.Table) -> None:
         counts.add(batch[name].to_numpy())
     total.zones += [batch[name].to_numpy() @ tokens for name in ZONE_COLUMNS]
     total.truncated += int(np.sum(batch["truncated"].to_numpy()))
+    total.samples += pc.sum(pc.list_value_length(batch["sample_tokens"])).as_py()
+    total.notes.update(pc.list_flatten(batch["notes"]).to_pylist())
     total.flagged += int(np.sum(batch["n_spans"].to_numpy() > 0))
     shards = shards_of_rows(batch["row_index"].to_numpy())
     total.shards.update(dict(zip(*map(np.ndarray.tolist, np.unique_counts(shards)), strict=True)))

@@ -13,7 +13,7 @@ from nlirg.forward.batching import EncodedCorpus
 from nlirg.training.validation import held_out_ids
 from pipelines.ray_data import parquet_files
 
-COLUMNS = ["id", "rank", "task_type", "n_trained", "pieces"]
+COLUMNS = ["id", "rank", "number", "task_type", "n_trained", "pieces"]
 
 
 def read_encoded(plan: Path, tokens: Path, held_out: int = 0) -> tuple[EncodedCorpus, ...]:
@@ -22,7 +22,7 @@ def read_encoded(plan: Path, tokens: Path, held_out: int = 0) -> tuple[EncodedCo
     Args:
         plan: `encoded/` of a run.
         tokens: folder of the token files that the plan speaks of.
-        held_out: samples to keep from training.
+        held_out: rows of the corpus to keep from training, with all their samples.
 
     Returns:
         What is trained; and what is held out, if anything is.
@@ -32,7 +32,7 @@ def read_encoded(plan: Path, tokens: Path, held_out: int = 0) -> tuple[EncodedCo
     """
     columns = COLUMNS if held_out else COLUMNS[1:]
     table = pads.dataset(parquet_files(plan)).to_table(columns)
-    table = table.take(np.argsort(table["rank"].to_numpy()))
+    table = table.take(np.lexsort([table[name].to_numpy() for name in ("number", "rank")]))
     table = table.set_column(
         table.schema.get_field_index("task_type"),
         "task_type",

@@ -17,14 +17,15 @@ from cluster.rundir import RunDirectory, StageFolder
 from cluster.session import connect
 from nlirg.config.training import TrainConfig
 from nlirg.errors import InputError
-from nlirg.models.end_tokens import End
-from nlirg.models.loading import check_model, load_tokenizer, model_directory
+from nlirg.models.chat import stop_ids
+from nlirg.models.loading import check_model
 from nlirg.models.model_card import TrainingFacts, write_model_card
 from nlirg.monitoring.metrics_log import last_record, read_metrics
 from nlirg.monitoring.trackers import check_tracking
 from nlirg.training.checkpoint import repair_index
 from nlirg.training.deepspeed_settings import deepspeed_settings
 from nlirg.training.engine import ModelSource
+from pipelines.chat import chat_of
 from pipelines.encode.stage import Encode
 from pipelines.progress import Progress, say
 from pipelines.recipe import Recipe
@@ -110,6 +111,7 @@ class Train(Stage[TrainSummary]):
         return {
             "encoded": run.encoded.fingerprint(),
             "model": identity(recipe.model),
+            "template": recipe.template,
             "train": config.meaning(),
             "deepspeed": _source(recipe, config).deepspeed,
             "seed": recipe.seed,
@@ -124,7 +126,7 @@ class Train(Stage[TrainSummary]):
     def check_corpus(self, recipe: Recipe, run: RunDirectory) -> None:
         """Hold the arm's settings against model and encoded corpus."""
         corpus, config = Encode().summary(run), self._config(recipe)
-        check_model(recipe.model, chat=recipe.encode.task == "sft")
+        check_model(recipe.model, chat=recipe.encode.task == "sft", template=recipe.template)
         source = _source(recipe, config)
         check_training(source.path, source.name, config, corpus)
 
@@ -188,8 +190,7 @@ def _end_ids(recipe: Recipe) -> tuple[int, ...] | None:
     """Tokens that end an answer; None where plain text is trained."""
     if recipe.encode.task == "cpt":
         return None
-    directory = model_directory(recipe.model)
-    return tuple(End.of(load_tokenizer(recipe.model), directory, recipe.encode).turn)
+    return stop_ids(chat_of(recipe))
 
 
 def _source(recipe: Recipe, config: TrainConfig) -> ModelSource:
@@ -197,7 +198,8 @@ def _source(recipe: Recipe, config: TrainConfig) -> ModelSource:
     path = Path(recipe.model)
     user = None if config.deepspeed is None else read_deepspeed_json(config.deepspeed)
     deepspeed_settings(config, config.num_workers, on_cpu=True, user=user)  # refuses or not
-    return ModelSource(str(path.resolve()) if path.is_dir() else recipe.model, recipe.model, user)
+    place = str(path.resolve()) if path.is_dir() else recipe.model
+    return ModelSource(place, recipe.model, user, recipe.template)
 
 
 def _fit(job: TrainJob, start_timeout_s: float) -> dict[str, Any]:
