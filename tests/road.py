@@ -79,14 +79,14 @@ def trained(**changes: Any) -> dict[str, Any]:
 
 def scored(**changes: Any) -> dict[str, Any]:
     """Return what the marker of a scored corpus says, for scores that are made up."""
-    counts = {"rows": 1, "tokens": 1, "truncated": 0, "skipped": 0}
-    parts = {"bands": {}, "zones": {}, "quarantined": {}, "duplicates": {}}
+    counts = {"rows": 1, "samples": 1, "tokens": 1, "truncated": 0, "skipped": 0}
+    parts = {"notes": {}, "bands": {}, "zones": {}, "quarantined": {}, "duplicates": {}}
     numbers = {"mean_loss": 1.0, "seconds": 1.0}
     return ScoreSummary(**({**counts, **parts, **numbers} | changes)).model_dump()
 
 
 def encoded(**changes: Any) -> dict[str, Any]:
     """Return what the marker of an encoded corpus says, for rows that are made up."""
-    counts = {"rows": 1, "tokens": 2, "trained_tokens": 1}
+    counts = {"rows": 1, "samples": 1, "tokens": 2, "trained_tokens": 1}
     parts = {"holdout": 0, "truncated": 0, "skipped": 0}
     return EncodeSummary(**({**counts, **parts} | changes)).model_dump()

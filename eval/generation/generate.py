@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from eval.checkers.checkers import check
@@ -19,6 +19,7 @@ from eval.generation.adapters import Adapter
 from eval.generation.options import Ids, Options, encode_options
 from eval.schema.case import Case, Suite
 from eval.schema.sample import Sample
+from nlirg.chat.conversation import split_generated
 from nlirg.chat.encoder import ChatEncoder
 from nlirg.errors import BadRowError, InputError
 
@@ -211,7 +212,10 @@ def ends_in_a_loop(ids: Sequence[int]) -> bool:
 
 
 def make_sample(prompt: Prompt, completion: Completion) -> Sample:
-    """Judge one answer; one that cannot be generated or judged is an error and scores 0."""
+    """Judge one answer; one that cannot be generated or judged is an error and scores 0.
+
+    What stands in thinking is no answer: it is kept beside it.
+    """
     if prompt.options is not None and completion.finish_reason != "error":
         per_token = {
             text: logprob / len(ids)
@@ -220,6 +224,12 @@ def make_sample(prompt: Prompt, completion: Completion) -> Sample:
             )
         }
         return _ranked_sample(prompt, per_token)
+    reasoning, answer = split_generated(prompt.text, completion.text)
+    return _judged(prompt, replace(completion, text=answer), reasoning)
+
+
+def _judged(prompt: Prompt, completion: Completion, reasoning: str) -> Sample:
+    """Judge an answer without its thinking."""
     case, finish_reason, error = prompt.case, completion.finish_reason, completion.error
     score, correct = 0.0, False
     format_ok = None if case.format is None else False
@@ -236,6 +246,7 @@ def make_sample(prompt: Prompt, completion: Completion) -> Sample:
     return _sample(
         prompt,
         answer=completion.text,
+        reasoning=reasoning,
         finish_reason=finish_reason,
         tokens=len(completion.token_ids),
         runaway=completion.finish_reason == "length" and ends_in_a_loop(completion.token_ids),
@@ -308,7 +319,8 @@ def judge_again(sample: Sample, prompt: Prompt, max_tokens: int) -> Sample | Non
         finish_reason, error = ("length" if sample.runaway else "stop"), ""
     if finish_reason == "error":
         return None
-    judged = make_sample(prompt, Completion(sample.answer, (), finish_reason, error))
+    kept = Completion(sample.answer, (), finish_reason, error)
+    judged = _judged(prompt, kept, sample.reasoning)
     return judged.model_copy(update={"tokens": sample.tokens, "runaway": sample.runaway})
 
 

@@ -38,12 +38,15 @@ def encode_options(
         texts: the options.
 
     Raises:
-        BadRowError: if an option holds a special token, has no tokens or those of another option,
-            or the chat template refuses an answer.
+        BadRowError: if an option holds a special token, is empty or has the tokens of another
+            option, or the chat template refuses an answer.
     """
-    encoded = [
-        chat.answer([*messages, {"role": "assistant", "content": text.strip()}]) for text in texts
-    ]
+    encoded = []
+    for text in texts:
+        try:
+            encoded.append(chat.answer([*messages, {"role": "assistant", "content": text.strip()}]))
+        except BadRowError as error:
+            raise BadRowError(f"option {text!r}: {error}") from None
     leads = {tuple(lead) for lead, _ in encoded}
     if len(leads) == 1:
         lead, ids = leads.pop(), [tuple(each) for _, each in encoded]

@@ -25,6 +25,7 @@ class Sample(Strict):
     prompt_sha256: str  # of the prompt's token ids: pairs are made only on equal hashes
     reference: str
     answer: str
+    reasoning: str = ""  # thinking before the answer
     finish_reason: Literal["stop", "length", "error"]
     tokens: int  # generated tokens, end-of-turn included
     runaway: bool = False  # ran into the length limit repeating itself

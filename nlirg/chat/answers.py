@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from os.path import commonprefix
 from typing import Any, Literal
 
-from nlirg.chat.conversation import WRITES_BESIDE, Conversation, adapt, thinking_text, trained_turns
+from nlirg.chat.conversation import (
+    OPENED,
+    WRITES_BESIDE,
+    Conversation,
+    adapt,
+    thinking_text,
+    trained_turns,
+)
 from nlirg.chat.template import (
     ANSWERED,
     CALL_ID,
@@ -31,12 +38,11 @@ from nlirg.errors import BadRowError
 
 ANSWER_TURN = {"role": "assistant", "content": ANSWERED}
 MARK = "zqmarkqz"  # stands for an answer, to see what a template writes around it
-OPENED = re.compile(r"<think>\s*\Z")  # a generation prompt that begins the thinking
 CLOSED = re.compile(r"(<think>\s*)?</think>\s*\Z")  # one that has ended it
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerText:
     """One answer to train.
 
     Attributes:
@@ -73,7 +79,7 @@ def open_prompt(template: ChatTemplate, messages: Messages, tools: Tools) -> str
 
 def find_answers(
     template: ChatTemplate, messages: Messages, tools: Tools, loss_on: Literal["all", "last"]
-) -> tuple[list[Answer], tuple[str, ...]]:
+) -> tuple[list[AnswerText], tuple[str, ...]]:
     """Return the answers to train, in order, and what the template does not know of the row.
 
     Raises:
@@ -91,7 +97,7 @@ def find_answers(
     return answers, tuple(dict.fromkeys(notes))
 
 
-def _answers(template: ChatTemplate, conversation: Conversation) -> Iterator[Answer]:
+def _answers(template: ChatTemplate, conversation: Conversation) -> Iterator[AnswerText]:
     for number, turn in enumerate(conversation.turns):
         if not turn.trained:
             continue
@@ -119,7 +125,7 @@ def _prompt(template: ChatTemplate, conversation: Conversation, stop: int) -> st
 
 def _speaking(
     template: ChatTemplate, conversation: Conversation, number: int, prompt: str
-) -> Answer:
+) -> AnswerText:
     """Return an answer in words."""
     turn = conversation.turns[number]
     if not turn.content.strip():
@@ -129,7 +135,7 @@ def _speaking(
     lead, follows = _written(template, conversation, number, prompt, before)
     if not follows or not _holds(lead, turn.reasoning):
         lead = _own_thinking(prompt, turn.reasoning)
-    return Answer(prompt, lead, content, end)
+    return AnswerText(prompt, lead, content, end)
 
 
 def _around(
@@ -196,7 +202,7 @@ def _question_ends(
 
 def _calling(
     template: ChatTemplate, conversation: Conversation, number: int, prompt: str
-) -> Answer:
+) -> AnswerText:
     """Return an answer that calls functions."""
     turn, tools = conversation.turns[number], conversation.tools
     names = [call["function"]["name"] for call in turn.calls]
@@ -220,7 +226,7 @@ def _calling(
         lead = _own_thinking(prompt, turn.reasoning)
     if not _holds(calls, turn.content):
         lead, notes = lead + turn.content.strip(), [WRITES_BESIDE]
-    return Answer(prompt, lead, calls, end, tuple(notes))
+    return AnswerText(prompt, lead, calls, end, tuple(notes))
 
 
 def _followed(

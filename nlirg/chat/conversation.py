@@ -16,6 +16,7 @@ from typing import Any, Literal
 from nlirg.chat.template import REASONING_KEYS, ChatTemplate, Messages, Tools
 from nlirg.errors import BadRowError
 
+OPENED = re.compile(r"<think>\s*\Z")  # a generation prompt that begins the thinking
 THINKING = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
 LISTS_TOOLS = "the chat template prints no tools: they are listed in the system turn"
 WRITES_CALLS = "the chat template prints no function calls: they are written as JSON"
@@ -28,7 +29,7 @@ WRITES_REASONING = "the chat template does not read reasoning: it is written bet
 
 
 @dataclass(frozen=True)
-class Turn:
+class TemplateTurn:
     """One turn as the template is given it.
 
     Attributes:
@@ -60,7 +61,7 @@ class Turn:
 class Conversation:
     """Turns and tools as the template is given them, and what of them it does not know."""
 
-    turns: list[Turn]
+    turns: list[TemplateTurn]
     tools: Tools
     notes: tuple[str, ...]
 
@@ -92,6 +93,20 @@ def split_thinking(content: str) -> tuple[str, str]:
     if found is None or not content[found.end() :].strip():
         return "", content
     return found[1].strip(), content[found.end() :]
+
+
+def split_generated(prompt: str, text: str) -> tuple[str, str]:
+    """Split what a model has written into its thinking and its answer.
+
+    Args:
+        prompt: that it answers, which may have begun the thinking.
+        text: that it wrote; thinking that does not end leaves no answer.
+    """
+    begun = OPENED.search(prompt) is not None
+    if not begun and not text.lstrip().startswith("<think>"):
+        return "", text
+    thinking, end, answer = text.partition("</think>")
+    return thinking.removeprefix("<think>").strip(), answer.strip() if end else ""
 
 
 def thinking_text(reasoning: str) -> str:
@@ -126,11 +141,11 @@ def adapt(
 
 def _adapted_turn(
     template: ChatTemplate, message: Mapping[str, Any], trained: bool, notes: dict[str, None]
-) -> Turn:
+) -> TemplateTurn:
     """Return a turn whose thinking and calls the template can read."""
     given = {key: message[key] for key in message if key not in ("trained", "reasoning")}
     if message["role"] != "assistant":
-        return Turn(given)
+        return TemplateTurn(given)
     reasoning, content = split_thinking(message["content"])
     apart = message.get("reasoning", "").strip()
     reasoning = "\n\n".join(part for part in (apart, reasoning) if part)
@@ -152,7 +167,7 @@ def _adapted_turn(
         if apart:
             notes[WRITES_REASONING] = None
         given["content"] = thinking_text(reasoning) + content
-    return Turn(given, trained, content, reasoning)
+    return TemplateTurn(given, trained, content, reasoning)
 
 
 def _with_written_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,12 +176,14 @@ def _with_written_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
     return {**call, "function": {**function, "arguments": arguments}}
 
 
-def _with_results(template: ChatTemplate, turns: list[Turn], notes: dict[str, None]) -> list[Turn]:
+def _with_results(
+    template: ChatTemplate, turns: list[TemplateTurn], notes: dict[str, None]
+) -> list[TemplateTurn]:
     """Say tools' turns as the user, together with what the user says beside them."""
     if all(turn.role != "tool" for turn in turns) or template.has_results:
         return turns
     notes[WRITES_RESULTS] = None
-    said: list[Turn] = []
+    said: list[TemplateTurn] = []
     joined = False  # whether the last turn said holds a result
     for turn in turns:
         result = turn.role == "tool"
@@ -175,14 +192,14 @@ def _with_results(template: ChatTemplate, turns: list[Turn], notes: dict[str, No
         if said and said[-1].role == "user" and (result or (joined and turn.role == "user")):
             content = f"{said.pop().message['content']}\n\n{content}"
         new = {"role": "user", "content": content}
-        said.append(Turn(new) if result or turn.role == "user" else turn)
+        said.append(TemplateTurn(new) if result or turn.role == "user" else turn)
         joined = result or (joined and turn.role == "user")
     return said
 
 
 def _with_tools(
-    template: ChatTemplate, turns: list[Turn], tools: Tools, notes: dict[str, None]
-) -> tuple[list[Turn], Tools]:
+    template: ChatTemplate, turns: list[TemplateTurn], tools: Tools, notes: dict[str, None]
+) -> tuple[list[TemplateTurn], Tools]:
     """List tools at the end of the system turn."""
     has_system = bool(turns) and turns[0].role == "system"
     if not tools or template.prints_tools(after_system=has_system and template.has_system):
@@ -190,12 +207,14 @@ def _with_tools(
     notes[LISTS_TOOLS] = None
     listed = "Tools:\n" + json_lines([tool["function"] for tool in tools])
     if not has_system:
-        return [Turn({"role": "system", "content": listed}), *turns], ()
+        return [TemplateTurn({"role": "system", "content": listed}), *turns], ()
     system = turns[0].message["content"] + "\n\n" + listed
-    return [Turn({"role": "system", "content": system}), *turns[1:]], ()
+    return [TemplateTurn({"role": "system", "content": system}), *turns[1:]], ()
 
 
-def _with_system(template: ChatTemplate, turns: list[Turn], notes: dict[str, None]) -> list[Turn]:
+def _with_system(
+    template: ChatTemplate, turns: list[TemplateTurn], notes: dict[str, None]
+) -> list[TemplateTurn]:
     """Put the system turn before the first question."""
     if not turns or turns[0].role != "system" or template.has_system:
         return turns
@@ -205,7 +224,7 @@ def _with_system(template: ChatTemplate, turns: list[Turn], notes: dict[str, Non
     if first is None:
         raise BadRowError("chat template has no system turn, and no question to put it before")
     content = f"{system.message['content']}\n\n{rest[first].message['content']}"
-    rest[first] = Turn({**rest[first].message, "content": content})
+    rest[first] = TemplateTurn({**rest[first].message, "content": content})
     return rest
 
 
@@ -215,15 +234,14 @@ def json_lines(values: Sequence[Any]) -> str:
 
 
 def _refuse_special(
-    special: re.Pattern[str], turns: Sequence[Turn], messages: Messages, tools: Tools
+    special: re.Pattern[str], turns: Sequence[TemplateTurn], messages: Messages, tools: Tools
 ) -> None:
     """Refuse text that would be read as the template's own tokens."""
-    texts = []
+    calls = [message["tool_calls"] for message in messages if "tool_calls" in message]
+    texts = [("function call", json_lines(calls)), ("tools", json_lines(tools))]
     for turn in turns:
         content = turn.content if turn.role == "assistant" else turn.message["content"]
         texts += [(f"{turn.role} message", content), ("reasoning", turn.reasoning)]
-    calls = [message["tool_calls"] for message in messages if "tool_calls" in message]
-    texts += [("function call", json_lines(calls)), ("tools", json_lines(tools))]
     for name, text in texts:
         if found := special.search(text):
             raise BadRowError(f"{name} contains the special token {found[0]!r}")

@@ -14,7 +14,7 @@ from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from nlirg.chat.answers import Answer, find_answers, open_prompt
+from nlirg.chat.answers import AnswerText, find_answers, open_prompt
 from nlirg.chat.template import ChatTemplate, Messages, Tools
 from nlirg.errors import BadRowError
 from nlirg.labels import IGNORE
@@ -124,15 +124,15 @@ class ChatEncoder:
         whole = self._samples(answers)
         if max_length is None:
             return EncodedChat(whole, truncated=False, notes=notes)
-        longest = max(len(sample.input_ids) for sample in whole)
-        if longest > max_length and overlong == "skip":
-            raise OverlongError(f"sample has {longest} tokens and the limit is {max_length}")
         kept = _within(whole, max_length)
         if not kept:
             prompt = next(i for i, label in enumerate(whole[0].labels) if label != IGNORE)
             raise OverlongError(
                 f"prompt has {prompt} tokens and the limit is {max_length}: no room for an answer"
             )
+        longest = max(len(sample.input_ids) for sample in whole)
+        if longest > max_length and overlong == "skip":
+            raise OverlongError(f"sample has {longest} tokens and the limit is {max_length}")
         return EncodedChat(kept, kept != whole, notes)
 
     def prompt(self, messages: Messages, tools: Tools = ()) -> tuple[str, list[int]]:
@@ -165,7 +165,7 @@ class ChatEncoder:
         shared = len(lead) if whole[: len(lead)] == lead else 0
         return whole[:shared], whole[shared:]
 
-    def _samples(self, answers: Sequence[Answer]) -> list[EncodedSample]:
+    def _samples(self, answers: Sequence[AnswerText]) -> list[EncodedSample]:
         """Join answers to samples while one follows on the text before it."""
         samples: list[EncodedSample] = []
         done = ""  # text of the last sample

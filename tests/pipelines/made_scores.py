@@ -40,6 +40,8 @@ def scored_row(number: int) -> dict[str, Any]:
         "truncated": False,
         "n_tokens": tokens + 1,
         "n_trained": tokens,
+        "sample_tokens": [tokens + 1],
+        "sample_trained": [tokens],
         "mean_loss": float(number * 7 % 11),
         "band": BANDS[number % 4],
         "similarity_centered": (number * 5 % 9) / 9,

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from nlirg.chat.encoder import ChatEncoder
 from nlirg.config.corpus import DataConfig
-from nlirg.corpus.chat import encode_chat
 from nlirg.corpus.rows import stored_record
 from nlirg.corpus.tokens import TokenFiles
 from nlirg.errors import InputError
@@ -90,7 +90,7 @@ def test_rows_keep_what_they_say_and_where_they_stand(scored, tiny_tokenizer) ->
     places = tokens.places(np.array([row["row_index"] for row in rows]))
     for row, place in zip(rows, places, strict=True):
         messages = stored_record(row, (DataConfig(path="a"),), "sft").messages
-        ids, labels, _ = encode_chat(tiny_tokenizer, messages, 2048, "truncate", {})
+        ids, labels, _ = ChatEncoder(tiny_tokenizer).encode(messages).samples[0]
         kept = tokens.row(place)
         assert (kept.input_ids.tolist(), kept.labels.tolist()) == (list(ids), list(labels))
         assert len(kept.loss) == len(kept.entropy) == row["n_trained"]

@@ -45,7 +45,7 @@ def encoded_run(path, samples=24):
         tokens.append({"row_index": sample, "input_ids": ids, "labels": labels})
         tokens[-1] |= {"token_loss": losses, "token_entropy": losses}
         rows.append({"id": str(sample), "row_index": sample, "task_type": "ab"[sample % 2]})
-        rows[-1] |= {"n_tokens": len(ids), "n_trained": len(ids) - 5}
+        rows[-1] |= {"sample_tokens": [len(ids)], "sample_trained": [len(ids) - 5]}
     run.encoded.path.mkdir(parents=True)
     for part in range(2):
         plan = PlanRows(None, frozenset())(pa.Table.from_pylist(rows[part::2]))

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import stats
 
+from nlirg.chat.encoder import ChatEncoder
 from nlirg.config.corpus import EncodeConfig
 from nlirg.corpus.records import parse_row
 from nlirg.corpus.rows import encoded_row
@@ -118,7 +119,7 @@ def _scored(
 
 def _encoded(row: Row, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
     record = parse_row({"prompt": row.prompt, "completion": row.answer}, "bench", 1)
-    encoded = encoded_row(tokenizer, record, EncodeConfig())
+    encoded = encoded_row(ChatEncoder(tokenizer), record, EncodeConfig())
     return encoded["input_ids"], encoded["labels"]
 
 

@@ -10,7 +10,8 @@ from eval.config import EvaluateConfig
 from eval.generation.adapters import TARGET_MODULES, check_adapter
 from eval.generation.generate import EngineSpec, Prompt, Request, make_request, render
 from eval.schema.case import Case
-from nlirg.models.end_tokens import stop_ids
+from nlirg.config.corpus import EncodeConfig
+from nlirg.models.chat import load_chat, stop_ids
 
 DEMO = Path(__file__).parents[3] / "pipelines" / "demo"
 BASE = DEMO / "base_model"
@@ -28,22 +29,18 @@ def demo_cases() -> list[Case]:
 
 def demo_requests(cases: Sequence[Case]) -> tuple[Request, ...]:
     """What the evaluation asks of the demo's base model, greedily."""
-    from nlirg.models.loading import load_tokenizer
-
-    prompts: list[Prompt] = render(load_tokenizer(str(BASE)), cases, {})
+    prompts: list[Prompt] = render(load_chat(str(BASE), EncodeConfig()), cases)
     return tuple(make_request(prompt, CONFIG, CONTEXT, seed=0) for prompt in prompts)
 
 
 def demo_spec(*adapters: Path) -> EngineSpec:
     """An engine of the demo's base model with adapters, named after their folders."""
-    from nlirg.models.loading import load_tokenizer
-
     return EngineSpec(
         model=str(BASE),
         tokenizer=str(BASE),
         device="cpu",
         context=CONTEXT,
-        stop_ids=stop_ids(load_tokenizer(str(BASE)), {}),
+        stop_ids=stop_ids(load_chat(str(BASE), EncodeConfig())),
         adapters=tuple(check_adapter(path.name, path, BASE) for path in adapters),
     )
 

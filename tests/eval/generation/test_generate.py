@@ -24,9 +24,9 @@ from eval.generation.generate import (
 from eval.generation.options import Options
 from eval.generation.samples import append_samples, read_samples, resume_samples, samples_path
 from eval.schema.case import Case, Checker, Message
-from nlirg.corpus.chat import encode_chat
+from nlirg.chat.encoder import ChatEncoder
 from nlirg.errors import InputError
-from nlirg.models.end_tokens import stop_ids
+from nlirg.models.chat import stop_ids
 
 CONFIG = EvaluateConfig(max_prompt_tokens=20, max_new_tokens=10)
 
@@ -47,29 +47,29 @@ def prompt(ids=(5, 6, 7), **more) -> Prompt:
 
 
 def test_the_prompt_is_the_prefix_that_training_saw(tiny_tokenizer) -> None:
-    (rendered,) = render(tiny_tokenizer, [case()], {})
+    (rendered,) = render(ChatEncoder(tiny_tokenizer), [case()])
     turns = [{"role": "user", "content": "one two"}, {"role": "assistant", "content": "four"}]
-    trained = encode_chat(tiny_tokenizer, turns, 999, "skip", {})
+    trained = ChatEncoder(tiny_tokenizer).encode(turns).samples[0]
     assert trained.input_ids[: len(rendered.ids)] == list(rendered.ids)
     assert set(trained.labels[: len(rendered.ids)]) == {-100}
 
 
 def test_a_case_the_template_refuses_becomes_an_error(tiny_tokenizer) -> None:
-    bad, good = render(tiny_tokenizer, [case(text="a<|im_end|>b"), case()], {})
+    bad, good = render(ChatEncoder(tiny_tokenizer), [case(text="a<|im_end|>b"), case()])
     assert "special token" in refusal(bad, CONFIG, 64)
     assert refusal(good, CONFIG.model_copy(update={"max_prompt_tokens": 99}), 128) == ""
 
 
 def test_generation_stops_at_the_token_that_training_ends_on(tiny_tokenizer) -> None:
     end = tiny_tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert stop_ids(tiny_tokenizer, {}) == (end,)
+    assert stop_ids(ChatEncoder(tiny_tokenizer)) == (end,)
 
 
 def test_pretrained_models_also_stop_at_the_end_of_turn(tiny_tokenizer) -> None:
     """Their end-of-sequence token is another one than the chat template's end of turn."""
     pretrained = copy.deepcopy(tiny_tokenizer)
     pretrained.eos_token = "<|endoftext|>"
-    names = pretrained.convert_ids_to_tokens(stop_ids(pretrained, {}))
+    names = pretrained.convert_ids_to_tokens(stop_ids(ChatEncoder(pretrained)))
     assert set(names) == {"<|endoftext|>", "<|im_end|>"}
 
 
@@ -98,7 +98,7 @@ def test_every_accepted_request_fits_the_context(length: int, context: int) -> N
 
 def test_only_the_template_suite_is_sampled(tiny_tokenizer) -> None:
     suites = ("domain", "robustness", "ood", "template")
-    rendered = render(tiny_tokenizer, [case(suite=suite) for suite in suites], {})
+    rendered = render(ChatEncoder(tiny_tokenizer), [case(suite=suite) for suite in suites])
     found = [make_request(one, CONFIG, 64, 0).temperature for one in rendered]
     assert found == [0, 0, 0, CONFIG.template_temperature]
 

@@ -11,7 +11,7 @@ from eval.config import EvaluateConfig
 from eval.generation.generate import Prompt, refusal, render
 from eval.generation.options import encode_options
 from eval.schema.case import Case, Checker, Message
-from nlirg.corpus.chat import encode_chat
+from nlirg.chat.encoder import ChatEncoder
 from nlirg.errors import BadRowError
 from tests.conftest import CHATML
 
@@ -33,7 +33,7 @@ def question(*values: str, text: str = "one two") -> Case:
 
 
 def rendered(tokenizer, *values: str, **more) -> Prompt:
-    (prompt,) = render(tokenizer, [question(*values, **more)], {})
+    (prompt,) = render(ChatEncoder(tokenizer), [question(*values, **more)])
     return prompt
 
 
@@ -47,14 +47,14 @@ def trained(tokenizer, prompt: Prompt, text: str) -> list[int]:
     """Ids of a conversation in training, without the end of its last turn."""
     turns = [message.model_dump() for message in prompt.case.messages]
     turns.append({"role": "assistant", "content": text})
-    return encode_chat(tokenizer, turns, 10**6, "skip", {}, loss_on="last").input_ids[:-1]
+    return ChatEncoder(tokenizer).encode(turns, loss_on="last").samples[-1].input_ids[:-1]
 
 
 @pytest.mark.parametrize("template", [CHATML, THINKING])
 def test_an_option_has_the_ids_that_training_gives_an_answer(tiny_tokenizer, template) -> None:
     tokenizer = with_template(tiny_tokenizer, template)
     cases = [case for case in load_probe() if case.checker.answer_by == "likelihood"]
-    for prompt in render(tokenizer, cases, {}):
+    for prompt in render(ChatEncoder(tokenizer), cases):
         assert prompt.error == ""
         for text, ids in zip(prompt.options.texts, prompt.options.ids, strict=True):
             assert [*prompt.ids, *prompt.options.lead, *ids] == trained(tokenizer, prompt, text)
@@ -108,13 +108,13 @@ def lowercasing() -> PreTrainedTokenizerFast:
 def test_options_that_the_model_cannot_tell_apart_or_read_are_refused(tiny_tokenizer) -> None:
     def encode(tokenizer, *texts):
         messages = [{"role": "user", "content": "x"}]
-        return encode_options(tokenizer, messages, "prompt", texts, {})
+        return encode_options(ChatEncoder(tokenizer), messages, texts)
 
     with pytest.raises(BadRowError, match="options 'us' and 'US' are the same tokens"):
         encode(lowercasing(), "us", "them", "US")
-    with pytest.raises(BadRowError, match=r"option '\\u3000' has no tokens"):
+    with pytest.raises(BadRowError, match=r"option '\\u3000': answer is empty"):
         encode(lowercasing(), "us", "\u3000")
-    with pytest.raises(BadRowError, match=r"option 'a<\|im_end\|>' contains the special token"):
+    with pytest.raises(BadRowError, match=r"option 'a<\|im_end\|>': .* contains the special token"):
         encode(tiny_tokenizer, "a<|im_end|>", "b")
 
 

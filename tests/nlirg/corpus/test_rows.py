@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from nlirg.chat.encoder import ChatEncoder, OverlongError
 from nlirg.config.corpus import DataConfig, EncodeConfig
-from nlirg.corpus.chat import OverlongError
 from nlirg.corpus.reader import RawRow, read_shard
 from nlirg.corpus.records import Record
 from nlirg.corpus.rows import encoded_row, original, parse, shards_of, stored_record
@@ -114,7 +114,9 @@ def test_rows_that_could_not_be_read_keep_their_reason() -> None:
 
 
 def test_an_encoded_row_says_what_is_trained(tiny_tokenizer) -> None:
-    row = encoded_row(tiny_tokenizer, parsed({"messages": TURNS}), EncodeConfig(max_length=64))
+    row = encoded_row(
+        ChatEncoder(tiny_tokenizer), parsed({"messages": TURNS}), EncodeConfig(max_length=64)
+    )
     assert len(row["input_ids"]) == len(row["labels"]) == sum(row["segments"])
     assert row["truncated"] is False
     trained = tiny_tokenizer.decode([t for t in row["labels"] if t >= 0])
@@ -123,7 +125,7 @@ def test_an_encoded_row_says_what_is_trained(tiny_tokenizer) -> None:
 
 def test_an_encoded_document_is_cut_into_pieces(tiny_tokenizer) -> None:
     record = parsed({"text": "the question is no " * 5, "task_type": "t"}, task="cpt")
-    row = encoded_row(tiny_tokenizer, record, EncodeConfig(task="cpt", pack_length=8))
+    row = encoded_row(ChatEncoder(tiny_tokenizer), record, EncodeConfig(task="cpt", pack_length=8))
     assert row["segments"][:-1].tolist() == [8] * (len(row["segments"]) - 1)
     assert row["task_type"] == "t"
 
@@ -170,4 +172,6 @@ def test_a_scored_document_is_parsed_to_its_text() -> None:
 def test_a_row_that_is_only_too_long_says_so(tiny_tokenizer) -> None:
     record = parsed({"question": "two " * 50, "answer": "yes"})
     with pytest.raises(OverlongError):
-        encoded_row(tiny_tokenizer, record, EncodeConfig(max_length=8, overlong="skip"))
+        encoded_row(
+            ChatEncoder(tiny_tokenizer), record, EncodeConfig(max_length=8, overlong="skip")
+        )

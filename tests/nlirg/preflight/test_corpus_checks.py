@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
@@ -35,7 +36,9 @@ def test_rows_tell_each_reason_once_with_its_first_place() -> None:
         Fault("c.jsonl:7", "no instruction"),
         Fault("c.jsonl:9", "prompt has 700 tokens"),
     ]
-    check = corpus_checks.check_rows([probe()] * 5, faults, "all")
+    check = corpus_checks.check_rows(
+        [replace(probe(), place=f"c.jsonl:{n}") for n in range(5)], faults, "all"
+    )
     assert check.status == "warn"
     assert "5 of 8" in check.measured
     assert "2 x prompt has # tokens (e.g. c.jsonl:4)" in check.measured

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nlirg.chat.encoder import ChatEncoder
 from nlirg.config.corpus import DataConfig, EncodeConfig
-from nlirg.corpus.chat import encode_chat
 from nlirg.corpus.reader import RawRow
 from nlirg.corpus.sources import list_shards
 from nlirg.errors import InputError
@@ -81,7 +81,7 @@ def encoded(tokenizer, values: list, **settings: object) -> corpus_sample.Sample
     rows = [RawRow("/d/c.jsonl", n, value, "") for n, value in enumerate(values, start=1)]
     config = EncodeConfig.model_validate(settings)
     return encode_sample(
-        tokenizer,
+        ChatEncoder(tokenizer),
         CorpusSample(rows, [DataConfig(path="c.jsonl")] * len(rows), len(rows), True),
         config,
     )
@@ -99,7 +99,7 @@ def test_rows_are_encoded_as_the_stages_do(tiny_tokenizer) -> None:
         {"role": "user", "content": row["instruction"]},
         {"role": "assistant", "content": row["output"]},
     ]
-    expected = encode_chat(tiny_tokenizer, turns, 64, "truncate", {})
+    expected = ChatEncoder(tiny_tokenizer).encode(turns, max_length=64).samples[0]
     assert probe.input_ids.tolist() == expected.input_ids
     assert probe.labels.tolist() == expected.labels
     assert (probe.answer, probe.lost) == (row["output"], "")
@@ -127,7 +127,7 @@ def test_a_tokenizer_that_changes_text_is_caught(tiny_tokenizer, monkeypatch) ->
 
 
 def test_a_generation_prompt_unlike_training_is_caught(tiny_tokenizer, monkeypatch) -> None:
-    monkeypatch.setattr(corpus_sample, "encode_prompt", lambda *_, **__: ("text", [1, 2, 3]))
+    monkeypatch.setattr(ChatEncoder, "prompt", lambda *_, **__: ("text", [1, 2, 3]))
     probes = encoded(tiny_tokenizer, [alpaca("is it", "yes")]).probes
     assert "another prompt than training" in probes[0].lost
 

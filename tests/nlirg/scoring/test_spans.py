@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from nlirg.corpus.chat import encode_chat
+from nlirg.chat.encoder import ChatEncoder
 from nlirg.corpus.packing import document_labels, encode_document, piece_lengths
 from nlirg.labels import IGNORE
 from nlirg.scoring.divergence import Span
@@ -69,7 +69,7 @@ def chat(*answers: str) -> list[dict]:
 
 
 def encoded(tokenizer, messages, limit=1000, loss_on="all"):
-    sample = encode_chat(tokenizer, messages, limit, "truncate", {}, loss_on=loss_on)
+    sample = ChatEncoder(tokenizer).encode(messages, loss_on=loss_on, max_length=limit).samples[0]
     return np.array(sample.input_ids), np.array(sample.labels)
 
 

@@ -31,6 +31,8 @@ def table(*places: tuple[int, int], prefix: str = "r") -> pa.Table:
             "source": [f"/data/{shard}.jsonl" for shard, _ in places],
             "line": [line for _, line in places],
             "band": ["high"] * count,
+            "sample_tokens": [[line + 1] for _, line in places],
+            "notes": pa.array([["odd"] if line == 1 else [] for _, line in places]),
             "truncated": [line == 1 for _, line in places],
             "n_trained": [line for _, line in places],
             "task_type": [""] * count,

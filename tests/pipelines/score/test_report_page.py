@@ -41,6 +41,8 @@ def scored_row(tokenizer, index: int) -> dict:
         "row": json.dumps({"prompt": PROMPT, "completion": answer}),
         "language": "en",
         "truncated": index % 10 == 0,
+        "notes": ["tools"] if index % 3 else [],
+        "sample_tokens": [len(asked + said)],
         "n_tokens": len(asked + said),
         "n_trained": len(said),
         **dict.fromkeys(("max_loss", "mean_entropy", "divergence", "filtered_rank"), 1.0),

@@ -1,5 +1,6 @@
 """What training reads through the plan equals the samples put together row by row."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,17 +27,26 @@ ROWS, PACK = 40, 16
 
 
 def scored(documents: bool) -> list[dict[str, Any]]:
-    """Scored rows; of documents the first token of every segment is not trained."""
+    """Scored rows; of documents the first token of every segment is not trained.
+
+    A conversation is one training sample, or up to three, one after the other.
+    """
     rng = np.random.default_rng(0)
     rows = []
     for number in range(ROWS):
         ids = rng.integers(3, 300, rng.integers(6, 50)).tolist()
-        segments = piece_lengths(len(ids), PACK) if documents else [len(ids)]
+        parts = np.diff([0, *sorted(rng.choice(range(2, len(ids) - 1, 2), number % 3)), len(ids)])
+        segments = piece_lengths(len(ids), PACK) if documents else [int(n) for n in parts if n]
         labels = list(ids)
         for start, length in zip(np.cumsum([0, *segments[:-1]]), segments, strict=True):
             untrained = 1 if documents else int(rng.integers(1, length))
             labels[start : start + untrained] = [IGNORE] * untrained
-        n_trained = sum(label != IGNORE for label in labels)
+        starts = np.cumsum([0, *segments])
+        counts = [
+            sum(label != IGNORE for label in labels[start:stop])
+            for start, stop in itertools.pairwise(starts)
+        ]
+        n_trained = sum(counts)
         losses = rng.exponential(2.0, n_trained).astype(np.float32).tolist()
         rows.append(
             {
@@ -45,6 +55,8 @@ def scored(documents: bool) -> list[dict[str, Any]]:
                 "task_type": "abc"[number % 3],
                 "n_tokens": len(ids),
                 "n_trained": n_trained,
+                "sample_tokens": segments,
+                "sample_trained": counts,
                 "input_ids": ids,
                 "labels": labels,
                 "segments": segments,
@@ -60,7 +72,7 @@ def written(folder: Path, rows: list[dict[str, Any]]) -> RunDirectory:
     run = RunDirectory(str(folder), "run")
     run.scores.path.mkdir(parents=True)
     order = np.random.default_rng(1).permutation(len(rows))
-    columns = ["id", "row_index", "task_type", "n_tokens", "n_trained"]
+    columns = ["id", "row_index", "task_type", "n_tokens", "sample_tokens", "sample_trained"]
     for number, part in enumerate(np.array_split(order, 3)):
         mine = [rows[index] for index in part]
         pq.write_table(
@@ -71,10 +83,21 @@ def written(folder: Path, rows: list[dict[str, Any]]) -> RunDirectory:
     return run
 
 
-def sample(row: dict[str, Any]) -> dict[str, Any]:
-    """A scored row as a training sample."""
-    names = ("id", "task_type", "n_trained", "input_ids", "labels", "segments")
-    return {name: row[name] for name in names} | {"base_loss": row["token_loss"]}
+def samples_of(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A scored row as training samples."""
+    tokens, losses = np.cumsum([0, *row["segments"]]), np.cumsum([0, *row["sample_trained"]])
+    for (start, stop), (first, last) in zip(
+        itertools.pairwise(tokens), itertools.pairwise(losses), strict=True
+    ):
+        yield {
+            "id": row["id"],
+            "task_type": row["task_type"],
+            "n_trained": last - first,
+            "input_ids": row["input_ids"][start:stop],
+            "labels": row["labels"][start:stop],
+            "segments": [stop - start],
+            "base_loss": row["token_loss"][first:last],
+        }
 
 
 def packs(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -171,7 +194,8 @@ def test_conversations_train_in_the_batches_of_their_rows(tmp_path: Path, select
     for number, file in enumerate(sorted(run.scores.path.glob("*.parquet"))):
         plan = PlanRows(index, held)(pq.read_table(file))
         pq.write_table(plan, run.encoded.path / f"{number}.parquet")
-    samples = [sample(row) for row in rows if row["id"] not in held]
+    samples = [one for row in rows if row["id"] not in held for one in samples_of(row)]
+    assert len(samples) > len(rows), "some rows are several samples"
     (corpus,) = read_encoded(run.encoded.path, run.scores.path / "tokens")
     assert_same(corpus, samples)
     out = held_out_ids([row["id"] for row in samples], 5)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlirg.corpus.chat import OverlongError, encode_chat, encode_prompt
+from nlirg.chat.encoder import ChatEncoder, OverlongError
 from nlirg.errors import BadRowError
 from nlirg.labels import IGNORE
 
@@ -77,12 +77,25 @@ CALLED = [
 CALL = '{"name": "weather", "arguments": {"city": "三"}}'
 
 
-def encode(tokenizer, messages, max_length=512, overlong="truncate", **options):
-    return encode_chat(tokenizer, messages, max_length, overlong, options)
+def encode(tokenizer, messages, tools=(), loss_on="all", max_length=512, overlong="truncate", **o):
+    """The one sample of a conversation."""
+    chat = ChatEncoder(tokenizer, o).encode(
+        messages, tools, loss_on=loss_on, max_length=max_length, overlong=overlong
+    )
+    (sample,) = chat.samples
+    return sample
 
 
-def encode_last(tokenizer, messages, max_length=512, overlong="truncate", **options):
-    return encode_chat(tokenizer, messages, max_length, overlong, options, loss_on="last")
+def encode_last(tokenizer, messages, **given):
+    return encode(tokenizer, messages, loss_on="last", **given)
+
+
+def samples(tokenizer, messages, **options):
+    return ChatEncoder(tokenizer, options).encode(messages).samples
+
+
+def encode_prompt(tokenizer, messages, options):
+    return ChatEncoder(tokenizer, options).prompt(messages)
 
 
 def trained_text(tokenizer, sample) -> str:
@@ -103,7 +116,6 @@ def test_every_answer_is_trained_with_its_end_of_turn_and_nothing_else(tiny_toke
     sample = encode(tiny_tokenizer, TURNS)
     assert trained_text(tiny_tokenizer, sample) == "yes<|im_end|>no, 三<|im_end|>"
     assert sample.labels[-1] == tiny_tokenizer.eos_token_id
-    assert not sample.truncated
 
 
 def test_tokens_spell_what_the_template_renders(tiny_tokenizer) -> None:
@@ -133,7 +145,7 @@ def test_generation_sees_exactly_the_training_prefix(tiny_tokenizer, loss_on, co
         {"role": ["user", "assistant"][turn % 2], "content": content}
         for turn, content in enumerate(contents)
     ]
-    sample = encode_chat(tiny_tokenizer, messages, 512, "truncate", {}, loss_on=loss_on)
+    sample = encode(tiny_tokenizer, messages, loss_on=loss_on)
     text, prompt = encode_prompt(tiny_tokenizer, messages[:-1], {})
     assert tiny_tokenizer.decode(prompt) == text
     assert sample.input_ids[: len(prompt)] == prompt
@@ -180,7 +192,7 @@ def test_an_overlong_sample_loses_its_tail_or_is_refused(tiny_tokenizer) -> None
 def test_a_sample_cut_in_a_later_prompt_ends_on_its_last_trained_token(tiny_tokenizer) -> None:
     first = encode(tiny_tokenizer, TURNS[:3])
     cut = encode(tiny_tokenizer, TURNS, max_length=len(first.input_ids) + 3)
-    assert cut == (first.input_ids, first.labels, True)
+    assert cut == first
 
 
 @pytest.mark.parametrize("overlong", ["truncate", "skip"])
@@ -217,18 +229,27 @@ def test_nothing_to_answer(tiny_tokenizer) -> None:
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        ("{{ messages | length }}{{ messages[-1].content }}<|im_end|>", "not prefix-stable"),
-        ("{% for m in messages %}{{ m.content }}\n{% endfor %}", "no end-of-turn"),
         (
-            "{% for m in messages %}{{ m.content | upper }}<|im_end|>{% endfor %}",
+            "{% for m in messages %}{{ m.content | upper if m.role == 'assistant' else m.content }}"
+            "<|im_end|>{% endfor %}",
             "rewrites the answer",
         ),
         ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{{ messages[-1].content }}<|im_end|>", "drops a user message"),
+        ("{{ missing.key.deeper }}", "refuses the messages"),
     ],
 )
 def test_templates_that_cannot_be_used(with_template, template, reason) -> None:
     with pytest.raises(BadRowError, match=reason):
-        encode(with_template(template), TURNS)
+        encode(with_template(template), TURNS[1:])
+
+
+def test_an_answer_without_an_end_of_its_own_gets_the_end_of_sequence(with_template) -> None:
+    tokenizer = with_template("{% for m in messages %}{{ m.content }}\n{% endfor %}")
+    first, second = samples(tokenizer, TURNS[1:])
+    assert trained_text(tokenizer, first) == "yes<|im_end|>"
+    assert trained_text(tokenizer, second) == "no, 三<|im_end|>"
+    assert tokenizer.decode(second.input_ids).startswith("one question\nyes\ntwo questions?\n")
 
 
 def test_tokens_are_those_of_a_thinking_templates_last_turn(with_template) -> None:
@@ -257,30 +278,44 @@ def test_a_template_option_moves_the_empty_thinking_into_the_prompt(with_templat
     assert sample.input_ids[: len(prompt)] == prompt
 
 
-def test_an_unstable_template_says_what_to_set(with_template) -> None:
+def test_a_template_that_drops_earlier_thinking_gives_every_answer_its_own_prefix(
+    with_template,
+) -> None:
     tokenizer = with_template(THINKING)
-    with pytest.raises(BadRowError, match=r"not prefix-stable.*set encode\.loss_on to last"):
-        encode(tokenizer, TURNS)
+    found = samples(tokenizer, TURNS)
+    assert [trained_text(tokenizer, sample) for sample in found] == [
+        "<think>\n\n</think>\n\nyes<|im_end|>",
+        "<think>\n\n</think>\n\nno, 三<|im_end|>",
+    ]
+    for sample, context in zip(found, (TURNS[:2], TURNS[:4]), strict=True):
+        _, prompt = encode_prompt(tokenizer, context, {})
+        assert sample.input_ids[: len(prompt)] == prompt
+        assert all(label == IGNORE for label in sample.labels[: len(prompt)])
+
+
+def test_reasoning_after_a_prompt_that_ends_thinking_is_refused_with_the_way_out(
+    with_template,
+) -> None:
+    tokenizer = with_template(THINKING)
     thought = [TURNS[1], {"role": "assistant", "content": "<think>two?</think>no"}]
-    for encoded in (encode, encode_last):
-        with pytest.raises(BadRowError, match=r"change encode\.template_options"):
-            encoded(tokenizer, thought, enable_thinking=False)
+    with pytest.raises(BadRowError, match=r"ended the thinking.*template_options"):
+        encode(tokenizer, thought, enable_thinking=False)
     assert encode(tokenizer, thought).labels[-1] != IGNORE
 
 
 def test_a_call_is_trained_as_the_template_writes_it_and_its_result_is_not(with_template) -> None:
     tokenizer = with_template(THINKING)
-    sample = encode_chat(tokenizer, CALLED[:2], 512, "skip", {}, tools=TOOLS)
+    sample = encode(tokenizer, CALLED[:2], tools=TOOLS)
     call = f"<think>\n\n</think>\n\n<tool_call>\n{CALL}\n</tool_call><|im_end|>"
     assert trained_text(tokenizer, sample) == call
     assert json.dumps(TOOLS[0]) in tokenizer.decode(sample.input_ids)
-    whole = encode_chat(tokenizer, CALLED, 512, "skip", {}, tools=TOOLS, loss_on="last")
+    whole = encode_last(tokenizer, CALLED, tools=TOOLS)
     assert trained_text(tokenizer, whole) == "<think>\n\n</think>\n\nyes<|im_end|>"
     assert CALLED[2]["content"] in tokenizer.decode(whole.input_ids)
 
 
 def test_a_template_without_calls_and_tools_gets_them_as_text(tiny_tokenizer) -> None:
-    sample = encode_chat(tiny_tokenizer, [TURNS[0], *CALLED], 512, "skip", {}, tools=TOOLS)
+    sample = encode(tiny_tokenizer, [TURNS[0], *CALLED], tools=TOOLS)
     assert trained_text(tiny_tokenizer, sample) == f"{CALL}<|im_end|>yes<|im_end|>"
     text = tiny_tokenizer.decode(sample.input_ids)
     listed = json.dumps(TOOLS[0]["function"])
@@ -311,24 +346,6 @@ def test_a_call_ends_where_the_turn_does_whatever_tokens_stand_in_it(with_templa
 
 
 @pytest.mark.parametrize(
-    ("role", "kept"),
-    [
-        ("tool", "system user assistant"),
-        ("system", "user assistant tool"),
-        ("user", "system assistant tool"),
-    ],
-)
-def test_a_template_that_drops_a_turn_is_refused(with_template, role, kept) -> None:
-    tokenizer = with_template(
-        "{% for m in messages %}{% if m.role in '" + kept + "'.split() %}<|im_start|>{{ m.role }}\n"
-        "{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
-    with pytest.raises(BadRowError, match=f"drops a {role} message"):
-        encode(tokenizer, [TURNS[0], *CALLED])
-
-
-@pytest.mark.parametrize(
     ("messages", "tools", "reason"),
     [
         ([CALLED[0], CALLED[1] | {"content": "<|im_end|>"}], [], "assistant message contains"),
@@ -351,4 +368,4 @@ def test_calls_and_tools_may_not_spell_special_tokens(
     tiny_tokenizer, messages, tools, reason
 ) -> None:
     with pytest.raises(BadRowError, match=reason):
-        encode_chat(tiny_tokenizer, messages, 512, "skip", {}, tools=tools)
+        encode(tiny_tokenizer, messages, tools=tools)
