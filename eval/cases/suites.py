@@ -138,13 +138,18 @@ def holdout_cases(rows: Iterable[CorpusRow]) -> list[Case]:
             Case(
                 id=row.id,
                 root_id=row.id,
-                messages=tuple(Message.model_validate(turn) for turn in row.messages[:-1]),
+                messages=tuple(_asked(turn) for turn in row.messages[:-1]),
                 reference=reference,
                 checker=HOLDOUT_CHECKER,
                 task_type=row.task_type,
             )
         )
     return cases
+
+
+def _asked(turn: Mapping[str, str]) -> Message:
+    """A turn before the answer, without what the row says of how to train on it."""
+    return Message.model_validate({"role": turn["role"], "content": turn["content"]})
 
 
 def robustness_cases(domain: Sequence[Case], names: Sequence[str], seed: int) -> list[Case]:

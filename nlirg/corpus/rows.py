@@ -21,13 +21,20 @@ import numpy as np
 
 from nlirg.config.corpus import DataConfig, EncodeConfig
 from nlirg.corpus.chat import encode_chat
+from nlirg.corpus.formats.columns import (
+    EXTRAS,
+    FORMATS,
+    Columns,
+    listed_keys,
+    possible_columns,
+    renamed,
+    written,
+)
 from nlirg.corpus.packing import document_labels, encode_document, piece_lengths
 from nlirg.corpus.reader import RawRow, read_shard
 from nlirg.corpus.records import (
-    EXTRAS,
-    FORMATS,
-    OPTIONAL,
     Document,
+    NoFormatError,
     Record,
     as_json,
     parse_document,
@@ -60,7 +67,7 @@ def shards_of(data: Sequence[DataConfig], task: Task) -> list[Shard]:
 def _check_columns(source: DataConfig, shards: Sequence[Shard]) -> None:
     firsts = {shard.path: shard for shard in reversed(shards)}
     seen: dict[str, None] = {}
-    missing = set(source.columns.values())
+    missing = {column for column in source.columns.values() if column is not None}
     for path in sorted(firsts):
         for raw in islice(read_shard(firsts[path], source), LOOKED_AT):
             if isinstance(raw.value, dict):
@@ -90,22 +97,29 @@ def parse(raw: RawRow, source: DataConfig, task: Task) -> Record | Document:
     """
     if raw.error:
         raise BadRowError(raw.error)
-    value = _renamed(raw.value, source.columns) if source.columns else raw.value
+    try:
+        return _parsed(raw.value, raw, source.columns, task)
+    except NoFormatError as error:
+        told = f"{error}; its keys are {listed_keys(raw.value)}"
+        raise BadRowError(f"{told}: {_remedy(raw, source.columns, task)}") from None
+
+
+def _parsed(value: Any, raw: RawRow, columns: Columns, task: Task) -> Record | Document:
+    row = renamed(value, columns) if columns else value
     parser = parse_document if task == "cpt" else parse_row
-    return parser(value, raw.source, raw.line)
+    return parser(row, raw.source, raw.line)
 
 
-def _renamed(value: Any, columns: Mapping[str, str]) -> Any:
-    """The row under our keys; where `columns` says what its format is, its own does not count."""
-    if not isinstance(value, dict):
-        return value
-    for key, column in columns.items():
-        if column not in value and key not in OPTIONAL:
-            raise BadRowError(f"row has no {column!r}, which columns names for {key}")
-    decided = any(key in FORMATS for key in columns)
-    dropped = {*columns.values(), *(FORMATS if decided else ())}
-    kept = {key: item for key, item in value.items() if key not in dropped}
-    return kept | {key: value[column] for key, column in columns.items() if column in value}
+def _remedy(raw: RawRow, columns: Columns, task: Task) -> str:
+    """What `columns` must say for the row to be read; what they could say if that is not known."""
+    for tried in possible_columns(raw.value, columns) if task == "sft" else ():
+        try:
+            _parsed(raw.value, raw, tried, task)
+        except BadRowError:
+            continue
+        return f"set {written(tried)}"
+    example = "{text: KEY}" if task == "cpt" else "{instruction: KEY, output: KEY}"
+    return f"say which of them it is in columns, as in columns: {example}"
 
 
 # The columns of scored rows that `stored_record` reads.
