@@ -27,7 +27,7 @@ Columns = Mapping[str, str | None]
 # What corpora call the parts of a row, the likeliest name first; upper case counts as lower.
 QUESTIONS = (
     *("instruction", "prompt", "question", "query", "problem", "human", "user", "ask", "task"),
-    *("request", "q", "source", "input", "问题", "指令", "提问"),
+    *("request", "q", "source", "问题", "指令", "提问", "input"),
 )
 INPUTS = (
     *("input", "context", "passage", "document", "article", "background", "evidence", "question"),
@@ -42,8 +42,11 @@ CHATS = (
     *("chosen", "对话"),
 )
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-# Beside a question and its answer these belong to them; "source" or "result" may be about the row.
-TELLING = tuple(dict.fromkeys((*PAIRS, *PAIRS.values(), *INPUTS, *THOUGHTS)))
+# Beside a question and its answer the others belong to them; these may be about the row.
+ABOUT = {"source", "target", "task", "user", "result", "chosen", "a", "q"}
+TELLING = [
+    name for name in dict.fromkeys((*QUESTIONS, *INPUTS, *ANSWERS, *THOUGHTS)) if name not in ABOUT
+]
 SHOWN = 12  # keys of a row that a reason names
 PLAIN = re.compile(r"[^\W\d]\w*")
 YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
@@ -59,7 +62,7 @@ def renamed(value: Any, columns: Columns) -> Any:
     for key, column in columns.items():
         if column is not None and column not in value and key not in OPTIONAL:
             raise BadRowError(f"row has no {column!r}, which columns names for {key}")
-    decided = any(key in FORMATS for key in columns)
+    decided = any(key in FORMATS for key, column in columns.items() if column is not None)
     absent = {key for key, column in columns.items() if column is None}
     dropped = {*columns.values(), *absent, *(FORMATS if decided else ())}
     kept = {key: item for key, item in value.items() if key not in dropped}
