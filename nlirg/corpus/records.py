@@ -97,7 +97,7 @@ def parse_row(value: Any, source: str, line: int) -> Record:
     """
     row, notes = _object(value), set[str]()
     messages = without_untrained_end(link_calls(_messages(row, notes)))
-    name, tools = _identity(row, source, line), _tools(row)
+    name, tools = identity(row, source, line), _tools(row)
     record = Record(name, messages, _task_type(row), tools, tuple(sorted(notes)))
     _check_turns(messages)
     _check_text(record)
@@ -115,7 +115,7 @@ def parse_document(value: Any, source: str, line: int) -> Document:
     key = next((key for key in DOCUMENTS if key in _given(row)), None)
     if key is None:
         raise NoFormatError("row has neither text nor content (conversations are encode.task: sft)")
-    document = Document(_identity(row, source, line), key_text(row, key), _task_type(row))
+    document = Document(identity(row, source, line), key_text(row, key), _task_type(row))
     if not document.text.strip():
         raise BadRowError(f"{key} is empty")
     _check_text(document)
@@ -247,14 +247,28 @@ def _check_turns(messages: Messages) -> None:
             )
 
 
-def _identity(row: Mapping[str, Any], source: str, line: int) -> str:
+def identity(row: Mapping[str, Any], source: str, line: int) -> str:
+    """The id of a row: its own, or one made of file name, line and content.
+
+    Raises:
+        BadRowError: if its own is neither text nor a number.
+    """
+    if given := own_id(row):
+        return given
+    content = json.dumps([PurePath(source).name, line, row], sort_keys=True, default=as_json)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def own_id(row: Mapping[str, Any]) -> str:
+    """The id that stands in a row; "" if none does.
+
+    Raises:
+        BadRowError: if it is neither text nor a number.
+    """
     given = row.get("id")
     if isinstance(given, dict | list):
         raise BadRowError(f"id is {kind(given)}, not text or a number")
-    if given is not None and given != "":
-        return str(given)
-    content = json.dumps([PurePath(source).name, line, row], sort_keys=True, default=as_json)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    return "" if given is None else str(given)
 
 
 def _task_type(row: Mapping[str, Any]) -> str:

@@ -37,6 +37,8 @@ from nlirg.corpus.records import (
     NoFormatError,
     Record,
     as_json,
+    identity,
+    own_id,
     parse_document,
     parse_row,
 )
@@ -120,6 +122,47 @@ def _remedy(raw: RawRow, columns: Columns, task: Task) -> str:
         return f"set {written(tried)}"
     example = "{text: KEY}" if task == "cpt" else "{instruction: KEY, output: KEY}"
     return f"say which of them it is in columns, as in columns: {example}"
+
+
+def id_of(raw: RawRow, source: DataConfig, *, made: bool = False) -> str:
+    """The id that a row has if it can be used; "" if it cannot have one.
+
+    Args:
+        raw: the row.
+        source: of the row.
+        made: also give the id that is made for a row without one; else "".
+    """
+    if raw.error or not isinstance(raw.value, dict):
+        return ""
+    try:
+        row = renamed(raw.value, source.columns) if source.columns else raw.value
+        name = identity(row, raw.source, raw.line) if made else own_id(row)
+        name.encode()
+    except (BadRowError, UnicodeEncodeError):  # half a surrogate: the row is refused
+        return ""
+    return name
+
+
+def repetition(count: int, name: str, first: str, second: str, *, brought: bool) -> str:
+    """What to say of ids that stand on more than one row.
+
+    Args:
+        count: of such ids.
+        name: one of them.
+        first: where it stands.
+        second: where it stands again.
+        brought: whether the rows have it themselves; else it was made.
+    """
+    told = f"{count} ids stand on more than one row, e.g. {name!r} at {first} and {second}: "
+    if not brought:
+        return told + (
+            "these rows have no id, and it is made of file name, line and content, in all of which "
+            "they are alike: leave one of them out"
+        )
+    return told + (
+        "ids must be unique; name another key of the source in its columns ({id: KEY}), or set "
+        "columns: {id: null}, and ids are made from file name, line and content"
+    )
 
 
 # The columns of scored rows that `stored_record` reads.

@@ -9,7 +9,7 @@ from typing import Any
 
 from nlirg.errors import BadRowError
 
-NOTHING = (None, "", [], {})
+NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 
 def kind(value: Any) -> str:

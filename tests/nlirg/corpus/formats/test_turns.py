@@ -189,8 +189,7 @@ def test_any_turns_are_turns_or_a_bad_row(turns) -> None:
     for keys in (OPENAI, SHAREGPT):
         try:
             read = read_turns(turns, keys, notes)
-        except BadRowError as error:
-            assert str(error).startswith("message ")
+        except BadRowError:
             continue
         for turn in read:
             assert turn["role"] in SPEAKERS.values()
