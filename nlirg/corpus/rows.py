@@ -143,26 +143,26 @@ def id_of(raw: RawRow, source: DataConfig, *, made: bool = False) -> str:
     return name
 
 
-def repetition(count: int, name: str, first: str, second: str, *, brought: bool) -> str:
-    """What to say of ids that stand on more than one row.
+UNIQUE_IDS = (
+    "ids must be unique; name another key of the source in its columns ({id: KEY}), or set "
+    "columns: {id: null}, and ids are made from file name, line and content"
+)
+MADE_ALIKE = (
+    "these rows have no id, and it is made of file name, line and content, in all of which they "
+    "are alike: leave one of them out"
+)
+
+
+def repetition(count: int, name: str, first: str, second: str) -> str:
+    """What is told of ids that stand on more than one row.
 
     Args:
         count: of such ids.
         name: one of them.
         first: where it stands.
         second: where it stands again.
-        brought: whether the rows have it themselves; else it was made.
     """
-    told = f"{count} ids stand on more than one row, e.g. {name!r} at {first} and {second}: "
-    if not brought:
-        return told + (
-            "these rows have no id, and it is made of file name, line and content, in all of which "
-            "they are alike: leave one of them out"
-        )
-    return told + (
-        "ids must be unique; name another key of the source in its columns ({id: KEY}), or set "
-        "columns: {id: null}, and ids are made from file name, line and content"
-    )
+    return f"{count} ids stand on more than one row, e.g. {name!r} at {first} and {second}"
 
 
 # The columns of scored rows that `stored_record` reads.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from nlirg.corpus.rows import repetition
+from nlirg.corpus.rows import UNIQUE_IDS, repetition
 from nlirg.errors import InputError
 from pipelines.score.ledger import BadRows, ShardRows
 from pipelines.score.survey import Survey, group_batches, id_hashes
@@ -82,4 +82,5 @@ def _check_ids(survey: Survey) -> None:
     repetitions = {name: rows for name, rows in places.items() if len(rows) > 1}
     if repetitions:
         name, (first, second, *_) = next(iter(repetitions.items()))
-        raise InputError(repetition(len(repetitions), name, first, second, brought=True))
+        told = repetition(len(repetitions), name, first, second)
+        raise InputError(f"{told}: {UNIQUE_IDS}")

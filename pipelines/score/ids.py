@@ -18,14 +18,14 @@ import numpy as np
 from nlirg.config.corpus import DataConfig
 from nlirg.corpus.files import kind
 from nlirg.corpus.reader import RawRow, read_shard
-from nlirg.corpus.rows import id_of, parse, repetition
+from nlirg.corpus.rows import MADE_ALIKE, UNIQUE_IDS, id_of, parse, repetition
 from nlirg.corpus.sources import Shard, Task
 from nlirg.errors import BadRowError, InputError
 from pipelines.progress import Progress
 from pipelines.ray_data import root_cause
 from pipelines.score.survey import id_hashes
 
-IN_PROCESS = 64 << 20  # bytes that this process reads itself: some seconds, as Ray takes to start
+IN_PROCESS = 256 << 20  # bytes that this process reads itself: some seconds
 ROW_BYTES = 512  # of a table, whose shards count rows
 PACKED = 5  # times what a packed file is, when unpacked
 TOGETHER = 8  # shards of one task
@@ -83,10 +83,13 @@ class IdCheck:
 
     def hashes(self, shard: Shard) -> np.ndarray:
         """Hashes of the ids of a shard's rows, those left out that cannot repeat."""
-        arrays = [id_hashes(names) for _, names in self._batches(shard)]
+        names = (name for _, name in self._named(shard))
+        arrays = []
+        while batch := list(itertools.islice(names, BATCH)):
+            arrays.append(id_hashes(batch))
         return np.concatenate([np.empty(0, np.uint64), *arrays])
 
-    def _batches(self, shard: Shard) -> Iterator[tuple[list[RawRow], list[str]]]:
+    def _named(self, shard: Shard) -> Iterator[tuple[RawRow, str]]:
         """The rows of a shard that have an id, and their ids."""
         source = self.data[shard.data]
         made = PurePath(shard.path).name in self.namesakes
@@ -95,9 +98,9 @@ class IdCheck:
         rows = read_shard(shard, source)
         if shard.layout in TABLES and not made:
             rows = _unless_without(rows, source)
-        while window := list(itertools.islice(rows, BATCH)):
-            named = [(raw, name) for raw in window if (name := id_of(raw, source, made=made))]
-            yield [raw for raw, _ in named], [name for _, name in named]
+        for raw in rows:
+            if name := id_of(raw, source, made=made):
+                yield raw, name
 
     def _judge(self, hashes: Sequence[np.ndarray]) -> None:
         """Refuse ids that stand on more than one usable row; `hashes` are those of each shard."""
@@ -114,18 +117,21 @@ class IdCheck:
             for raw, name in self._usable(shard, looked_for):
                 place = f"{raw.source}:{raw.line}"
                 if (other := places.setdefault(name, place)) != place:
-                    brought = bool(id_of(raw, self.data[shard.data]))
-                    raise InputError(repetition(len(repeated), name, other, place, brought=brought))
+                    told = repetition(len(repeated), name, other, place)
+                    brought = id_of(raw, self.data[shard.data])
+                    raise InputError(f"{told}: {UNIQUE_IDS if brought else MADE_ALIKE}")
 
     def _usable(self, shard: Shard, hashes: np.ndarray) -> Iterator[tuple[RawRow, str]]:
         """The usable rows of a shard whose ids have these hashes."""
-        for rows, names in self._batches(shard):
-            for place in np.flatnonzero(np.isin(id_hashes(names), hashes)):
-                try:
-                    parse(rows[place], self.data[shard.data], self.task)
-                except BadRowError:
-                    continue
-                yield rows[place], names[place]
+        wanted = set(hashes.tolist())
+        for raw, name in self._named(shard):
+            if int(id_hashes([name])[0]) not in wanted:
+                continue
+            try:
+                parse(raw, self.data[shard.data], self.task)
+            except BadRowError:
+                continue
+            yield raw, name
 
 
 def _hashes_of(check: IdCheck, shards: Sequence[Shard]) -> list[np.ndarray]:

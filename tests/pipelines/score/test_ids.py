@@ -14,8 +14,11 @@ from nlirg.corpus.reader import read_shard
 from nlirg.corpus.rows import id_of, parse, shards_of
 from nlirg.corpus.sources import list_shards
 from nlirg.errors import BadRowError, InputError
-from pipelines.score import ids
+from pipelines.recipe import Recipe
+from pipelines.score import ids, stage
 from pipelines.score.ids import IdCheck
+from pipelines.store import open_run
+from tests.road import score
 
 
 def row(name: object = None, text: str = "q", **more: object) -> dict:
@@ -118,7 +121,7 @@ def test_a_large_corpus_is_not_read_by_this_process(tmp_path) -> None:
     source = write(tmp_path / "a.jsonl", [row(n) for n in range(50)])
     (shard,) = list_shards([source])
     assert IdCheck([source], "sft", [shard]).is_small
-    assert not IdCheck([source], "sft", [shard] * 40_000).is_small
+    assert not IdCheck([source], "sft", [shard] * 200_000).is_small
     packed = shard._replace(path="a.jsonl.gz", stop=ids.IN_PROCESS // 2)
     assert not IdCheck([source], "sft", [packed]).is_small
 
@@ -149,3 +152,32 @@ def test_exactly_the_ids_of_usable_rows_that_repeat_are_refused(files, shard_byt
             refused(*sources, shard_bytes=shard_bytes)
         else:
             check(*sources, shard_bytes=shard_bytes)
+
+
+def test_a_small_corpus_is_refused_without_ray_and_may_be_mended(
+    tmp_path, tiny_model_dir, monkeypatch
+) -> None:
+    class RayStartsError(Exception):
+        pass
+
+    def starts(config: object) -> None:
+        raise RayStartsError
+
+    monkeypatch.setattr(stage, "connect", starts)
+    first = write(tmp_path / "a.jsonl", [row(n) for n in range(5)])
+    second = write(tmp_path / "b.jsonl", [row(n) for n in range(5)])
+    recipe = Recipe.model_validate(
+        {
+            "name": "r",
+            "storage": str(tmp_path / "runs"),
+            "model": str(tiny_model_dir),
+            "data": [first.path, second.path],
+        }
+    )
+    run = open_run(recipe)
+    for _ in range(2):  # again is no resumption that is not checked
+        with pytest.raises(InputError, match="5 ids stand on more than one row"):
+            score(recipe, run)
+    write(tmp_path / "b.jsonl", [row(n) for n in range(5, 10)])
+    with pytest.raises(RayStartsError):
+        score(recipe, run)
