@@ -19,7 +19,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
@@ -130,7 +130,7 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 def _check_text(record: Record | Document) -> None:
     try:
-        json.dumps(asdict(record), ensure_ascii=False).encode()
+        json.dumps(vars(record), ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise BadRowError(HALF_SURROGATE) from None
 

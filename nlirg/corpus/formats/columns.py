@@ -44,9 +44,7 @@ CHATS = (
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 # Beside a question and its answer the others belong to them; these may be about the row.
 ABOUT = {"source", "target", "task", "user", "result", "chosen", "a", "q"}
-TELLING = [
-    name for name in dict.fromkeys((*QUESTIONS, *INPUTS, *ANSWERS, *THOUGHTS)) if name not in ABOUT
-]
+TELLING = frozenset((*QUESTIONS, *INPUTS, *ANSWERS, *THOUGHTS)) - ABOUT
 SHOWN = 12  # keys of a row that a reason names
 PLAIN = re.compile(r"[^\W\d]\w*")
 YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
@@ -109,7 +107,14 @@ def written(columns: Columns) -> str:
 
 def unread_keys(row: Mapping[str, Any], used: Sequence[str]) -> list[str]:
     """Keys of text that belongs to a question and its answer, and are not among those used."""
-    return [key for key in _found(row, TELLING, used) if _is_text(row[key])]
+    return [
+        key
+        for key, value in row.items()
+        if key not in used
+        and isinstance(key, str)
+        and key.strip().casefold() in TELLING
+        and _is_text(value)
+    ]
 
 
 def _found(row: Mapping[str, Any], names: Sequence[str], taken: Sequence[str | None]) -> list[str]:

@@ -143,15 +143,14 @@ def _present(message: Mapping[str, Any], key: str, other: str) -> str:
 def _note_unread(
     message: Mapping[str, Any], role: str, used: tuple[str, str], notes: set[str]
 ) -> None:
-    read = [message[key] for key in used if key in message]
     for key, value in message.items():
-        if value in NOTHING:
+        if key in used or value in NOTHING:
             continue
-        if key in REASONING and role != "assistant":
-            notes.add(f"message key {key!r} of a turn of the {role} is not read")
-        elif key not in KNOWN:
+        if key not in KNOWN:
             notes.add(f"message key {str(key)!r} is not read")
-        elif key in (*OPENAI, *SHAREGPT) and key not in used and value not in read:
+        elif key in REASONING and role != "assistant":
+            notes.add(f"message key {key!r} of a turn of the {role} is not read")
+        elif key in (*OPENAI, *SHAREGPT) and value not in [message.get(other) for other in used]:
             notes.add(f"message key {key!r} is not read beside {used[0]!r} and {used[1]!r}")
 
 
