@@ -104,7 +104,8 @@ class IdCheck:
 
     def _judge(self, hashes: Sequence[np.ndarray]) -> None:
         """Refuse ids that stand on more than one usable row; `hashes` are those of each shard."""
-        everything = np.sort(np.concatenate([np.empty(0, np.uint64), *hashes]))
+        everything = np.concatenate([np.empty(0, np.uint64), *hashes])
+        everything.sort()
         repeated = np.unique(everything[1:][everything[1:] == everything[:-1]])
         del everything
         if not len(repeated):

@@ -46,6 +46,7 @@ THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 ABOUT = {"source", "target", "task", "user", "result", "chosen", "a", "q"}
 TELLING = frozenset((*QUESTIONS, *INPUTS, *ANSWERS, *THOUGHTS)) - ABOUT
 SHOWN = 12  # keys of a row that a reason names
+LONGEST = 40  # characters of one
 PLAIN = re.compile(r"[^\W\d]\w*")
 YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
@@ -59,7 +60,10 @@ def renamed(value: Any, columns: Columns) -> Any:
         return value
     for key, column in columns.items():
         if column is not None and column not in value and key not in OPTIONAL:
-            raise BadRowError(f"row has no {column!r}, which columns names for {key}")
+            raise BadRowError(
+                f"row has no {column!r}, which columns names for {key}; its keys are "
+                + listed_keys(value)
+            )
     decided = any(key in FORMATS for key, column in columns.items() if column is not None)
     absent = {key for key, column in columns.items() if column is None}
     dropped = {*columns.values(), *absent, *(FORMATS if decided else ())}
@@ -69,7 +73,7 @@ def renamed(value: Any, columns: Columns) -> Any:
 
 def listed_keys(row: Mapping[str, Any]) -> str:
     """The keys of a row as a reason names them."""
-    keys = [str(key) for key in row]
+    keys = [_scalar(str(key)[:LONGEST]) for key in row]
     more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
     return (", ".join(keys[:SHOWN]) or "none") + more
 
@@ -142,4 +146,4 @@ def _scalar(column: str | None) -> str:
     if column is None:
         return "null"
     plain = PLAIN.fullmatch(column) and column.casefold() not in YAML_WORDS
-    return column if plain else json.dumps(column, ensure_ascii=False)
+    return column if plain else json.dumps(column, ensure_ascii=not column.isprintable())

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nlirg.config.corpus import DataConfig
-from nlirg.corpus.formats.columns import ANSWERS, FORMATS, INPUTS, QUESTIONS, written
+from nlirg.corpus.formats.columns import ANSWERS, CHATS, EXTRAS, FORMATS, INPUTS, QUESTIONS, written
 from nlirg.corpus.reader import RawRow
 from nlirg.corpus.records import Record
 from nlirg.corpus.rows import parse
@@ -132,6 +132,11 @@ def test_keys_beside_a_pair_that_are_not_read_are_noted() -> None:
     assert read({"instruction": "q", "input": "i", "output": "a"}).notes == ()
 
 
+def test_a_row_that_lacks_a_column_is_told_its_keys() -> None:
+    message = told({"ask": "q", "output": "a"}, {"instruction": "ask", "output": "reply"})
+    assert message.endswith("for output; its keys are ask, output")
+
+
 def test_a_column_that_is_null_is_none_whatever_the_row_says() -> None:
     row = {"question": "q", "answer": "a", "id": 1, "system": "s"}
     assert read(row).id == "1"
@@ -165,6 +170,46 @@ def test_any_two_known_names_are_told_columns_that_work(question, answer, more, 
         assert "q?" in said(record)[0]
         assert "m?" in said(record)[0]
     assert said(record)[-1] == "a!" or answer in FORMATS or more in FORMATS
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["role", "content", "from", "value"]), inner)
+    ),
+    max_leaves=5,
+)
+KEYS = st.sampled_from([*QUESTIONS, *ANSWERS, *CHATS, "id", "system", "history"]) | st.text()
+
+
+@given(
+    st.dictionaries(KEYS, values, max_size=5),
+    st.dictionaries(st.sampled_from([*FORMATS, *EXTRAS]), st.none() | KEYS, max_size=3),
+)
+def test_any_row_is_read_or_refused_in_one_line_by_what_works(row, columns) -> None:
+    try:
+        read(row, columns)
+    except BadRowError as error:
+        message = str(error)
+    else:
+        return
+    named = re.search(r"set (columns: \{.*\})$", message)
+    if "its keys are" in message:
+        assert len(message.splitlines()) == 1
+    if named and all(key.isprintable() for key in row):
+        read(row, yaml.safe_load(named[1])["columns"])
+
+
+def test_a_prompt_and_its_completion_may_be_lists_of_turns() -> None:
+    row = {"prompt": [{"role": "system", "content": "s"}, TURNS[0]], "completion": TURNS[1:]}
+    assert said(read(row)) == ["s", "q", "a"]
+    context = [{**TURNS[1], "weight": 0}, TURNS[0], *TURNS[1:]]
+    assert [m.get("trained") for m in read(row | {"completion": context}).messages[2:]] == [
+        False,
+        None,
+        None,
+    ]
 
 
 printable = st.text(min_size=1).filter(str.isprintable)
