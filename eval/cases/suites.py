@@ -21,6 +21,7 @@ from eval.cases.perturbations.slots import case_facts
 from eval.checkers.checkers import kind_of, validate_checker
 from eval.checkers.likelihood import validate_ranking
 from eval.schema.case import Case, Checker, Message, Suite
+from nlirg.chat.conversation import split_thinking, thinking_text
 from nlirg.errors import HALF_SURROGATE, InputError, first_line
 
 # What an answer's judgement depends on beside its case.
@@ -132,19 +133,25 @@ def holdout_cases(rows: Iterable[CorpusRow]) -> list[Case]:
         roles = [message["role"] for message in row.messages]
         if roles[-2:] != ["user", "assistant"]:
             raise InputError(f"row {row.id!r}: to be a case it must end on user, assistant")
-        reference = row.messages[-1]["content"]
+        reference = split_thinking(row.messages[-1]["content"])[1].strip()
         validate_checker(HOLDOUT_CHECKER, reference, f"row {row.id!r}")
         cases.append(
             Case(
                 id=row.id,
                 root_id=row.id,
-                messages=tuple(Message.model_validate(turn) for turn in row.messages[:-1]),
+                messages=tuple(_asked(turn) for turn in row.messages[:-1]),
                 reference=reference,
                 checker=HOLDOUT_CHECKER,
                 task_type=row.task_type,
             )
         )
     return cases
+
+
+def _asked(turn: Mapping[str, str]) -> Message:
+    """A turn before the answer, its reasoning as text, without how to train on it."""
+    thought = thinking_text(turn["reasoning"]) if turn.get("reasoning") else ""
+    return Message.model_validate({"role": turn["role"], "content": thought + turn["content"]})
 
 
 def robustness_cases(domain: Sequence[Case], names: Sequence[str], seed: int) -> list[Case]:

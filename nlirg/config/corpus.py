@@ -17,11 +17,12 @@ class DataConfig(Section):
     `path` is a file, a directory, a glob, an `s3://` or `gs://` URI, a folder that
     `datasets.save_to_disk` wrote, or `hf://owner/name`, a dataset of the Hugging Face hub (its
     `config`, `split` and `revision`). `columns` maps our key to the source's:
-    `{instruction: question, output: reply}`. Text files are in `encoding`.
+    `{instruction: question, output: reply}`; null says that it has none, whatever its rows say
+    (`{id: null}`: ids are made). Text files are in `encoding`.
     """
 
     path: str
-    columns: dict[str, str] = Field(default_factory=dict)
+    columns: dict[str, str | None] = Field(default_factory=dict)
     encoding: str = "utf-8"
     config: str | None = None
     split: str = "train"

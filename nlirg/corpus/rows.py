@@ -21,15 +21,24 @@ import numpy as np
 
 from nlirg.chat.encoder import ChatEncoder
 from nlirg.config.corpus import DataConfig, EncodeConfig
+from nlirg.corpus.formats.columns import (
+    EXTRAS,
+    FORMATS,
+    Columns,
+    listed_keys,
+    possible_columns,
+    renamed,
+    written,
+)
 from nlirg.corpus.packing import document_labels, encode_document, piece_lengths
 from nlirg.corpus.reader import RawRow, read_shard
 from nlirg.corpus.records import (
-    EXTRAS,
-    FORMATS,
-    OPTIONAL,
     Document,
+    NoFormatError,
     Record,
     as_json,
+    identity,
+    own_id,
     parse_document,
     parse_row,
 )
@@ -60,7 +69,7 @@ def shards_of(data: Sequence[DataConfig], task: Task) -> list[Shard]:
 def _check_columns(source: DataConfig, shards: Sequence[Shard]) -> None:
     firsts = {shard.path: shard for shard in reversed(shards)}
     seen: dict[str, None] = {}
-    missing = set(source.columns.values())
+    missing = {column for column in source.columns.values() if column is not None}
     for path in sorted(firsts):
         for raw in islice(read_shard(firsts[path], source), LOOKED_AT):
             if isinstance(raw.value, dict):
@@ -90,22 +99,70 @@ def parse(raw: RawRow, source: DataConfig, task: Task) -> Record | Document:
     """
     if raw.error:
         raise BadRowError(raw.error)
-    value = _renamed(raw.value, source.columns) if source.columns else raw.value
+    try:
+        return _parsed(raw.value, raw, source.columns, task)
+    except NoFormatError as error:
+        told = f"{error}; its keys are {listed_keys(raw.value)}"
+        raise BadRowError(f"{told}: {_remedy(raw, source.columns, task)}") from None
+
+
+def _parsed(value: Any, raw: RawRow, columns: Columns, task: Task) -> Record | Document:
+    row = renamed(value, columns) if columns else value
     parser = parse_document if task == "cpt" else parse_row
-    return parser(value, raw.source, raw.line)
+    return parser(row, raw.source, raw.line)
 
 
-def _renamed(value: Any, columns: Mapping[str, str]) -> Any:
-    """The row under our keys; where `columns` says what its format is, its own does not count."""
-    if not isinstance(value, dict):
-        return value
-    for key, column in columns.items():
-        if column not in value and key not in OPTIONAL:
-            raise BadRowError(f"row has no {column!r}, which columns names for {key}")
-    decided = any(key in FORMATS for key in columns)
-    dropped = {*columns.values(), *(FORMATS if decided else ())}
-    kept = {key: item for key, item in value.items() if key not in dropped}
-    return kept | {key: value[column] for key, column in columns.items() if column in value}
+def _remedy(raw: RawRow, columns: Columns, task: Task) -> str:
+    """What `columns` must say for the row to be read; what they could say if that is not known."""
+    for tried in possible_columns(raw.value, columns) if task == "sft" else ():
+        try:
+            _parsed(raw.value, raw, tried, task)
+        except BadRowError:
+            continue
+        return f"set {written(tried)}"
+    example = "{text: KEY}" if task == "cpt" else "{instruction: KEY, output: KEY}"
+    return f"say which of them it is in columns, as in columns: {example}"
+
+
+def id_of(raw: RawRow, source: DataConfig, *, made: bool = False) -> str:
+    """The id that a row has if it can be used; "" if it cannot have one.
+
+    Args:
+        raw: the row.
+        source: of the row.
+        made: also give the id that is made for a row without one; else "".
+    """
+    if raw.error or not isinstance(raw.value, dict):
+        return ""
+    try:
+        row = renamed(raw.value, source.columns) if source.columns else raw.value
+        name = identity(row, raw.source, raw.line) if made else own_id(row)
+        name.encode()
+    except (BadRowError, UnicodeEncodeError):  # half a surrogate: the row is refused
+        return ""
+    return name
+
+
+UNIQUE_IDS = (
+    "ids must be unique; name another key of the source in its columns ({id: KEY}), or set "
+    "columns: {id: null}, and ids are made from file name, line and content"
+)
+MADE_ALIKE = (
+    "these rows have no id, and it is made of file name, line and content, in all of which they "
+    "are alike: leave one of them out"
+)
+
+
+def repetition(count: int, name: str, first: str, second: str) -> str:
+    """What is told of ids that stand on more than one row.
+
+    Args:
+        count: of such ids.
+        name: one of them.
+        first: where it stands.
+        second: where it stands again.
+    """
+    return f"{count} ids stand on more than one row, e.g. {name!r} at {first} and {second}"
 
 
 # The columns of scored rows that `stored_record` reads.
@@ -138,9 +195,10 @@ def encoded_row(
     """Token ids and labels of one record, with what its scores should show of it.
 
     Returns:
-        id, task_type, truncated, notes (what of it the template does not know, in words), and int32
-        arrays: input_ids [T], labels [T], segments (lengths summing to T; each is a text of its
-        own, scored and trained without the others: a training sample, or a piece of a document).
+        id, task_type, truncated, notes (what of it is not read or the template does not know, in
+        words), and int32 arrays: input_ids [T], labels [T], segments (lengths summing to T; each
+        is a text of its own, scored and trained without the others: a training sample, or a piece
+        of a document).
 
     Raises:
         BadRowError: if the record cannot be encoded (`nlirg.chat.encoder.OverlongError`: only for
@@ -159,7 +217,7 @@ def encoded_row(
             max_length=config.max_length,
             overlong=config.overlong,
         )
-        truncated, notes = encoded.truncated, encoded.notes
+        truncated, notes = encoded.truncated, (*record.notes, *encoded.notes)
         ids = [token for sample in encoded.samples for token in sample.input_ids]
         labels = [label for sample in encoded.samples for label in sample.labels]
         segments = [len(sample.input_ids) for sample in encoded.samples]

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nlirg.config.corpus import EncodeConfig
+from nlirg.corpus.rows import UNIQUE_IDS, repetition
 from nlirg.labels import IGNORE
 from nlirg.models.chat import End
 
@@ -160,6 +161,19 @@ def check_template(notes: Mapping[str, int]) -> Check:
     """
     told = "; ".join(f"{note} ({count} rows)" for note, count in notes.items())
     return Check("chat template", "ok", told or "knows everything that the rows carry")
+
+
+def check_ids(read: int, repeated: Mapping[str, Sequence[str]]) -> Check:
+    """Check that no id stands on two rows.
+
+    Args:
+        read: rows that were looked at.
+        repeated: such ids, and where they stand.
+    """
+    if not repeated:
+        return Check("ids", "ok", f"no id stands on two of the {read:,} rows read")
+    name, (first, second, *_) = next(iter(repeated.items()))
+    return Check("ids", "fail", repetition(len(repeated), name, first, second), UNIQUE_IDS)
 
 
 def check_lengths(probes: Sequence[Probe], limit: int) -> Check:

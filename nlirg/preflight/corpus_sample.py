@@ -20,8 +20,8 @@ from nlirg.config.corpus import DataConfig, EncodeConfig
 from nlirg.corpus.files import kind
 from nlirg.corpus.reader import RawRow, read_shard
 from nlirg.corpus.records import Document, Record
-from nlirg.corpus.rows import encoded_row, original, parse
-from nlirg.corpus.sources import Shard
+from nlirg.corpus.rows import encoded_row, id_of, original, parse
+from nlirg.corpus.sources import Shard, Task
 from nlirg.errors import BadRowError, InputError
 from nlirg.labels import IGNORE
 from nlirg.preflight.corpus_checks import Fault, Probe, first_change, squeezed
@@ -40,12 +40,16 @@ class CorpusSample:
         sources: that of every row.
         total: rows of the corpus; an estimate unless `exact`.
         exact: whether every row of the corpus was read.
+        read: rows that were read.
+        repeated: ids that stand on more than one usable row of these, and where.
     """
 
     rows: list[RawRow]
     sources: list[DataConfig]
     total: int
     exact: bool
+    read: int = 0
+    repeated: dict[str, list[str]] = field(default_factory=dict)
 
     def described(self) -> str:
         """Return how large the corpus is, in words."""
@@ -53,7 +57,11 @@ class CorpusSample:
 
 
 def draw(
-    shards: Sequence[Shard], data: Sequence[DataConfig], count: int, seed: int
+    shards: Sequence[Shard],
+    data: Sequence[DataConfig],
+    count: int,
+    seed: int,
+    task: Task = "sft",
 ) -> CorpusSample:
     """Draw rows at random, each of those read equally likely.
 
@@ -65,6 +73,7 @@ def draw(
         data: its sources, which the shards were cut from.
         count: rows to draw.
         seed: of the draw.
+        task: of the recipe's `encode`.
 
     Raises:
         InputError: if the corpus holds no row.
@@ -73,6 +82,7 @@ def draw(
     chosen = sorted(chance.sample(range(len(shards)), min(len(shards), READ_SHARDS)))
     quota = READ_ROWS // len(chosen)
     kept: list[tuple[int, RawRow, DataConfig]] = []
+    places: dict[str, list[str]] = {}
     read, exact = 0, len(chosen) == len(shards)
     for index in chosen:
         source = data[shards[index].data]
@@ -84,13 +94,26 @@ def draw(
             place = len(kept) if read < count else chance.randrange(read + 1)
             if place < count:
                 kept[place : place + 1] = [(read, row, source)]
+            _note_id(places, row, source, task)
             read += 1
     if not kept:
         raise InputError("the corpus holds no rows")
     kept.sort(key=lambda item: item[0])
     rows = [row for _, row, _ in kept]
     total = read if exact else max(read, _estimated(shards, rows))
-    return CorpusSample(rows, [source for *_, source in kept], total, exact)
+    repeated = {name: found for name, found in places.items() if len(found) > 1}
+    return CorpusSample(rows, [source for *_, source in kept], total, exact, read, repeated)
+
+
+def _note_id(places: dict[str, list[str]], row: RawRow, source: DataConfig, task: Task) -> None:
+    """Note where a usable row's own id stands."""
+    if not (name := id_of(row, source)):
+        return
+    try:
+        parse(row, source, task)
+    except BadRowError:
+        return
+    places.setdefault(name, []).append(f"{row.source}:{row.line}")
 
 
 def _estimated(shards: Sequence[Shard], rows: Sequence[RawRow]) -> int:

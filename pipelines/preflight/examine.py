@@ -12,7 +12,7 @@ from transformers.utils import logging
 from nlirg.corpus.rows import shards_of
 from nlirg.models.chat import End
 from nlirg.models.loading import check_model, model_directory
-from nlirg.preflight.corpus_checks import Check, check_corpus, check_rows, check_template
+from nlirg.preflight.corpus_checks import Check, check_corpus, check_ids, check_rows, check_template
 from nlirg.preflight.corpus_sample import draw, encode_sample
 from nlirg.preflight.loss_checks import check_losses
 from nlirg.preflight.model_checks import check_feasibility, check_tokens_in_use, weight_shapes
@@ -39,9 +39,13 @@ def examine(recipe: Recipe) -> list[Check]:
     directory = model_directory(recipe.model)
     shapes = weight_shapes(directory)
     arms = {name: recipe.arm(name) for name in recipe.arms}
-    corpus = encode_sample(encoder, draw(shards, recipe.data, SAMPLE_ROWS, recipe.seed), config)
+    sample = draw(shards, recipe.data, SAMPLE_ROWS, recipe.seed, config.task)
+    corpus = encode_sample(encoder, sample, config)
     probes = corpus.probes
-    checks = [check_rows(probes, corpus.faults, corpus.sample.described())]
+    checks = [
+        check_rows(probes, corpus.faults, sample.described()),
+        check_ids(sample.read, sample.repeated),
+    ]
     if probes:
         if chat:
             checks.append(check_template(corpus.notes))

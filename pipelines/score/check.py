@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from nlirg.corpus.rows import UNIQUE_IDS, repetition
 from nlirg.errors import InputError
 from pipelines.score.ledger import BadRows, ShardRows
 from pipelines.score.survey import Survey, group_batches, id_hashes
@@ -81,7 +82,5 @@ def _check_ids(survey: Survey) -> None:
     repetitions = {name: rows for name, rows in places.items() if len(rows) > 1}
     if repetitions:
         name, (first, second, *_) = next(iter(repetitions.items()))
-        raise InputError(
-            f"{len(repetitions)} ids stand on more than one row, e.g. {name!r} at {first} and "
-            f"{second}: ids must be unique (or absent: then they are made from the content)"
-        )
+        told = repetition(len(repetitions), name, first, second)
+        raise InputError(f"{told}: {UNIQUE_IDS}")

@@ -110,10 +110,11 @@ def compared_text(text: str) -> dict[Of, Compared]:
 
 
 def _turn_text(message: dict[str, Any]) -> str:
-    """What a turn says, function calls as JSON without their ids."""
+    """What a turn says, its reasoning first, function calls as JSON without their ids."""
     calls = [call["function"] for call in message.get("tool_calls", ())]
     called = json.dumps(calls, ensure_ascii=False, sort_keys=True) if calls else ""
-    return "\n".join(part for part in (message["content"], called) if part)
+    reasoning = message.get("reasoning", "")
+    return "\n".join(part for part in (reasoning, message["content"], called) if part)
 
 
 def _excerpt(text: str) -> str:

@@ -25,6 +25,7 @@ from pipelines.recipe import Recipe
 from pipelines.score import report_page
 from pipelines.score.check import REASONS, check_bad_rows, check_every_row_once
 from pipelines.score.duplicates import find_duplicates
+from pipelines.score.ids import IdCheck
 from pipelines.score.ledger import Finished, Ledger, collect_bad
 from pipelines.score.rows import (
     WINDOW_ROWS,
@@ -141,6 +142,8 @@ class Score(Stage[ScoreSummary]):
             say("score", f"continued: {finished.rows.total()} rows are scored already")
         else:
             ledger.clear()
+        if not finished.files:  # else an earlier attempt has checked them
+            _check_ids(recipe, run, shards)
         connect(recipe.cluster)
         started = time.monotonic()
         _write_scores(recipe, _to_read(shards, ledger, finished), ledger, self.make_scorer)
@@ -169,6 +172,20 @@ class Score(Stage[ScoreSummary]):
     def tidy(self, run: RunDirectory) -> None:
         """Delete the ledger's account of parts."""
         shutil.rmtree(Ledger(run.scores.path).parts)
+
+
+def _check_ids(recipe: Recipe, run: RunDirectory, shards: list[Shard]) -> None:
+    """Refuse ids that repeat before a model is loaded; Ray is started for a large corpus alone."""
+    check = IdCheck(recipe.data, recipe.encode.task, shards)
+    try:
+        if check.is_small:
+            check.here()
+        else:
+            connect(recipe.cluster)
+            check.on_cluster()
+    except InputError:
+        run.scores.clear()  # nothing is scored: the corpus may be mended under the same name
+        raise
 
 
 def _to_read(shards: list[Shard], ledger: Ledger, finished: Finished) -> list[dict[str, Any]]:

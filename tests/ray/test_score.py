@@ -11,14 +11,16 @@ import pytest
 import yaml
 
 from nlirg.chat.encoder import ChatEncoder
-from nlirg.config.corpus import DataConfig
+from nlirg.config.corpus import DataConfig, ScoreConfig
 from nlirg.corpus.rows import stored_record
 from nlirg.corpus.tokens import TokenFiles
 from nlirg.errors import InputError
 from pipelines.ray_data import parquet_files
 from pipelines.recipe import Recipe, load_recipe
+from pipelines.score import ids as id_check
 from pipelines.score.rows import SPAN
 from pipelines.store import open_run
+from tests.cheap_scorer import CheapScorer, cheap_scorer
 from tests.road import score
 
 pytestmark = pytest.mark.ray
@@ -142,3 +144,20 @@ def test_settings_that_cannot_be_are_told_before_anything_is_started(
         recipe = recipe_for(tmp_path, tiny_model_dir, ROWS, **more)
         with pytest.raises(InputError, match=said):
             score(recipe, open_run(recipe.model_copy(update={"name": said.replace(" ", "-")})))
+
+
+def test_ids_of_a_large_corpus_are_compared_by_ray_before_a_model_is_made(
+    tiny_model_dir: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(id_check, "IN_PROCESS", -1)
+    recipe = recipe_for(tmp_path, tiny_model_dir, [*ROWS, ROWS[4]])
+    run = open_run(recipe)
+    with pytest.raises(InputError, match=r"1 ids .* 'r4' at .*corpus.jsonl:5 and .*:13: ids must"):
+        score(recipe, run, no_scorer)
+    assert not run.scores.path.exists()
+    recipe = recipe_for(tmp_path, tiny_model_dir, ROWS)
+    assert score(recipe, run, cheap_scorer).rows == len(ROWS)
+
+
+def no_scorer(model: str, config: ScoreConfig) -> CheapScorer:
+    raise AssertionError("a model is made")

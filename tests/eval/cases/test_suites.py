@@ -168,6 +168,20 @@ def test_held_out_rows_become_cases_on_their_last_answer():
     assert (made.checker.kind, made.checker.threshold, made.root_id) == ("f1", 0.5, "r1")
 
 
+def test_a_held_out_row_is_asked_without_what_is_said_of_its_training() -> None:
+    asked = [
+        {"role": "user", "content": "q1"},
+        {"role": "assistant", "content": "wrong", "trained": False, "reasoning": "hm"},
+        {"role": "user", "content": "q2"},
+    ]
+    answer = {"role": "assistant", "content": "right", "reasoning": "look"}
+    row = SimpleNamespace(id="r1", task_type="", messages=[*asked, answer])
+    (made,) = holdout_cases([row])
+    thought = "<think>\nhm\n</think>\n\nwrong"
+    assert [turn.content for turn in made.messages] == ["q1", thought, "q2"]
+    assert made.reference == "right"
+
+
 @pytest.mark.parametrize("answer", ["", "?!"])
 def test_held_out_rows_without_an_answer_are_refused(answer):
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer}]

@@ -58,8 +58,23 @@ def test_history_comes_before_any_question(pair, form) -> None:
     assert said == ["q1", "a1", "q2", "a2"]
 
 
-def test_a_whole_number_stands_for_its_digits() -> None:
-    assert conversation(parse({"question": 6, "answer": -7}))[1] == ("assistant", "-7")
+@pytest.mark.parametrize(
+    ("number", "digits"), [(-7, "-7"), (2.5, "2.5"), (0, "0"), (1e22, "1e+22")]
+)
+def test_a_number_stands_for_its_digits_in_every_format(number, digits) -> None:
+    openai = [{"role": role, "content": number} for role in ("user", "assistant")]
+    openai[1]["reasoning"] = number
+    sharegpt = [{"from": who, "value": number} for who in ("human", "gpt")]
+    for row in (
+        {"question": number, "answer": number},
+        {"messages": openai},
+        {"conversations": sharegpt},
+        {"messages": openai, "system": number},
+        {"prompt": number, "completion": number, "history": [[number, number]]},
+    ):
+        record = parse(row)
+        assert {content for _, content in conversation(record)} == {digits}
+        assert record.messages[-1].get("reasoning", digits) == digits
 
 
 def test_prompt_and_completion() -> None:
@@ -180,7 +195,8 @@ def test_a_document_is_text_or_content_as_it_stands() -> None:
     [
         ("text", "row is text, not an object"),
         (ALPACA, "neither text nor content"),
-        ({"text": 3.5}, "text is a number, not text"),
+        ({"text": True}, "text is true or false, not text"),
+        ({"text": float("nan")}, "text is nan, not text"),
         ({"content": " \n"}, "content is empty"),
         ({"text": "\ud800"}, "surrogate"),
     ],
@@ -221,7 +237,7 @@ def test_task_type(given, expected) -> None:
         (None, "row is null, not an object"),
         ({"text": "x"}, "plain text is encode.task: cpt"),
         ({"conversations": [{"from": "narrator", "value": "x"}]}, "from 'narrator' is not one of"),
-        ({"conversations": [{"from": "human", "value": 1}]}, "value is a number, not text"),
+        ({"conversations": [{"from": "human", "value": {}}]}, "value is an object, not text"),
         (
             {"conversations": [{"from": "function_call", "value": "rain?"}]},
             "message 1: function_call: not JSON",
@@ -243,21 +259,22 @@ def test_task_type(given, expected) -> None:
         (ALPACA | {"tools": "[" * 100_000}, "tools: not JSON"),
         (ALPACA | {"tools": [{"function": {}}]}, "tools is not a list of functions"),
         (ALPACA | {"output": " \n"}, "answer is empty"),
-        ({"instruction": "Add."}, "answer is empty"),
-        ({"output": "3"}, "no instruction"),
-        (ALPACA | {"instruction": 3.5}, "instruction is a number, not text"),
+        ({"instruction": "Add."}, "row has instruction and no output"),
+        ({"output": "3"}, "row has output and no instruction"),
+        (ALPACA | {"instruction": False}, "instruction is true or false, not text"),
         (ALPACA | {"output": ["3"]}, "output is a list, not text"),
         (ALPACA | {"history": [["q"]]}, "history is not a list"),
         (ALPACA | {"history": [["q", " "]]}, "answer is empty"),
         (ALPACA | {"id": {}}, "id is an object, not text or a number"),
         (ALPACA | {"task_type": [["a"]]}, "task_type is neither"),
         (ALPACA | {"output": "\ud800"}, "surrogate"),
-        ({"prompt": "p"}, "answer is empty"),
+        ({"prompt": "p", "completion": None}, "answer is empty"),
         ({"messages": "hi"}, "messages: not JSON"),
         ({"messages": '"hi"'}, "messages is text, not a list"),
         ({"messages": True}, "messages is true or false, not a list"),
-        ({"question": "q"}, "answer is empty"),
-        ({"response": "r"}, "no query"),
+        ({"question": "q"}, "row has question and no answer"),
+        ({"response": "r"}, "row has response and no query"),
+        ({"response": "r", "query": " "}, "no query"),
         ({"messages": None, "prompt": ""}, "messages is empty"),
         (ALPACA | {"output": True}, "output is true or false, not text"),
         (ALPACA | {"output": date(2026, 1, 2)}, "output is a date, not text"),

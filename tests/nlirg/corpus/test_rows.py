@@ -136,6 +136,20 @@ STORED_ROWS = [
     ({"instruction": "a", "input": "b\u2028", "output": "c", "history": '[["q", "a"]]'}, {}),
     ({"instruction": "a", "output": "c", "made": datetime.date(2024, 5, 1), "raw": b"x"}, {}),
     ({"ask": "hi", "reply": 3, "task_type": ["a", 1.5]}, {"question": "ask", "answer": "reply"}),
+    ({"question": 1e22, "answer": 0.1, "id": 4, "context": "c"}, {"id": None}),
+    (
+        {
+            "messages": [
+                TURNS[0] | {"mood": "good"},
+                {"role": "assistant", "content": 2.50, "weight": 0.0},
+                *TURNS[:1],
+                TURNS[1] | {"thinking": "hm", "train": True},
+                *TURNS[:1],
+                TURNS[1] | {"loss": False},
+            ]
+        },
+        {},
+    ),
     (
         {
             "conversations": [

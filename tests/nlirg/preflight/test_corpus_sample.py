@@ -11,6 +11,7 @@ from nlirg.corpus.reader import RawRow
 from nlirg.corpus.sources import list_shards
 from nlirg.errors import InputError
 from nlirg.preflight import corpus_sample
+from nlirg.preflight.corpus_checks import check_ids
 from nlirg.preflight.corpus_sample import CorpusSample, draw, encode_sample
 
 
@@ -68,6 +69,23 @@ def count(rows, read):
     for row in rows:
         read.append(row)
         yield row
+
+
+def test_ids_of_all_rows_read_are_compared(tmp_path) -> None:
+    def row(n: int, answer: str = "a") -> dict:
+        return {"question": "q", "answer": answer, "id": n}
+
+    unusable = [row(1, " "), {"id": 2}, {"question": "q", "answer": "a"}]
+    a = write(tmp_path / "a.jsonl", [row(n) for n in range(50)] + unusable)
+    b = write(tmp_path / "b.jsonl", [row(n) for n in (60, 49, 3)])
+    drawn = draw(*shards(a, b), 2, seed=0)
+    assert drawn.read == 56
+    assert drawn.repeated == {"49": [f"{a}:50", f"{b}:2"], "3": [f"{a}:4", f"{b}:3"]}
+    check = check_ids(drawn.read, drawn.repeated)
+    assert check.status == "fail"
+    assert f"2 ids stand on more than one row, e.g. '3' at {a}:4 and {b}:3" in check.measured
+    assert "columns: {id: null}" in check.advice
+    assert check_ids(7, {}).status == "ok"
 
 
 def test_a_corpus_of_blank_lines_is_refused(tmp_path) -> None:

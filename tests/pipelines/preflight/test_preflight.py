@@ -69,6 +69,7 @@ def test_a_sound_corpus_passes_every_check_of_it(write) -> None:
     [
         ([*ROWS, {"instruction": "x"}, "text"], [], "rows", "warn"),
         ([{"instruction": "x"}], [], "rows", "fail"),
+        ([row | {"id": n % 30} for n, row in enumerate(ROWS)], [], "ids", "fail"),
         (LONG, ["encode.max_length=100"], "end of turn", "fail"),
         (LONG, ["encode.max_length=100"], "truncation", "warn"),
         ([ROWS[0]] * 40, [], "duplicates", "fail"),
