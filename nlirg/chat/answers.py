@@ -25,10 +25,8 @@ from nlirg.chat.conversation import (
     trained_turns,
 )
 from nlirg.chat.template import (
-    ANSWERED,
     CALL_ID,
     RESULT,
-    USER_TURN,
     CallForm,
     ChatTemplate,
     Messages,
@@ -36,7 +34,6 @@ from nlirg.chat.template import (
 )
 from nlirg.errors import BadRowError
 
-ANSWER_TURN = {"role": "assistant", "content": ANSWERED}
 MARK = "zqmarkqz"  # stands for an answer, to see what a template writes around it
 CLOSED = re.compile(r"(<think>\s*)?</think>\s*\Z")  # one that has ended it
 
@@ -131,7 +128,8 @@ def _speaking(
     if not turn.content.strip():
         raise BadRowError("answer is empty")
     before, content, after = _around(template, conversation, number, prompt)
-    end = _end(template, conversation, number, after)
+    found = template.special.search(after)
+    end = after[: found.end()] if found else template.end_of_words
     lead, follows = _written(template, conversation, number, prompt, before)
     if not follows or not _holds(lead, turn.reasoning):
         lead = _own_thinking(prompt, turn.reasoning)
@@ -165,39 +163,6 @@ def _around(
         raise BadRowError("chat template rewrites the answer")
     place = whole.index(words, len(before))
     return whole[:place], words, whole[place + len(words) :]
-
-
-def _end(template: ChatTemplate, conversation: Conversation, number: int, after: str) -> str:
-    """Return the end of an answer's turn, from what the template writes after the answer.
-
-    Where that is nothing, the marker of the next speaker ends the turn if the model stops at it
-    (GLM's does), and the end of sequence if not.
-    """
-    if found := template.special.search(after):
-        return after[: found.end()]
-    # A template may leave the end of the last turn open: the next question shows it.
-    turn = conversation.turns[number]
-    marked = turn.message["content"].removesuffix(turn.content) + MARK
-    messages = [*conversation.messages(number), {**turn.message, "content": marked}, USER_TURN]
-    return _question_ends(template, conversation, messages, MARK)
-
-
-def _question_ends(
-    template: ChatTemplate, conversation: Conversation, messages: Messages, last: str
-) -> str:
-    """Return what ends a turn once a question follows it.
-
-    That is what stands before the question's own marker; or this marker, if it is one of the
-    model's ends; or the end of sequence.
-    """
-    try:
-        text = template.render(messages, conversation.tools, prompt=False).rpartition(last)[2]
-    except BadRowError:
-        text = ""
-    found = template.special.search(text)
-    if found and (found[0] in template.ends or found[0] != template.opens_question):
-        return text[: found.end()].lstrip()
-    return template.end_of_sequence
 
 
 def _calling(
@@ -269,8 +234,7 @@ def _call_end(
         name: of the last function called.
         followed: see `_followed`.
     """
-    (words,), _ = find_answers(template, [USER_TURN, ANSWER_TURN], (), "last")
-    spoken = words.end.strip()
+    spoken = template.end_of_words.strip()
     if (place := written.find(spoken, written.rfind(name))) >= 0:
         return written[:place], spoken
     changing, following = followed

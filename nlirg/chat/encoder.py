@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 # Before an answer that merges with what stands before it: no tokenizer merges all of them with it,
 # nor takes the text after them for the beginning of a text.
 NEUTRAL = ("\n", ":", "a", "1")
+NEARBY = 500  # characters in which the last special token is looked for first
+MOST_HEADS = (
+    1000  # mostly a speaker's marker, but templates without special tokens have whole texts
+)
 
 
 class OverlongError(BadRowError):
@@ -83,6 +87,7 @@ class ChatEncoder:
         self.tokenizer = tokenizer
         self.stops = frozenset({*stops, tokenizer.eos_token_id})
         self.template = ChatTemplate(tokenizer, options or {}, self.stops, today or date.today())
+        self._heads: dict[str, list[int]] = {}  # ids of what texts were found to begin with
 
     @cached_property
     def end_of_turn(self) -> int:
@@ -197,13 +202,24 @@ class ChatEncoder:
             The ids that the whole text has after those of `before`, and true; or where a token
             reaches over the border, ids of `text` as it stands within a line, and false.
         """
-        tokens = list(self.template.special.finditer(before))
-        anchor = before[tokens[-1].start() :] if tokens else before
+        anchor = self._from_last_special(before)
+        if len(self._heads) > MOST_HEADS:
+            self._heads.clear()
         for begin in (anchor, *NEUTRAL):
-            head, whole = self._ids(begin), self._ids(begin + text)
+            if begin not in self._heads:
+                self._heads[begin] = self._ids(begin)
+            head, whole = self._heads[begin], self._ids(begin + text)
             if whole[: len(head)] == head:
                 return whole[len(head) :], begin is anchor
         return self._ids(text), False
+
+    def _from_last_special(self, text: str) -> str:
+        """Return a text from its last special token on; all of it without one."""
+        for beginning in (max(0, len(text) - NEARBY), 0):  # a long conversation is not read again
+            found = list(self.template.special.finditer(text, beginning))
+            if found:
+                return text[found[-1].start() :]
+        return text
 
     def _ids(self, text: str) -> list[int]:
         # The template has written the special tokens itself.

@@ -42,6 +42,7 @@ ASKED, ANSWERED, SYSTEM, NAME, KEY, VALUE, RESULT, THOUGHT = (
     for word in ("asked", "answered", "system", "name", "key", "value", "result", "thought")
 )
 USER_TURN = {"role": "user", "content": ASKED}
+ANSWER_TURN = {"role": "assistant", "content": ANSWERED}
 SYSTEM_TURN = {"role": "system", "content": SYSTEM}
 TOOL = {
     "type": "function",
@@ -128,7 +129,22 @@ class ChatTemplate:
             return ""
 
     @cached_property
-    def opens_question(self) -> str:
+    def end_of_words(self) -> str:
+        """The end of a turn in words.
+
+        Where the template writes none, that is what stands before the next question's marker; or
+        this marker, if the model stops at it (GLM's does); or the end of sequence.
+        """
+        for following in ([], [USER_TURN]):
+            turns = [USER_TURN, ANSWER_TURN, *following]
+            text = self._printed(turns, prompt=False).rpartition(ANSWERED)[2]
+            found = self.special.search(text)
+            if found and (found[0] in self.ends or found[0] != self._opens_question):
+                return text[: found.end()] if not following else text[: found.end()].lstrip()
+        return self.end_of_sequence
+
+    @cached_property
+    def _opens_question(self) -> str:
         """The special token that a question's turn begins with; "" without."""
         tokens = self.special.findall(self._printed([USER_TURN]).partition(ASKED)[0])
         return str(tokens[-1]) if tokens else ""
@@ -172,7 +188,7 @@ class ChatTemplate:
     @cached_property
     def has_results(self) -> bool:
         """Whether it prints a tool's turn."""
-        turn: Mapping[str, Any] = {"role": "assistant", "content": ANSWERED}
+        turn: Mapping[str, Any] = ANSWER_TURN
         if (form := self.call_form) is not None:
             written = f'{{"{KEY}": "{VALUE}"}}'
             turn = _call_turn(written if form.written else {KEY: VALUE}, form.empty)
