@@ -1,0 +1,100 @@
+"""Which conversations which published template takes: `python -m tests.nlirg.chat.table`."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+from nlirg.chat.encoder import ChatEncoder, EncodedSample
+from nlirg.errors import BadRowError
+from nlirg.labels import IGNORE
+from tests.nlirg.chat.published import published, tokenizer_with
+
+SYSTEM = {"role": "system", "content": "Be brief, please."}
+ASKED = [{"role": "user", "content": f"Where is part {n}?"} for n in range(3)]
+SAID = [{"role": "assistant", "content": f"It lies on shelf {n}."} for n in range(3)]
+REASONS = ["The list begins with it.", "It is second.", "The last one."]
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "shelf_of",
+        "description": "Tells on which shelf a part lies.",
+        "parameters": {"type": "object", "properties": {"part": {"type": "string"}}},
+    },
+}
+CALL = {"name": "shelf_of", "arguments": {"part": "lid"}}
+CALLED = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [{"id": "call00000", "type": "function", "function": CALL}],
+}
+RESULT = {"role": "tool", "content": '{"shelf": 7}', "tool_call_id": "call00000"}
+
+
+def turns(*parts: dict[str, Any]) -> list[dict[str, Any]]:
+    return deepcopy(list(parts))
+
+
+def thought(number: int) -> dict[str, Any]:
+    return SAID[number] | {"reasoning": REASONS[number]}
+
+
+CONVERSATIONS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
+    "no system": (turns(ASKED[0], SAID[0], ASKED[1], SAID[1], ASKED[2], SAID[2]), []),
+    "system": (turns(SYSTEM, ASKED[0], SAID[0], ASKED[1], SAID[1], ASKED[2], SAID[2]), []),
+    "tools": (turns(SYSTEM, ASKED[0], CALLED, RESULT, SAID[0], ASKED[1], SAID[1]), [TOOL]),
+    "thinking": (turns(SYSTEM, ASKED[0], thought(0), ASKED[1], thought(1)), []),
+}
+# Where a question may be given at the end of a turn: GLM's own settings say so.
+STOPS = {"glm4moe": ("<|user|>", "<|observation|>")}
+
+
+class Trained(NamedTuple):
+    """One trained answer: the turn, the sample it is in, where it begins, its text."""
+
+    turn: int
+    sample: EncodedSample
+    start: int
+    text: str
+
+
+def encoder(name: str) -> ChatEncoder:
+    tokenizer = tokenizer_with(published()[name])
+    stops = [tokenizer.convert_tokens_to_ids(token) for token in STOPS.get(name, ())]
+    return ChatEncoder(tokenizer, stops=stops)
+
+
+def trained_answers(
+    chat: ChatEncoder, samples: list[EncodedSample], turns: list[int]
+) -> Iterator[Trained]:
+    """Every stretch of trained tokens; there are as many as answers."""
+    left = iter(turns)
+    for sample in samples:
+        labels = [IGNORE, *sample.labels, IGNORE]
+        borders = [
+            n
+            for n, (a, b) in enumerate(zip(labels, labels[1:], strict=False))
+            if (a == IGNORE) != (b == IGNORE)
+        ]
+        for start, stop in zip(borders[::2], borders[1::2], strict=True):
+            text = chat.tokenizer.decode(sample.input_ids[start:stop])
+            yield Trained(next(left), sample, start, str(text))
+    assert not list(left), "every answer is trained"
+
+
+def cell(name: str, kind: str, loss_on: str) -> str:
+    """Samples that a conversation becomes, or why it becomes none."""
+    messages, tools = CONVERSATIONS[kind]
+    try:
+        return str(len(encoder(name).encode(messages, tools, loss_on=loss_on).samples))
+    except BadRowError as error:
+        return str(error)
+
+
+if __name__ == "__main__":
+    print("| template |", " | ".join(f"{kind}: all / last" for kind in CONVERSATIONS), "|")
+    print("|---" * (1 + len(CONVERSATIONS)) + "|")
+    for name in published():
+        cells = [
+            f"{cell(name, kind, 'all')} / {cell(name, kind, 'last')}" for kind in CONVERSATIONS
+        ]
+        print(f"| {name} |", " | ".join(cells), "|")
