@@ -1,5 +1,6 @@
 """Which conversations which published template takes: `python -m tests.nlirg.chat.table`."""
 
+import itertools
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -72,7 +73,7 @@ def trained_answers(
         labels = [IGNORE, *sample.labels, IGNORE]
         borders = [
             n
-            for n, (a, b) in enumerate(zip(labels, labels[1:], strict=False))
+            for n, (a, b) in enumerate(itertools.pairwise(labels))
             if (a == IGNORE) != (b == IGNORE)
         ]
         for start, stop in zip(borders[::2], borders[1::2], strict=True):

@@ -81,7 +81,7 @@ def test_an_answer_in_one_letter_ends_where_its_turn_does(name) -> None:
     turns = [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": "a"}]
     (sample,) = chat.encode(turns).samples
     (answer,) = trained_answers(chat, [sample], [1])
-    before, end, after = answer.text.rpartition(chat.tokenizer.decode([chat.end_of_turn]))
+    before, _end, after = answer.text.rpartition(chat.tokenizer.decode([chat.end_of_turn]))
     assert (before.rstrip()[-1], after) == ("a", "")
     assert not AROUND.sub("", MARKERS.sub("", before.rstrip()[:-1]))
 
