@@ -75,3 +75,32 @@ def test_how_to_evaluate_may_be_decided_until_something_is_answered(tmp_path: Pa
     store.open_run(other)
     with pytest.raises(InputError, match=r"seed is 0 there and 1 now; .* or delete \S+/a$"):
         store.open_run(recipe(tmp_path, seed=1, evaluate={"ood": "probe", "max_new_tokens": 8}))
+
+
+class Tomorrow(store.datetime.date):
+    @classmethod
+    def today(cls):
+        return cls(2031, 5, 7)
+
+
+def test_a_run_stays_on_the_day_it_was_begun(tmp_path: Path, monkeypatch) -> None:
+    first = store.settled(recipe(tmp_path))
+    assert first.encode.date == store.datetime.date.today()
+    store.open_run(first)
+    monkeypatch.setattr(store.datetime, "date", Tomorrow)
+    again = store.settled(recipe(tmp_path))
+    assert again.encode.date == first.encode.date
+    store.open_run(again)
+    assert str(store.settled(recipe(tmp_path, name="b")).encode.date) == "2031-05-07"
+    other = store.settled(recipe(tmp_path, encode={"date": "2020-02-02"}))
+    with pytest.raises(InputError, match=r"encode\.date is .* there and '2020-02-02' now"):
+        store.open_run(other)
+
+
+def test_a_template_is_a_file_or_its_text(tmp_path: Path) -> None:
+    text = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    (tmp_path / "chat.jinja").write_text(text)
+    for template in (str(tmp_path / "chat.jinja"), text):
+        assert store.settled(recipe(tmp_path, template=template)).template == text
+    with pytest.raises(InputError, match=r"template 'none\.jinja': No such file.*\{\{ or \{%"):
+        store.settled(recipe(tmp_path, template="none.jinja"))

@@ -83,6 +83,16 @@ def test_no_chat_template(broken) -> None:
     assert "no chat template" in message(check_model, str(broken))
 
 
+def test_a_template_replaces_the_models_and_is_saved_with_it(broken, tmp_path) -> None:
+    text = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    load_tokenizer(str(broken), template=text).save_pretrained(broken)
+    assert load_tokenizer(str(broken)).chat_template == text
+    (broken / "chat_template.jinja").unlink()
+    assert load_tokenizer(str(broken), template=text).chat_template == text
+    with pytest.raises(InputError, match="template: line 2: .*unexpected"):
+        load_tokenizer(str(broken), template="{{ 1 }}\n{% if %}")
+
+
 def test_no_end_of_sequence_token(broken) -> None:
     edit_json(broken / "tokenizer_config.json", eos_token=None)
     assert "no end-of-sequence token" in message(check_model, str(broken))
