@@ -1,0 +1,91 @@
+"""Random models of the architectures that people fine-tune, a few thousand parameters each."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+}
+GROUPED = {**TEXT, "num_key_value_heads": 2, "head_dim": 8}
+MOE = {**GROUPED, "moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
+GLM = {**GROUPED, "pad_token_id": 0}
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "image_size": 28,
+    "patch_size": 14,
+}
+QWEN3_5 = {
+    **GROUPED,
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+
+# Name -> class of the configuration and what it is given.
+SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaConfig", GROUPED),
+    "qwen2": ("Qwen2Config", {**TEXT, "num_key_value_heads": 2}),
+    "phi3": ("Phi3Config", {**TEXT, "num_key_value_heads": 2, "pad_token_id": 0}),
+    "qwen3_moe": ("Qwen3MoeConfig", MOE),
+    "qwen2_moe": (
+        "Qwen2MoeConfig",
+        {**MOE, "shared_expert_intermediate_size": 32, "num_key_value_heads": 4},
+    ),
+    "mixtral": ("MixtralConfig", {**GROUPED, "num_local_experts": 4}),
+    "gemma3_text": ("Gemma3TextConfig", {**GROUPED, "sliding_window": 64}),
+    "gemma3": (
+        "Gemma3Config",
+        {
+            "text_config": {**GROUPED, "sliding_window": 64},
+            "vision_config": VISION,
+            "mm_tokens_per_image": 4,
+        },
+    ),
+    "glm": ("GlmConfig", GLM),
+    "glm4": ("Glm4Config", GLM),
+    "qwen3_5": ("Qwen3_5TextConfig", QWEN3_5),
+    "gpt_neox": ("GPTNeoXConfig", TEXT),
+    "falcon": (
+        "FalconConfig",
+        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": False},
+    ),
+    "starcoder2": ("Starcoder2Config", {**TEXT, "num_key_value_heads": 2}),
+    "gpt2": ("GPT2Config", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}),
+}
+
+
+def configuration(name: str, tokenizer: PreTrainedTokenizerFast) -> Any:
+    """The configuration of one of `SETTINGS`, with the vocabulary of a tokenizer."""
+    kind, given = SETTINGS[name]
+    words = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id}
+    words |= {"bos_token_id": tokenizer.pad_token_id, "pad_token_id": tokenizer.pad_token_id}
+    if "text_config" in given:
+        last = len(tokenizer) - 1  # stands for images, which no text holds
+        given = {**given, "text_config": {**given["text_config"], **words}}
+        words = {"image_token_id": last, "boi_token_id": last, "eoi_token_id": last}
+    return getattr(transformers, kind)(**{**given, **words})
+
+
+def save_architecture(path: Path, name: str, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """Save a random model of one of `SETTINGS` with its tokenizer, as a user's would be."""
+    torch.manual_seed(0)
+    build: Callable[..., Any] = AutoModelForCausalLM.from_config
+    model = build(configuration(name, tokenizer))
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
