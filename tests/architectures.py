@@ -1,22 +1,23 @@
 """Random models of the architectures that people fine-tune, a few thousand parameters each."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
+
+from nlirg.models.loading import auto_class
 
 TEXT = {
-    "hidden_size": 32,
+    "hidden_size": 128,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "max_position_embeddings": 256,
-    "initializer_range": 0.2,
+    "initializer_range": 0.1,
 }
-GROUPED = {**TEXT, "num_key_value_heads": 2, "head_dim": 8}
+GROUPED = {**TEXT, "num_key_value_heads": 2, "head_dim": 32}  # the least that vLLM takes on a CPU
 MOE = {**GROUPED, "moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
 GLM = {**GROUPED, "pad_token_id": 0}
 VISION = {
@@ -56,16 +57,45 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
             "mm_tokens_per_image": 4,
         },
     ),
+    "mistral3": (
+        "Mistral3Config",
+        {
+            "text_config": {"model_type": "mistral", **GROUPED},
+            "vision_config": {"model_type": "pixtral", **VISION, "head_dim": 8},
+        },
+    ),
+    "qwen2_5_vl": (
+        "Qwen2_5_VLConfig",
+        {
+            "text_config": {
+                **TEXT,
+                "num_key_value_heads": 2,
+                "rope_parameters": {
+                    "rope_type": "default",
+                    "rope_theta": 1e4,
+                    "mrope_section": [4, 6, 6],
+                },
+            },
+            "vision_config": {
+                "depth": 1,
+                "hidden_size": 32,
+                "intermediate_size": 64,
+                "num_heads": 4,
+                "out_hidden_size": 128,
+                "fullatt_block_indexes": [0],
+            },
+        },
+    ),
     "glm": ("GlmConfig", GLM),
     "glm4": ("Glm4Config", GLM),
     "qwen3_5": ("Qwen3_5TextConfig", QWEN3_5),
     "gpt_neox": ("GPTNeoXConfig", TEXT),
     "falcon": (
         "FalconConfig",
-        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": False},
+        {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": False},
     ),
     "starcoder2": ("Starcoder2Config", {**TEXT, "num_key_value_heads": 2}),
-    "gpt2": ("GPT2Config", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}),
+    "gpt2": ("GPT2Config", {"n_embd": 128, "n_layer": 2, "n_head": 4, "n_positions": 256}),
 }
 
 
@@ -77,15 +107,15 @@ def configuration(name: str, tokenizer: PreTrainedTokenizerFast) -> Any:
     if "text_config" in given:
         last = len(tokenizer) - 1  # stands for images, which no text holds
         given = {**given, "text_config": {**given["text_config"], **words}}
-        words = {"image_token_id": last, "boi_token_id": last, "eoi_token_id": last}
+        words = dict.fromkeys(("image_token_id", "boi_token_id", "eoi_token_id"), last)
     return getattr(transformers, kind)(**{**given, **words})
 
 
 def save_architecture(path: Path, name: str, tokenizer: PreTrainedTokenizerFast) -> Path:
     """Save a random model of one of `SETTINGS` with its tokenizer, as a user's would be."""
     torch.manual_seed(0)
-    build: Callable[..., Any] = AutoModelForCausalLM.from_config
-    model = build(configuration(name, tokenizer))
+    config = configuration(name, tokenizer)
+    model = auto_class(config).from_config(config)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path

@@ -18,6 +18,8 @@ from nlirg.errors import InputError, first_line
 from nlirg.models.loading import load_model, load_tokenizer
 
 GENERATION_SETTINGS = "generation_config.json"
+# How a model that sees or hears is to be shown things; vLLM does not load it without.
+SENSES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
 Gather = Callable[[nn.Parameter], AbstractContextManager[Any]]
 
@@ -96,18 +98,21 @@ def _merge_layer(name: str, layer: Any) -> None:
 
 
 def _save(model: Any, tokenizer: Any, directory: Path, **options: Any) -> None:
-    """Write model and tokenizer; the base's settings of generation are passed on as they are.
+    """Write model and tokenizer; a whole model's other settings are passed on as its base has them.
 
-    Many published ones are refused by transformers when it is to write them.
+    Many published settings of generation are refused by transformers when it is to write them.
     """
-    settings = Path(model.config.name_or_path) / GENERATION_SETTINGS
-    if settings.is_file() and not hasattr(model, "peft_config"):
-        model.generation_config = GenerationConfig()
+    passed_on = []
+    if not hasattr(model, "peft_config"):
+        base = Path(model.config.name_or_path)
+        passed_on = [p for n in (GENERATION_SETTINGS, *SENSES) if (p := base / n).is_file()]
+        if any(path.name == GENERATION_SETTINGS for path in passed_on):
+            model.generation_config = GenerationConfig()
     with atomic_directory(directory) as temporary:
         model.save_pretrained(temporary, **options)
         tokenizer.save_pretrained(temporary)
-        if (temporary / GENERATION_SETTINGS).is_file() and settings.is_file():
-            copyfile(settings, temporary / GENERATION_SETTINGS)
+        for path in passed_on:
+            copyfile(path, temporary / path.name)
 
 
 def check_exportable(model: Any, tokenizer: Any, name: str) -> None:

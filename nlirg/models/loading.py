@@ -86,7 +86,7 @@ def load_model(
     implementation = attention_implementation(attention, dtype)
     _check_files(path, directory)
     try:
-        loaded: Any = _auto_class(_config(directory)).from_pretrained(
+        loaded: Any = auto_class(_config(directory)).from_pretrained(
             directory,
             dtype=dtype,
             attn_implementation=implementation,
@@ -115,7 +115,7 @@ def model_skeleton(path: str) -> PreTrainedModel:
     try:
         config = _config(model_directory(path))
         with torch.device("meta"):
-            skeleton: PreTrainedModel = _auto_class(config).from_config(config)
+            skeleton: PreTrainedModel = auto_class(config).from_config(config)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise InputError(f"model {path}: cannot load it: {first_line(error)}") from None
     return skeleton
@@ -125,7 +125,7 @@ def _config(directory: Path) -> PretrainedConfig:
     return AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
 
 
-def _auto_class(config: PretrainedConfig) -> Any:
+def auto_class(config: PretrainedConfig) -> Any:
     """Return transformers' class for a model that writes text; some of those also see."""
     causal: Any = AutoModelForCausalLM
     if type(config) in causal._model_mapping:

@@ -186,8 +186,8 @@ def estimate_memory(config: TrainConfig, model: Any) -> Memory:
     P parameters, T of them trained, W workers (Rajbhandari et al., ZeRO, arXiv 1910.02054, §3.1):
     weights 2P and gradients 2T bytes in 16 bits, with 12T bytes of optimizer (fp32 master weights
     and two moments); in fp32 4P, 4T and 8T. ZeRO stage 1 divides the optimizer by W, stage 2
-    gradients too, stage 3 weights too. A LoRA layer of rank r trains r * (inputs + outputs). Without
-    LoRA all of the language model is trained, and nothing that sees or hears.
+    gradients too, stage 3 weights too. A LoRA layer of rank r trains r * (inputs + outputs);
+    without LoRA all of the language model is trained, and nothing that sees or hears.
     """
     freeze_other_senses(model)
     parameters = float(sum(parameter.numel() for parameter in model.parameters()))

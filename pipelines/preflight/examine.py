@@ -6,10 +6,14 @@ All of it happens in this process, without Ray, and writes nothing: the recipe s
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from transformers.utils import logging
 
+from eval.config import EvaluateConfig
+from eval.generation.serving import require_engine
 from nlirg.corpus.rows import shards_of
+from nlirg.errors import InputError
 from nlirg.models.end_tokens import End
 from nlirg.models.loading import check_model, load_tokenizer, model_directory
 from nlirg.preflight.corpus_checks import Check, check_corpus, check_rows
@@ -55,4 +59,21 @@ def examine(recipe: Recipe) -> list[Check]:
             recipe.seed,
         )
         checks += check_plans(arms, config, corpus, recipe.holdout)
-    return checks + check_feasibility(arms, recipe.model)
+    checks += check_feasibility(arms, recipe.model)
+    return [*checks, check_engine(recipe.evaluate, directory, recipe.model)]
+
+
+def check_engine(config: EvaluateConfig, base: Path, name: str) -> Check:
+    """Check whether the engine that is to evaluate the model can run it.
+
+    Args:
+        config: names the engine.
+        base: the model's directory.
+        name: what the recipe calls it.
+    """
+    if config.engine == "vllm" or config.lm_eval:
+        try:
+            require_engine(base, name)
+        except InputError as error:
+            return Check("evaluation", "fail", str(error), "correct it before training")
+    return Check("evaluation", "ok", f"{config.engine} can run the model")

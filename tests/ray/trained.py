@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import Qwen3ForCausalLM
 
 from cluster.rundir import RunDirectory
-from eval.generation.adapters import TARGET_MODULES
+from eval.generation.serving import DENSE
 from pipelines.recipe import Recipe, validate
 from tests.road import trained
 
@@ -19,7 +19,7 @@ QUESTIONS = 24
 def save_adapter(base: Path, path: Path, rank: int, seed: int) -> Path:
     torch.manual_seed(seed)
     config = LoraConfig(
-        r=rank, lora_alpha=4 * rank, target_modules=list(TARGET_MODULES), init_lora_weights=False
+        r=rank, lora_alpha=4 * rank, target_modules=sorted(DENSE), init_lora_weights=False
     )
     get_peft_model(Qwen3ForCausalLM.from_pretrained(base), config).save_pretrained(path)
     return path

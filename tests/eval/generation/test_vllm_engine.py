@@ -7,8 +7,8 @@ import pytest
 
 from eval.generation.adapters import Adapter
 from eval.generation.generate import EngineSpec
+from eval.generation.serving import LORA_RANKS
 from eval.generation.vllm_engine import (
-    LORA_RANKS,
     cpu_cache_bytes,
     engine_environment,
     engine_options,
