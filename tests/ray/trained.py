@@ -1,7 +1,8 @@
 """Runs whose training is over, for the tests of what comes after it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,10 +26,18 @@ def save_adapter(base: Path, path: Path, rank: int, seed: int) -> Path:
     return path
 
 
+save_rank_8 = partial(save_adapter, rank=8, seed=3)
+
+
 def trained_run(
-    base: Path, folder: Path, name: str, arms: Sequence[str] = ("nlirg",), **evaluate
+    base: Path,
+    folder: Path,
+    name: str,
+    arms: Sequence[str] = ("nlirg",),
+    save: Callable[[Path, Path], object] = save_rank_8,
+    **evaluate,
 ) -> tuple[Recipe, RunDirectory]:
-    """A run whose first arm left an adapter; one case is too long to be asked."""
+    """A run whose first arm left an adapter, `save`d; one case is too long to be asked."""
     cases = [
         {
             "id": f"q{i}",
@@ -64,6 +73,6 @@ def trained_run(
         "recipe",
     )
     run = RunDirectory(recipe.storage, recipe.name)
-    save_adapter(base, run.arm("nlirg").path / "model", rank=8, seed=3)
+    save(base, run.arm("nlirg").path / "model")
     run.arm("nlirg").succeed("mark", trained(kind="lora"))
     return recipe, run

@@ -31,6 +31,11 @@ IDS = torch.arange(5, 30)[None]
 ADAPTED = {
     "llama": (14, ""),
     "qwen2": (14, ""),
+    "qwen3": (14, ""),
+    "mistral": (14, ""),
+    "gemma2": (14, ""),
+    "granite": (14, ""),
+    "olmo2": (14, ""),
     "phi3": (8, ""),
     "qwen3_moe": (8, "experts"),
     "qwen2_moe": (16, "experts"),
