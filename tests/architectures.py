@@ -97,6 +97,21 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "glm": ("GlmConfig", GLM),
     "glm4": ("Glm4Config", GLM),
     "qwen3_5": ("Qwen3_5TextConfig", QWEN3_5),
+    "qwen3_5_seeing": (
+        "Qwen3_5Config",
+        {
+            "text_config": QWEN3_5,
+            "vision_config": {
+                "depth": 1,
+                "hidden_size": 32,
+                "intermediate_size": 64,
+                "num_heads": 4,
+                "out_hidden_size": 128,
+                "num_position_embeddings": 16,
+            },
+            "architectures": ["Qwen3_5ForConditionalGeneration"],
+        },
+    ),
     "gpt_neox": ("GPTNeoXConfig", TEXT),
     "falcon": (
         "FalconConfig",

@@ -15,8 +15,7 @@ from typing import Any
 from eval.generation.adapters import Adapter
 from nlirg.errors import InputError
 from nlirg.models.loading import model_skeleton
-
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vllm.config.lora allows
+from nlirg.models.model_card import VLLM_RANKS, vllm_rank
 
 ATTENTION = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
 DENSE = ATTENTION | {"gate_proj", "up_proj", "down_proj"}
@@ -47,11 +46,6 @@ TEXT_MODELS = ("_TEXT_GENERATION_MODELS", "_TRANSFORMERS_SUPPORTED_MODELS")
 SEEING_MODELS = "_MULTIMODAL_MODELS"
 
 
-def rank_limit(rank: int) -> int | None:
-    """Return the smallest limit of ranks that vLLM takes and that holds a rank; None above all."""
-    return min((limit for limit in LORA_RANKS if limit >= rank), default=None)
-
-
 def adapter_obstacle(adapter: Adapter, base: Path) -> str:
     """Say why vLLM cannot serve an adapter as one; empty if it can.
 
@@ -59,8 +53,8 @@ def adapter_obstacle(adapter: Adapter, base: Path) -> str:
         adapter: a checked one.
         base: directory of the model it was trained on.
     """
-    if rank_limit(adapter.rank) is None:
-        return f"vLLM takes no adapter of rank {adapter.rank} (at most {LORA_RANKS[-1]})"
+    if vllm_rank(adapter.rank) is None:
+        return f"vLLM takes no adapter of rank {adapter.rank} (at most {VLLM_RANKS[-1]})"
     architecture = type(model_skeleton(str(base))).__name__
     served = SERVED.get(architecture, frozenset())
     other = sorted(set(adapter.target_modules) - served)

@@ -17,8 +17,8 @@ from transformers import AutoConfig
 from eval.generation.adapters import Adapter
 from eval.generation.generate import Completion, Device, EngineSpec, Request, ranked
 from eval.generation.plain_folder import plain_folders
-from eval.generation.serving import LORA_RANKS, rank_limit
 from nlirg.errors import InputError
+from nlirg.models.model_card import VLLM_RANKS, vllm_rank
 
 CPU_CACHE_BYTES = 64 << 20
 CPU_SEQUENCES = 128
@@ -93,8 +93,8 @@ def lora_rank_limit(adapters: Sequence[Adapter]) -> int:
         InputError: naming the adapter whose rank is too large.
     """
     largest = max(adapters, key=lambda adapter: adapter.rank)
-    if (limit := rank_limit(largest.rank)) is None:
-        raise InputError(f"{largest.path}: rank {largest.rank} is above the limit {LORA_RANKS[-1]}")
+    if (limit := vllm_rank(largest.rank)) is None:
+        raise InputError(f"{largest.path}: rank {largest.rank} is above the limit {VLLM_RANKS[-1]}")
     return limit
 
 

@@ -126,12 +126,16 @@ def _config(directory: Path) -> PretrainedConfig:
 
 
 def auto_class(config: PretrainedConfig) -> Any:
-    """Return transformers' class for a model that writes text; some of those also see."""
-    causal: Any = AutoModelForCausalLM
-    if type(config) in causal._model_mapping:
-        return causal
-    seeing: Any = AutoModelForImageTextToText
-    return seeing if type(config) in seeing._model_mapping else causal
+    """Return transformers' class for a model that writes text, and may see.
+
+    The architecture that the model was saved as decides, where both classes know such a model.
+    """
+    both: list[Any] = [AutoModelForCausalLM, AutoModelForImageTextToText]
+    known = [kind for kind in both if type(config) in kind._model_mapping]
+    for kind in known:
+        if kind._model_mapping[type(config)].__name__ in (config.architectures or ()):
+            return kind
+    return (known or both)[0]
 
 
 def check_vocabulary(key: str, other: str, tokenizer: PreTrainedTokenizerBase) -> None:

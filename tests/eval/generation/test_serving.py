@@ -11,7 +11,7 @@ from eval.generation.serving import adapter_obstacle, engine_obstacle, require_e
 from nlirg.errors import InputError
 from tests.architectures import SETTINGS, save_architecture
 
-SEEING = ("gemma3", "mistral3", "qwen2_5_vl", "qwen3_5")
+SEEING = ("gemma3", "mistral3", "qwen2_5_vl", "qwen3_5", "qwen3_5_seeing")
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_an_unknown_architecture_is_named_with_the_remedy(tiny_tokenizer, tmp_pa
     base = save_architecture(tmp_path, "falcon", tiny_tokenizer)
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"architectures": ["OddForCausalLM"]}))
-    with pytest.raises(InputError, match="vLLM does not know OddForCausalLM; set evaluate.engine="):
+    with pytest.raises(InputError, match=r"does not know OddForCausalLM; set evaluate\.engine="):
         require_engine(base, "odd")
 
 

@@ -47,12 +47,13 @@ ADAPTED = {
     "glm": (12, ""),
     "glm4": (12, ""),
     "qwen3_5": (15, ""),
+    "qwen3_5_seeing": (15, ""),
     "gpt_neox": (8, ""),
     "falcon": (8, ""),
     "starcoder2": (12, ""),
     "gpt2": (8, ""),
 }
-SEEING = ["gemma3", "mistral3", "qwen2_5_vl"]
+SEEING = ["gemma3", "mistral3", "qwen2_5_vl", "qwen3_5_seeing"]
 
 
 def corpus() -> EncodedCorpus:
@@ -130,10 +131,10 @@ def test_of_a_model_that_sees_the_language_model_alone_is_adapted(
     inside = {id(module) for module in model.get_decoder().modules()}
     assert all(id(layer) in inside for layer in linear_layers(model).values())
     names = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    assert target_layers(model, LORA, name) == sorted(names)
+    assert set(names) <= {*target_layers(model, LORA, name)}
     one = add_lora(model, LORA.model_copy(update={"target_modules": names}), str(base))
     layers = {key for key, module in one.named_modules() if hasattr(module, "lora_A")}
-    assert len(layers) == 14
+    assert len(layers) == (10 if name == "qwen3_5_seeing" else 14)
     assert all("language_model" in key for key in layers)
     trained = {key for key, p in one.named_parameters() if p.requires_grad}
     assert all("language_model" in key for key in trained)

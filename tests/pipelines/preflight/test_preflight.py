@@ -162,6 +162,7 @@ def test_what_gets_an_adapter_is_told(write, tiny_tokenizer, tmp_path, name, mea
     checks = examined(write(ROWS), f"model={base}")
     assert (checks["LoRA"].status, checks["evaluation"].status) == ("ok", "ok")
     assert measured in checks["LoRA"].measured
+    assert "is merged into it for that (vLLM" in checks["evaluation"].measured
 
 
 @pytest.mark.skipif(find_spec("torchvision") is not None, reason="vLLM may run what sees")
