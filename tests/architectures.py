@@ -1,10 +1,13 @@
 """Random models of the architectures that people fine-tune, a few thousand parameters each."""
 
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
 from nlirg.config.training import LoraConfig
@@ -154,3 +157,13 @@ def save_lora(base: Path, folder: Path, rank: int) -> None:
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) * 0.2 / rank**0.5)
     export_model(adapted, load_tokenizer(str(base)), folder)
+
+
+def add_foreign_files(folder: Path) -> None:
+    """Add what Mistral publishes beside a model: its weights once more, and another tokenizer."""
+    tensors = load_file(folder / "model.safetensors")
+    save_file({f"w.{k}": t for k, t in tensors.items()}, folder / "consolidated.safetensors")
+    (folder / "params.json").write_text("{}")
+    [package] = find_spec("mistral_common").submodule_search_locations
+    tokenizer = min(Path(package).glob("data/tekken_*.json"))
+    shutil.copy(tokenizer, folder / "tekken.json")

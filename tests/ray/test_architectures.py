@@ -8,7 +8,7 @@ from eval.generation.samples import read_samples, samples_path
 from eval.generation.serving import SERVED, engine_obstacle
 from eval.generation.transformers_engine import TransformersEngine
 from nlirg.models.loading import model_skeleton
-from tests.architectures import SETTINGS, save_architecture, save_lora
+from tests.architectures import SETTINGS, add_foreign_files, save_architecture, save_lora
 from tests.ray.trained import trained_run
 from tests.road import evaluate
 
@@ -31,6 +31,8 @@ def test_an_adapter_answers_as_with_peft(
     name, rank, tiny_tokenizer, ray_cluster, tmp_path, capfd
 ) -> None:
     base = save_architecture(tmp_path / "base", name, tiny_tokenizer)
+    if name == "mistral":
+        add_foreign_files(base)
     if obstacle := engine_obstacle(base):
         pytest.skip(obstacle)
     recipe, run = trained_run(

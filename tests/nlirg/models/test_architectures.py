@@ -2,8 +2,6 @@
 
 import json
 import shutil
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +19,7 @@ from nlirg.models.loading import load_model, load_tokenizer, model_skeleton
 from nlirg.models.lora import add_lora, linear_layers, target_layers
 from nlirg.preflight.model_checks import check_lora, estimate_memory, weight_shapes
 from nlirg.training.trainer import Callbacks, Trainer
-from tests.architectures import SETTINGS, save_architecture
+from tests.architectures import SETTINGS, add_foreign_files, save_architecture
 from tests.torch_engine import TorchEngine
 
 LORA = LoraConfig(rank=3, alpha=6.0)
@@ -160,11 +158,7 @@ def test_a_chat_template_beside_mistrals_own_tokenizer_is_used(tiny_model_dir, t
     folder = shutil.copytree(tiny_model_dir, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "mistral"}))
-    found = find_spec("mistral_common")
-    if found is None:
-        pytest.skip("mistral_common is not installed")
-    [own, *_] = sorted(Path(found.origin).parent.glob("data/tekken_*.json"))
-    shutil.copy(own, folder / "tekken.json")
+    add_foreign_files(folder)
     tokenizer = load_tokenizer(str(folder))
     assert len(tokenizer) == len(load_tokenizer(str(tiny_model_dir)))
     assert "<|im_start|>" in tokenizer.chat_template
