@@ -4,12 +4,14 @@ import json
 import shutil
 
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from eval.generation.adapters import check_model, weights_hash
 from eval.generation.plain_folder import foreign_files
 from nlirg.errors import InputError
+from nlirg.models import loading
 from nlirg.models.loading import check_model as check_usable
 from nlirg.models.weight_files import INDEX, weight_files
 from nlirg.preflight.model_checks import weight_shapes
@@ -76,3 +78,16 @@ def test_a_missing_shard_is_told_by_loading(sharded) -> None:
     names = set(json.loads((sharded / INDEX).read_text())["weight_map"].values())
     (sharded / min(names)).unlink()
     assert {path.name for path in weight_files(sharded)} == names - {min(names)}
+
+
+def test_the_hubs_second_set_of_weights_is_not_fetched(monkeypatch) -> None:
+    asked = {}
+    monkeypatch.setattr(loading, "snapshot_download", lambda _, **given: asked.update(given) or ".")
+    loading.model_directory("owner/name")
+    names = [
+        "model-00001-of-00002.safetensors",
+        INDEX,
+        "consolidated.safetensors",
+        "tokenizer.json",
+    ]
+    assert list(filter_repo_objects(names, **asked)) == [names[0], INDEX, "tokenizer.json"]
