@@ -16,8 +16,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from nlirg.errors import InputError
+from nlirg.models.loading import model_skeleton
+from nlirg.models.lora import linear_layers, widths
+from nlirg.models.weight_files import weight_files
 
-TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ADAPTER_PREFIX = "base_model.model."
 BLOCK_BYTES = 1 << 22
 
@@ -39,7 +41,7 @@ PLAIN: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Adapter:
-    """A checked LoRA adapter."""
+    """A checked LoRA adapter; `target_modules` are the last parts of its layers' names."""
 
     name: str
     path: str
@@ -47,15 +49,15 @@ class Adapter:
     target_modules: tuple[str, ...]
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model or adapter, sorted by name.
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the weight files of a model or adapter.
 
     Raises:
         InputError: if there are none.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such directory; name the folder of a saved model")
-    files = sorted(folder.glob("*.safetensors"))
+    files = weight_files(folder)
     if not files:
         raise InputError(f"{folder}: no *.safetensors file; save the weights as safetensors")
     return files
@@ -64,7 +66,7 @@ def weight_files(folder: Path) -> list[Path]:
 def weights_hash(folder: Path) -> str:
     """SHA-256 over the names and contents of the weight files and of the configuration."""
     digest = hashlib.sha256()
-    for path in [*weight_files(folder), *sorted(folder.glob("*config.json"))]:
+    for path in [*_weight_files(folder), *sorted(folder.glob("*config.json"))]:
         digest.update(path.name.encode())
         with path.open("rb") as file:
             while block := file.read(BLOCK_BYTES):
@@ -78,7 +80,7 @@ def check_model(folder: Path) -> None:
     Raises:
         InputError: naming the file and the tensor.
     """
-    for path in weight_files(folder):
+    for path in _weight_files(folder):
         for name, tensor in _tensors(path):
             _require_finite(path, name, tensor)
 
@@ -95,11 +97,13 @@ def check_adapter(name: str, folder: Path, base: Path) -> Adapter:
         InputError: naming the file and the key or tensor.
     """
     settings = _adapter_settings(folder / "adapter_config.json")
-    rank, targets = settings["r"], tuple(sorted(settings["target_modules"]))
-    expected = _expected_shapes(base, rank, targets)
-    path = folder / "adapter_model.safetensors"
-    if weight_files(folder) != [path]:
-        raise InputError(f"{folder}: expected adapter_model.safetensors as the only weight file")
+    rank, layers = settings["r"], _adapted(base, settings["target_modules"])
+    expected = {
+        f"{ADAPTER_PREFIX}{layer}.lora_{side}.weight": shape
+        for layer, (inputs, outputs) in layers.items()
+        for side, shape in (("A", (rank, inputs)), ("B", (outputs, rank)))
+    }
+    [path] = _weight_files(folder)
     found = set()
     for key, tensor in _tensors(path):
         if key not in expected:
@@ -114,7 +118,8 @@ def check_adapter(name: str, folder: Path, base: Path) -> Adapter:
     missing = sorted(expected.keys() - found)
     if missing:
         raise InputError(f"{path}: {len(missing)} tensors are missing, the first is {missing[0]}")
-    return Adapter(name, str(folder), rank, targets)
+    ends = {layer.rpartition(".")[2] for layer in layers}
+    return Adapter(name, str(folder), rank, tuple(sorted(ends)))
 
 
 def _adapter_settings(path: Path) -> dict[str, Any]:
@@ -126,7 +131,7 @@ def _adapter_settings(path: Path) -> dict[str, Any]:
     except ValueError:
         raise InputError(f"{path}: not a JSON file") from None
     for key, off in PLAIN.items():
-        if settings.get(key, off) not in (off, None):
+        if (settings.get(key) or off) != off:
             raise InputError(
                 f"{path}: {key} is {settings[key]!r}; only plain LoRA adapters are evaluated, "
                 "merge this one into a full model first"
@@ -134,26 +139,16 @@ def _adapter_settings(path: Path) -> dict[str, Any]:
     if not isinstance(settings.get("r"), int):
         raise InputError(f"{path}: r must be a whole number")
     targets = settings.get("target_modules")
-    if not isinstance(targets, list) or not targets or set(targets) - set(TARGET_MODULES):
-        raise InputError(
-            f"{path}: target_modules is {targets!r}; supported are {', '.join(TARGET_MODULES)}"
-        )
+    if not isinstance(targets, list) or not targets:
+        raise InputError(f"{path}: target_modules is {targets!r}; a list of names is needed")
     return settings
 
 
-def _expected_shapes(base: Path, rank: int, targets: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the adapter's tensors: A is [rank, in], B is [out, rank]."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in weight_files(base):
-        with _opened(path) as file:
-            for key in file.keys():  # noqa: SIM118 - a safetensors file is no mapping
-                module = key.removesuffix(".weight")
-                if module.rpartition(".")[2] not in targets:
-                    continue
-                out_features, in_features = file.get_slice(key).get_shape()
-                shapes[f"{ADAPTER_PREFIX}{module}.lora_A.weight"] = (rank, in_features)
-                shapes[f"{ADAPTER_PREFIX}{module}.lora_B.weight"] = (out_features, rank)
-    return shapes
+def _adapted(base: Path, targets: list[str]) -> dict[str, tuple[int, int]]:
+    """Return inputs and outputs of the base model's layers that targets name, by full name."""
+    ends = tuple(f".{target}" for target in targets)
+    layers = linear_layers(model_skeleton(str(base)))
+    return {name: widths(layer) for name, layer in layers.items() if f".{name}".endswith(ends)}
 
 
 def _opened(path: Path) -> Any:

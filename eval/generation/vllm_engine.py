@@ -14,11 +14,12 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from eval.generation.adapters import TARGET_MODULES, Adapter
+from eval.generation.adapters import Adapter
 from eval.generation.generate import Completion, Device, EngineSpec, Request, ranked
+from eval.generation.plain_folder import plain_folders
 from nlirg.errors import InputError
+from nlirg.models.model_card import VLLM_RANKS, vllm_rank
 
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vllm.config.lora allows
 CPU_CACHE_BYTES = 64 << 20
 CPU_SEQUENCES = 128
 CPU_BATCH_TOKENS = 1024
@@ -80,7 +81,7 @@ def engine_options(spec: EngineSpec) -> dict[str, Any]:
             "max_loras": 1,
             "max_cpu_loras": len(spec.adapters),
             "max_lora_rank": lora_rank_limit(spec.adapters),
-            "lora_target_modules": list(TARGET_MODULES),
+            "lora_target_modules": sorted({t for a in spec.adapters for t in a.target_modules}),
         }
     return options
 
@@ -92,10 +93,9 @@ def lora_rank_limit(adapters: Sequence[Adapter]) -> int:
         InputError: naming the adapter whose rank is too large.
     """
     largest = max(adapters, key=lambda adapter: adapter.rank)
-    for limit in LORA_RANKS:
-        if largest.rank <= limit:
-            return limit
-    raise InputError(f"{largest.path}: rank {largest.rank} is above the limit {LORA_RANKS[-1]}")
+    if (limit := vllm_rank(largest.rank)) is None:
+        raise InputError(f"{largest.path}: rank {largest.rank} is above the limit {VLLM_RANKS[-1]}")
+    return limit
 
 
 def cpu_cache_bytes(spec: EngineSpec) -> int:
@@ -121,10 +121,11 @@ class VllmEngine:
         from vllm import LLM
         from vllm.lora.request import LoRARequest
 
-        self._llm = LLM(**engine_options(spec))
+        with plain_folders(spec) as plain:
+            self._llm = LLM(**engine_options(plain))
+            self._tokenizer: Any = self._llm.get_tokenizer()
         gc.freeze()
         gc.enable()
-        self._tokenizer: Any = self._llm.get_tokenizer()
         self._stop_ids = list(spec.stop_ids)
         self._adapters: dict[str | None, LoRARequest | None] = {None: None}
         for number, adapter in enumerate(spec.adapters, start=1):

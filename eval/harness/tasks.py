@@ -17,6 +17,7 @@ import numpy as np
 from scipy.stats import norm
 
 from eval.generation.generate import EngineSpec
+from eval.generation.plain_folder import plain_folders
 from eval.generation.vllm_engine import engine_options
 from eval.harness.task_files import is_task_file, read_task_file
 from eval.metrics.definition import Measure
@@ -94,14 +95,15 @@ def run_tasks(spec: EngineSpec, names: Sequence[str], limit: int | None) -> list
     try:
         with _either_build_of_vllm():
             import_module("lm_eval.models.vllm_causallms")
-        raw = simple_evaluate(
-            model="vllm",
-            model_args=_model_args(spec),
-            tasks=list(names),
-            batch_size="auto",
-            limit=limit,
-            log_samples=True,
-        )
+        with plain_folders(spec) as plain:
+            raw = simple_evaluate(
+                model="vllm",
+                model_args=_model_args(plain),
+                tasks=list(names),
+                batch_size="auto",
+                limit=limit,
+                log_samples=True,
+            )
     except Exception as error:  # of the package, its tasks, their data sets or the engine
         raise InputError(
             f"lm_eval on {spec.model}: {type(error).__name__}: {first_line(error)}"

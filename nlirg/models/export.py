@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import GenerationConfig
 
 from nlirg.atomic_io import atomic_directory
-from nlirg.errors import InputError
+from nlirg.errors import InputError, first_line
 from nlirg.models.loading import load_model, load_tokenizer
+
+GENERATION_SETTINGS = "generation_config.json"
+# How a model that sees or hears is to be shown things; vLLM does not load it without.
+SENSES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
 Gather = Callable[[nn.Parameter], AbstractContextManager[Any]]
 
@@ -91,9 +98,43 @@ def _merge_layer(name: str, layer: Any) -> None:
 
 
 def _save(model: Any, tokenizer: Any, directory: Path, **options: Any) -> None:
+    """Write model and tokenizer; a whole model's other settings are passed on as its base has them.
+
+    Many published settings of generation are refused by transformers when it is to write them.
+    """
+    passed_on = []
+    if not hasattr(model, "peft_config"):
+        base = Path(model.config.name_or_path)
+        passed_on = [p for n in (GENERATION_SETTINGS, *SENSES) if (p := base / n).is_file()]
+        if any(path.name == GENERATION_SETTINGS for path in passed_on):
+            model.generation_config = GenerationConfig()
     with atomic_directory(directory) as temporary:
         model.save_pretrained(temporary, **options)
         tokenizer.save_pretrained(temporary)
+        for path in passed_on:
+            copyfile(path, temporary / path.name)
+
+
+def check_exportable(model: Any, tokenizer: Any, name: str) -> None:
+    """Write once what an export holds beside the weights, before anything is trained.
+
+    Args:
+        model: as it is to be trained; it needs no weights.
+        tokenizer: of it.
+        name: what the recipe calls it.
+
+    Raises:
+        InputError: if transformers would refuse to write the trained model.
+    """
+    with TemporaryDirectory() as folder:
+        try:
+            model.config.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        except (ValueError, TypeError, OSError) as error:
+            raise InputError(
+                f"model {name}: transformers cannot write its settings again, so that a trained "
+                f"model would be lost; correct its config.json: {first_line(error)}"
+            ) from None
 
 
 def collect_state(model: Any, gather: Gather = _here, keep: bool = True) -> dict[str, Tensor]:

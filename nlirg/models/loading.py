@@ -11,10 +11,16 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+)
 from transformers.utils import is_flash_attn_2_available
 
 from nlirg.errors import InputError, first_line
+from nlirg.models.weight_files import FOREIGN_WEIGHTS, weight_files
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -45,7 +51,11 @@ def load_tokenizer(
     directory = model_directory(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            directory, trust_remote_code=False, local_files_only=True
+            directory,
+            trust_remote_code=False,
+            local_files_only=True,
+            # Beside it, Mistral's own tekken.json knows no chat template.
+            mistral_format=False if (directory / "tokenizer.json").is_file() else None,
         )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"model {path}: cannot load its tokenizer: {first_line(error)}") from None
@@ -92,7 +102,7 @@ def load_model(
     implementation = attention_implementation(attention, dtype)
     _check_files(path, directory)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = auto_class(_config(directory)).from_pretrained(
             directory,
             dtype=dtype,
             attn_implementation=implementation,
@@ -119,14 +129,29 @@ def model_skeleton(path: str) -> PreTrainedModel:
         InputError: if there is no such model or its architecture is unknown.
     """
     try:
-        config = AutoConfig.from_pretrained(
-            model_directory(path), trust_remote_code=False, local_files_only=True
-        )
+        config = _config(model_directory(path))
         with torch.device("meta"):
-            skeleton: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+            skeleton: PreTrainedModel = auto_class(config).from_config(config)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise InputError(f"model {path}: cannot load it: {first_line(error)}") from None
     return skeleton
+
+
+def _config(directory: Path) -> PretrainedConfig:
+    return AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+
+
+def auto_class(config: PretrainedConfig) -> Any:
+    """Return transformers' class for a model that writes text, and may see.
+
+    The architecture that the model was saved as decides, where both classes know such a model.
+    """
+    both: list[Any] = [AutoModelForCausalLM, AutoModelForImageTextToText]
+    known = [kind for kind in both if type(config) in kind._model_mapping]
+    for kind in known:
+        if kind._model_mapping[type(config)].__name__ in (config.architectures or ()):
+            return kind
+    return (known or both)[0]
 
 
 def check_vocabulary(key: str, other: str, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -247,7 +272,9 @@ def model_directory(path: str) -> Path:
     if path.startswith((".", "/", "~")) or path.count("/") != 1:
         raise InputError(f"model {path}: no such directory (a hub id is owner/name)")
     try:
-        return Path(snapshot_download(path, allow_patterns=HUB_FILES))
+        return Path(
+            snapshot_download(path, allow_patterns=HUB_FILES, ignore_patterns=FOREIGN_WEIGHTS)
+        )
     except (OSError, HFValidationError):  # the hub's own errors are OSErrors
         raise InputError(
             f"model {path}: no such directory, and no such model in the Hugging Face cache or on "
@@ -262,7 +289,7 @@ def _check_files(path: str, directory: Path) -> None:
         raise InputError(f"model {path}: has no config.json, so is not a model") from None
     except ValueError as error:
         raise InputError(f"model {path}: config.json is not JSON: {error}") from None
-    if not any(directory.glob("*.safetensors")):
+    if not weight_files(directory):
         raise InputError(
             f"model {path}: has no *.safetensors weights (pickled *.bin weights can run code and "
             "are refused; convert them with transformers' save_pretrained)"

@@ -9,12 +9,14 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from nlirg.config.training import LoraConfig
 from nlirg.errors import InputError
+from nlirg.models.language_model import language_modules
 
 # Features of `peft.LoraConfig` whose effect cannot be seen in the names and shapes of the tensors.
-NOT_PLAIN = ("alpha_pattern", "use_dora", "alora_invocation_tokens", "fan_in_fan_out")
+NOT_PLAIN = ("alpha_pattern", "use_dora", "alora_invocation_tokens")
 
 
 def add_lora(model: Any, config: LoraConfig, base_name: str) -> Any:
@@ -37,11 +39,14 @@ def add_lora(model: Any, config: LoraConfig, base_name: str) -> Any:
     import peft
 
     targets, tensors = check_lora(model, config, base_name)
+    layers = adapted_layers(model, config, base_name)
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[arg-type]  # only ever divided by r or its root
         lora_dropout=config.dropout,
-        target_modules=targets,
+        # Ends of names may also fit layers outside the language model.
+        target_modules=targets if _all_that_end(model, targets) == layers.keys() else list(layers),
+        fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in layers.values()),
         use_rslora=config.rslora,
         task_type="CAUSAL_LM",
     )
@@ -69,39 +74,62 @@ def check_lora(
     return targets, _read_adapter(Path(config.resume_from).expanduser(), config, base_name)
 
 
-def linear_layers(model: Any) -> dict[str, nn.Linear]:
-    """Return every linear layer but the output head, by its full name."""
+def linear_layers(model: Any) -> dict[str, nn.Module]:
+    """Return every linear layer of the language model but the output head, by its full name.
+
+    GPT-2's `Conv1D` is one whose weight is stored as [inputs, outputs].
+    """
     head = model.get_output_embeddings()
     return {
         name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not head
+        for name, module in language_modules(model)
+        if isinstance(module, (nn.Linear, Conv1D)) and module is not head
     }
 
 
-def adapted_layers(model: Any, config: LoraConfig, base_name: str) -> dict[str, nn.Linear]:
+def widths(layer: nn.Module) -> tuple[int, int]:
+    """Return how many inputs and outputs a linear layer has."""
+    first, second = layer.get_parameter("weight").shape
+    return (first, second) if isinstance(layer, Conv1D) else (second, first)
+
+
+def adapted_layers(model: Any, config: LoraConfig, base_name: str) -> dict[str, nn.Module]:
     """Return the linear layers that get an adapter, by their full names.
 
     Raises:
         InputError: as `target_layers`.
     """
-    targets = tuple(f".{target}" for target in target_layers(model, config, base_name))
+    ends = _ends(target_layers(model, config, base_name))
     return {
-        name: layer for name, layer in linear_layers(model).items() if f".{name}".endswith(targets)
+        name: layer for name, layer in linear_layers(model).items() if f".{name}".endswith(ends)
     }
+
+
+def _ends(targets: list[str]) -> tuple[str, ...]:
+    return tuple(f".{target}" for target in targets)
+
+
+def _all_that_end(model: Any, targets: list[str]) -> set[str]:
+    """Return the names of all modules that peft would take for these targets."""
+    return {name for name, _ in model.named_modules() if f".{name}".endswith(_ends(targets))}
 
 
 def target_layers(model: Any, config: LoraConfig, base_name: str) -> list[str]:
     """Return the names (last parts, or dotted ends) of the layers to adapt, sorted.
 
-    `all-linear` is every linear layer but the output head. The head never has an adapter: the loss
-    reads its weight as it is.
+    `all-linear` is every linear layer of the language model but the output head. The head never has
+    an adapter: the loss reads its weight as it is.
 
     Raises:
-        InputError: if a name matches no such layer.
+        InputError: if a name matches no such layer, or there is none.
     """
     layers = linear_layers(model)
     names = sorted({name.rpartition(".")[2] for name in layers})
+    if not layers:
+        raise InputError(
+            f"train.lora: {base_name} has no linear layer that could get an adapter; leave "
+            "train.lora out, to train the whole model"
+        )
     if config.target_modules == "all-linear":
         return names
     missing = [

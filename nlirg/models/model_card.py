@@ -141,7 +141,9 @@ def _code(text: str) -> str:
 def _loading(facts: TrainingFacts) -> str:
     parts = ["## How to load it\n\n`PATH` is this directory, or its name on the hub."]
     if facts.layout == "adapter":
-        parts += [_python(ADAPTER_PEFT, facts), _python(ADAPTER_VLLM, facts)]
+        parts.append(_python(ADAPTER_PEFT, facts))
+        if facts.train.lora is not None and vllm_rank(facts.train.lora.rank) is not None:
+            parts.append(_python(ADAPTER_VLLM, facts))
     else:
         parts += [_python(FULL_TRANSFORMERS, facts), _python(FULL_VLLM, facts)]
     return "\n\n".join(parts) + "\n"
@@ -151,13 +153,13 @@ def _python(template: str, facts: TrainingFacts) -> str:
     # JSON strings are Python strings, whatever quotes and line breaks a name holds.
     code = template.replace("BASE", json.dumps(facts.base_model).replace("`", "\\x60"))
     if facts.train.lora is not None:
-        code = code.replace("MAX_RANK", str(_vllm_rank(facts.train.lora.rank)))
+        code = code.replace("MAX_RANK", str(vllm_rank(facts.train.lora.rank)))
     return f"```python\n{code}```"
 
 
-def _vllm_rank(rank: int) -> int:
-    """Return the smallest limit of vLLM that the adapter fits; above all of them, its own rank."""
-    return min((limit for limit in VLLM_RANKS if limit >= rank), default=rank)
+def vllm_rank(rank: int) -> int | None:
+    """Return the smallest limit of vLLM that an adapter's rank fits; None above all of them."""
+    return min((limit for limit in VLLM_RANKS if limit >= rank), default=None)
 
 
 FULL_TRANSFORMERS = """\

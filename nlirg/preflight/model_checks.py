@@ -20,7 +20,9 @@ from nlirg.chat.template import special_tokens
 from nlirg.config.training import TrainConfig
 from nlirg.errors import InputError
 from nlirg.models import lora
+from nlirg.models.language_model import expert_parameters, freeze_other_senses
 from nlirg.models.loading import model_skeleton
+from nlirg.models.weight_files import weight_files
 from nlirg.preflight.corpus_checks import Check, Probe
 
 SMALL_NORM = 0.1  # of the median norm: an embedding that was never pulled away from zero
@@ -38,7 +40,7 @@ def weight_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
         InputError: if a file is damaged.
     """
     shapes: dict[str, tuple[int, ...]] = {}
-    for path in sorted(directory.glob("*.safetensors")):
+    for path in weight_files(directory):
         try:
             with safe_open(path, framework="pt") as file:
                 names = list(file.keys())
@@ -51,7 +53,7 @@ def weight_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
 def read_embedding(directory: Path, shapes: Shapes) -> torch.Tensor | None:
     """Read the input embedding [V, d] as it is stored; None if no weight has a known name."""
     name = next((name for name in shapes if _layer(name) in EMBEDDINGS), "")
-    for path in sorted(directory.glob("*.safetensors")):
+    for path in weight_files(directory):
         with safe_open(path, framework="pt") as file:
             if name in set(file.keys()):
                 return file.get_tensor(name)
@@ -157,7 +159,11 @@ def check_lora(arms: Mapping[str, TrainConfig], model: Any, name: str) -> Check 
         counts.add(len(lora.adapted_layers(model, config, name)))
     told = " or ".join(str(count) for count in sorted(counts))
     total = len(lora.linear_layers(model))
-    return Check("LoRA", "ok", f"{told} of {total} linear layers get an adapter")
+    measured = f"{told} of {total} linear layers get an adapter"
+    if experts := sum(parameter.numel() for parameter in expert_parameters(model)):
+        share = experts / sum(parameter.numel() for parameter in model.parameters())
+        measured += f"; experts ({share:.0%} of the weights) are no such layers and get none"
+    return Check("LoRA", "ok", measured)
 
 
 @dataclass(frozen=True)
@@ -180,14 +186,15 @@ def estimate_memory(config: TrainConfig, model: Any) -> Memory:
     P parameters, T of them trained, W workers (Rajbhandari et al., ZeRO, arXiv 1910.02054, §3.1):
     weights 2P and gradients 2T bytes in 16 bits, with 12T bytes of optimizer (fp32 master weights
     and two moments); in fp32 4P, 4T and 8T. ZeRO stage 1 divides the optimizer by W, stage 2
-    gradients too, stage 3 weights too. A LoRA layer of rank r trains r * (inputs + outputs).
+    gradients too, stage 3 weights too. A LoRA layer of rank r trains r * (inputs + outputs);
+    without LoRA all of the language model is trained, and nothing that sees or hears.
     """
+    freeze_other_senses(model)
     parameters = float(sum(parameter.numel() for parameter in model.parameters()))
-    trained = parameters
+    trained = float(sum(p.numel() for p in model.parameters() if p.requires_grad))
     if config.lora is not None:
         layers = lora.adapted_layers(model, config.lora, "the model").values()
-        sides = sum(layer.in_features + layer.out_features for layer in layers)
-        trained = float(config.lora.rank * sides)
+        trained = float(config.lora.rank * sum(sum(lora.widths(layer)) for layer in layers))
         parameters += trained
     width, states = (4, 8) if config.precision == "fp32" else (2, 12)
     shards = [config.num_workers if config.zero_stage >= stage else 1 for stage in (1, 2, 3)]

@@ -22,6 +22,7 @@ from nlirg.config.training import TrainConfig
 from nlirg.errors import InputError
 from nlirg.forward.tapped_model import TappedModel
 from nlirg.models.export import export_model
+from nlirg.models.language_model import freeze_other_senses
 from nlirg.models.loading import check_precision, check_vocabulary, load_model, load_tokenizer
 from nlirg.models.lora import add_lora
 from nlirg.training.deepspeed_settings import deepspeed_settings
@@ -192,6 +193,7 @@ def _load(source: ModelSource, train: TrainConfig, settings: dict[str, Any]) -> 
     # transformers shards while such an object lives.
     _sharding = HfDeepSpeedConfig(settings) if train.zero_stage == 3 else None
     model: Any = load_model(source.path, DTYPES[train.precision], train.attention)
+    freeze_other_senses(model)
     if train.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()

@@ -18,6 +18,7 @@ from eval.cases.suites import holdout_cases, limit, load_cases, robustness_cases
 from eval.cases.suites import template_cases as sampled_cases
 from eval.config import EvaluateConfig
 from eval.generation.generate import Prompt, refusal, render
+from eval.generation.serving import require_engine
 from eval.harness.tasks import check_tasks
 from eval.schema.case import SUITES, Case, Suite
 from eval.verdict.gates import require_cases
@@ -78,11 +79,15 @@ def check_prompts(recipe: Recipe, cases: Sequence[Case]) -> None:
     """Check that cases can be asked and compared; their prompts are rendered for that.
 
     Raises:
-        InputError: if more prompts of a suite do not fit the model than may be errors, or what is
-            left of one are fewer than two independent cases.
+        InputError: if the installed vLLM cannot run the model, more prompts of a suite do not fit
+            the model than may be errors, or what is left of one are fewer than two independent
+            cases.
     """
     config = recipe.evaluate
-    context = answer_settings(recipe, model_directory(recipe.model))["context"]
+    base = model_directory(recipe.model)
+    if config.engine == "vllm" or config.lm_eval:
+        require_engine(base, recipe.model)
+    context = answer_settings(recipe, base)["context"]
     prompts = render(chat_of(recipe), cases)
     require_answerable(prompts, config, context)
     for suite in SUITES:

@@ -27,6 +27,7 @@ from eval.generation.generate import (
     refusal,
 )
 from pipelines.evaluate.answers import Answers, Variant
+from pipelines.evaluate.merged import Merging
 from pipelines.progress import Progress, say
 from pipelines.recipe import Recipe
 
@@ -58,11 +59,13 @@ class Generation:
         base: directory of the base model.
         settings: what decides the answers beside prompts and weights; holds `context`,
             `stop_ids` and `seed`.
+        merging: makes variants that vLLM can load.
     """
 
     recipe: Recipe
     base: Path
     settings: dict[str, Any]
+    merging: Merging
 
     def answer(
         self,
@@ -135,6 +138,9 @@ class Generation:
     def _generate(self, unfinished: Sequence[Answers], name: str) -> Work:
         """Generate and judge what is missing."""
         pool, common = self._engines()
+        if common.engine == "vllm":
+            for answers in unfinished:
+                answers.variant = self.merging.for_vllm(answers.variant)
         groups = plan_groups(self.recipe, common, unfinished)
         total = sum(len(chunk.requests) for group in groups for chunk in group.chunks)
         fleet = self._fleet(pool, groups)

@@ -15,6 +15,7 @@ from eval.harness.tasks import TaskResult, run_tasks, task_measures, without_int
 from eval.metrics.definition import Measure
 from nlirg.errors import InputError
 from pipelines.evaluate.answers import Variant
+from pipelines.evaluate.merged import Merging
 from pipelines.evaluate.variant_tasks import Kept, keep, read_kept, run_each
 from pipelines.progress import say
 from pipelines.recipe import Recipe
@@ -33,7 +34,11 @@ class LmEval(Kept):
 
 
 def run_lm_eval(
-    recipe: Recipe, run: RunDirectory, variants: Sequence[Variant], context: int
+    recipe: Recipe,
+    run: RunDirectory,
+    variants: Sequence[Variant],
+    context: int,
+    merging: Merging,
 ) -> None:
     """Run the recipe's `evaluate.lm_eval` tasks on every variant that has not done them yet.
 
@@ -42,6 +47,7 @@ def run_lm_eval(
         run: results go into `eval/<variant>/lm_eval.json`.
         variants: the base model first.
         context: tokens of prompt and answer.
+        merging: makes variants that vLLM can load.
 
     Raises:
         InputError: with what lm_eval says, if it fails.
@@ -63,7 +69,7 @@ def run_lm_eval(
     done = run_each(
         recipe,
         "lm_eval",
-        missing,
+        list(map(merging.for_vllm, missing)),
         _run_tasks,
         recipe,
         variants[0],

@@ -27,6 +27,7 @@ from pipelines.evaluate.flips import resample_flips
 from pipelines.evaluate.generation import BASE, Generation
 from pipelines.evaluate.judge import judge_answers
 from pipelines.evaluate.lm_tasks import HARNESS_CONTEXT, run_lm_eval
+from pipelines.evaluate.merged import Merging
 from pipelines.evaluate.paraphrases import model_paraphrases
 from pipelines.evaluate.perplexity import measure_perplexity
 from pipelines.progress import say
@@ -98,7 +99,8 @@ class Evaluate(Stage[EvaluateSummary]):
         started = time.monotonic()
         base = model_directory(recipe.model)
         chat = chat_of(recipe)
-        generation = Generation(recipe, base, answer_settings(recipe, base))
+        merging = Merging(recipe, run)
+        generation = Generation(recipe, base, answer_settings(recipe, base), merging)
         context = generation.settings["context"]
         variants = find_variants(recipe, run, base)
         cases = evaluation_cases(recipe, run)
@@ -120,7 +122,8 @@ class Evaluate(Stage[EvaluateSummary]):
         if recipe.evaluate.flip_samples:
             work += resample_flips(generation, run, variants, prompts)
         measure_perplexity(recipe, run, variants, cases, context)
-        run_lm_eval(recipe, run, variants, context_tokens(base, HARNESS_CONTEXT))
+        run_lm_eval(recipe, run, variants, context_tokens(base, HARNESS_CONTEXT), merging)
+        merging.remove(variants)
         judge_answers(recipe, run, BASE, cases)
         return EvaluateSummary(
             variants={one.name: run.evaluation(one.name).summary() for one in variants},

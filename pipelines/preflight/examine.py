@@ -6,12 +6,19 @@ All of it happens in this process, without Ray, and writes nothing: the recipe s
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 from transformers.utils import logging
 
+from eval.generation.adapters import Adapter
+from eval.generation.serving import adapter_obstacle, require_engine
+from nlirg.config.training import LoraConfig, TrainConfig
 from nlirg.corpus.rows import shards_of
+from nlirg.errors import InputError
 from nlirg.models.chat import End
-from nlirg.models.loading import check_model, model_directory
+from nlirg.models.loading import check_model, model_directory, model_skeleton
+from nlirg.models.lora import adapted_layers
 from nlirg.preflight.corpus_checks import Check, check_corpus, check_ids, check_rows, check_template
 from nlirg.preflight.corpus_sample import draw, encode_sample
 from nlirg.preflight.loss_checks import check_losses
@@ -63,4 +70,36 @@ def examine(recipe: Recipe) -> list[Check]:
             recipe.seed,
         )
         checks += check_plans(arms, config, corpus, recipe.holdout)
-    return checks + check_feasibility(arms, recipe.model)
+    checks += check_feasibility(arms, recipe.model)
+    return [*checks, check_engine(recipe, arms, directory)]
+
+
+def check_engine(recipe: Recipe, arms: Mapping[str, TrainConfig], base: Path) -> Check:
+    """Check whether the engine that is to evaluate the model can run it.
+
+    Args:
+        recipe: names the engine.
+        arms: settings by arm.
+        base: the model's directory.
+    """
+    config = recipe.evaluate
+    told = f"{config.engine} can run the model"
+    if config.engine == "vllm" or config.lm_eval:
+        try:
+            require_engine(base, recipe.model)
+        except InputError as error:
+            return Check("evaluation", "fail", str(error), "correct it before training")
+        for name, arm in arms.items():
+            if arm.lora is not None and (reason := _why_merged(arm.lora, base)):
+                told += f"; {name} is merged into it for that ({reason})"
+    return Check("evaluation", "ok", told)
+
+
+def _why_merged(config: LoraConfig, base: Path) -> str:
+    """Say why vLLM cannot serve the adapter that will be trained; empty if it can."""
+    try:
+        layers = adapted_layers(model_skeleton(str(base)), config, str(base))
+    except InputError:
+        return ""  # another check says so
+    ends = tuple({layer.rpartition(".")[2] for layer in layers})
+    return adapter_obstacle(Adapter("", "", config.rank, ends), base)

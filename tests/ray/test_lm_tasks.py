@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from eval.statistics.estimates import ComparisonConfig
 from pipelines.evaluate.lm_tasks import lm_eval_measures, run_lm_eval
+from pipelines.evaluate.merged import Merging
 from pipelines.evaluate.stage import find_variants
 from tests.ray.trained import trained_run
 
@@ -57,7 +58,7 @@ def test_the_harness_finds_what_the_models_themselves_say(
 ) -> None:
     task = write_task(tmp_path)
     recipe, run = trained_run(base, tmp_path, "harness", lm_eval=[str(task)], max_cases=10)
-    run_lm_eval(recipe, run, find_variants(recipe, run, base), 256)
+    run_lm_eval(recipe, run, find_variants(recipe, run, base), 256, Merging(recipe, run))
     model = AutoModelForCausalLM.from_pretrained(base)
     tuned = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(base), run.arm("nlirg").path / "model"

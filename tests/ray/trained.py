@@ -1,7 +1,8 @@
 """Runs whose training is over, for the tests of what comes after it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import Qwen3ForCausalLM
 
 from cluster.rundir import RunDirectory
-from eval.generation.adapters import TARGET_MODULES
+from eval.generation.serving import DENSE
 from pipelines.recipe import Recipe, validate
 from tests.road import trained
 
@@ -19,16 +20,24 @@ QUESTIONS = 24
 def save_adapter(base: Path, path: Path, rank: int, seed: int) -> Path:
     torch.manual_seed(seed)
     config = LoraConfig(
-        r=rank, lora_alpha=4 * rank, target_modules=list(TARGET_MODULES), init_lora_weights=False
+        r=rank, lora_alpha=4 * rank, target_modules=sorted(DENSE), init_lora_weights=False
     )
     get_peft_model(Qwen3ForCausalLM.from_pretrained(base), config).save_pretrained(path)
     return path
 
 
+save_rank_8 = partial(save_adapter, rank=8, seed=3)
+
+
 def trained_run(
-    base: Path, folder: Path, name: str, arms: Sequence[str] = ("nlirg",), **evaluate
+    base: Path,
+    folder: Path,
+    name: str,
+    arms: Sequence[str] = ("nlirg",),
+    save: Callable[[Path, Path], object] = save_rank_8,
+    **evaluate,
 ) -> tuple[Recipe, RunDirectory]:
-    """A run whose first arm left an adapter; one case is too long to be asked."""
+    """A run whose first arm left an adapter, `save`d; one case is too long to be asked."""
     cases = [
         {
             "id": f"q{i}",
@@ -64,6 +73,6 @@ def trained_run(
         "recipe",
     )
     run = RunDirectory(recipe.storage, recipe.name)
-    save_adapter(base, run.arm("nlirg").path / "model", rank=8, seed=3)
+    save(base, run.arm("nlirg").path / "model")
     run.arm("nlirg").succeed("mark", trained(kind="lora"))
     return recipe, run

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from eval.cases.suites import load_cases
 from eval.config import EvaluateConfig
-from eval.generation.adapters import TARGET_MODULES, check_adapter
+from eval.generation.adapters import check_adapter
 from eval.generation.generate import EngineSpec, Prompt, Request, make_request, render
+from eval.generation.serving import DENSE
 from eval.schema.case import Case
 from nlirg.config.corpus import EncodeConfig
 from nlirg.models.chat import load_chat, stop_ids
@@ -55,7 +56,7 @@ def make_adapters(folder: Path, count: int) -> list[Path]:
     for number in range(count):
         torch.manual_seed(number)
         model = AutoModelForCausalLM.from_pretrained(BASE)
-        config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(TARGET_MODULES))
+        config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=sorted(DENSE))
         tuned = get_peft_model(model, config)
         for name, weight in tuned.named_parameters():
             if "lora_B" in name:

@@ -8,12 +8,12 @@ import pytest
 from eval.generation.adapters import Adapter
 from eval.generation.generate import EngineSpec
 from eval.generation.vllm_engine import (
-    LORA_RANKS,
     cpu_cache_bytes,
     engine_environment,
     engine_options,
 )
 from nlirg.errors import InputError
+from nlirg.models.model_card import VLLM_RANKS
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_rank_no_engine_holds_is_named(spec) -> None:
 def test_the_ranks_are_those_vllm_allows() -> None:
     from vllm.config.lora import MaxLoRARanks
 
-    assert get_args(MaxLoRARanks) == LORA_RANKS
+    assert get_args(MaxLoRARanks) == VLLM_RANKS
 
 
 def test_both_devices_refuse_pickles_and_foreign_code(spec) -> None:

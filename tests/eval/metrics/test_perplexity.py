@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from eval.cases import general
 from eval.cases.general import Passage, general_passages
-from eval.generation.adapters import TARGET_MODULES
+from eval.generation.serving import DENSE
 from eval.metrics.definition import Measure
 from eval.metrics.model_pair import ModelPair
 from eval.metrics.perplexity import TextDivergence, divergence_measures, domain_texts, general_texts
@@ -57,9 +57,7 @@ def texts(tiny_tokenizer):
 def adapter(tiny_model_dir, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("adapter")
     torch.manual_seed(1)
-    config = LoraConfig(
-        r=4, lora_alpha=16, target_modules=list(TARGET_MODULES), init_lora_weights=False
-    )
+    config = LoraConfig(r=4, lora_alpha=16, target_modules=sorted(DENSE), init_lora_weights=False)
     base = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
     get_peft_model(base, config).save_pretrained(path)
     return path

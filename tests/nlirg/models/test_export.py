@@ -1,5 +1,7 @@
 """Saved models and adapters load in transformers and peft as they are."""
 
+import shutil
+
 import peft
 import pytest
 import torch
@@ -8,8 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nlirg.config.training import LoraConfig, TrainConfig
 from nlirg.errors import InputError
-from nlirg.models.export import export_merged, export_model
-from nlirg.models.loading import load_model
+from nlirg.models.export import check_exportable, export_merged, export_model
+from nlirg.models.loading import load_model, model_skeleton
 from nlirg.models.lora import add_lora
 from tests.torch_engine import TorchEngine
 
@@ -124,3 +126,37 @@ def test_a_merge_that_overflows_leaves_what_was_there(tiny_model_dir, tiny_token
     kept = load_file(tmp_path / "merged" / "model.safetensors")
     assert all(torch.equal(value, kept[name]) for name, value in good.items())
     assert {path.name for path in tmp_path.iterdir()} == {"adapter", "merged"}
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_settings_of_generation_are_passed_on_as_they_are(
+    tiny_model_dir, tiny_tokenizer, tmp_path, merged
+) -> None:
+    """Transformers itself refuses to write these, which many published models have."""
+    base = shutil.copytree(tiny_model_dir, tmp_path / "base")
+    text = '{"do_sample": false, "temperature": 0.9, "top_p": 0.6}'
+    (base / "generation_config.json").write_text(text)
+    (base / "preprocessor_config.json").write_text('{"size": 3}')
+    model = load_model(str(base), torch.float32)
+    with pytest.raises(ValueError, match="GenerationConfig is invalid"):
+        model.save_pretrained(tmp_path / "refused")
+    if merged:
+        adapted = add_lora(model, LoraConfig(rank=2), str(base))
+        export_model(adapted, tiny_tokenizer, tmp_path / "adapter")
+        assert not (tmp_path / "adapter" / "generation_config.json").exists()
+        export_merged(str(base), tmp_path / "adapter", tmp_path / "model")
+    else:
+        export_model(model, tiny_tokenizer, tmp_path / "model")
+    assert (tmp_path / "model" / "generation_config.json").read_text() == text
+    assert (tmp_path / "model" / "preprocessor_config.json").read_text() == '{"size": 3}'
+    load_model(str(tmp_path / "model"), torch.float32)
+
+
+def test_settings_that_cannot_be_written_are_told_before_training(
+    tiny_model_dir, tiny_tokenizer
+) -> None:
+    model = model_skeleton(str(tiny_model_dir))
+    check_exportable(model, tiny_tokenizer, "tiny")
+    model.config.odd = object()
+    with pytest.raises(InputError, match="model tiny: transformers cannot write its settings"):
+        check_exportable(model, tiny_tokenizer, "tiny")

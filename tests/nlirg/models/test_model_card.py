@@ -88,10 +88,16 @@ def test_metrics_and_versions_only_where_given(tmp_path) -> None:
     assert "| `torch` | `2.13` |" in body
 
 
-@pytest.mark.parametrize(("rank", "limit"), [(1, 1), (16, 16), (20, 32), (300, 320), (600, 600)])
+@pytest.mark.parametrize(("rank", "limit"), [(1, 1), (16, 16), (20, 32), (300, 320)])
 def test_vllm_is_told_a_rank_that_it_takes(tmp_path, rank, limit) -> None:
     _, body = card(tmp_path, layout="adapter", train=TrainConfig(lora=LoraConfig(rank=rank)))
     assert f"max_lora_rank={limit})" in body
+
+
+def test_of_a_rank_above_all_of_its_limits_vllm_is_not_told(tmp_path) -> None:
+    _, body = card(tmp_path, layout="adapter", train=TrainConfig(lora=LoraConfig(rank=600)))
+    assert "PeftModel" in body
+    assert "vllm" not in body
 
 
 NASTY = 'a"); import os; os.system("x") #`\n```\n<script>|{{ 7*7 }}'

@@ -1,6 +1,7 @@
 import io
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pipelines import cli
 from pipelines.preflight.examine import examine
 from pipelines.preflight.table import table, verdict
 from pipelines.recipe import load_recipe
+from tests.architectures import save_architecture
 
 DEMO = Path("pipelines/demo/recipe.yaml")
 ROWS = [{"instruction": f"is {n} the question", "output": f"the answer is {n}"} for n in range(40)]
@@ -147,6 +149,37 @@ def test_an_arm_of_its_own_plan_gets_its_own_line(write) -> None:
     checks = examine(load_recipe(write(ROWS, arms=arms)).located())
     plans = [check.measured.partition(":")[0] for check in checks if check.name == "plan"]
     assert plans == ["a, b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "measured"),
+    [
+        ("gpt2", "8 of 8 linear layers get an adapter"),
+        ("qwen3_moe", "get an adapter; experts (35% of the weights) are no such layers"),
+    ],
+)
+def test_what_gets_an_adapter_is_told(write, tiny_tokenizer, tmp_path, name, measured) -> None:
+    base = save_architecture(tmp_path / "model", name, tiny_tokenizer)
+    checks = examined(write(ROWS), f"model={base}")
+    assert (checks["LoRA"].status, checks["evaluation"].status) == ("ok", "ok")
+    assert measured in checks["LoRA"].measured
+    assert "is merged into it for that (vLLM" in checks["evaluation"].measured
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="vLLM may run what sees")
+def test_a_model_that_vllm_cannot_run_here_fails_until_the_engine_is_another(
+    write, tiny_tokenizer, tmp_path, monkeypatch, capsys
+) -> None:
+    base = save_architecture(tmp_path / "model", "gemma3", tiny_tokenizer)
+    path = write(ROWS, holdout=4)
+    found = examined(path, f"model={base}")["evaluation"]
+    assert found.status == "fail"
+    assert "package torchvision, which is not installed; set evaluate.engine=" in found.measured
+    assert call(monkeypatch, "run", path, f"model={base}") == 2
+    assert "evaluate.engine=transformers" in capsys.readouterr().err
+    other = examined(path, f"model={base}", "evaluate.engine=transformers")
+    assert other["evaluation"].status == "ok"
+    assert other["LoRA"].measured == "14 of 14 linear layers get an adapter"
 
 
 def test_plain_text_gets_the_checks_that_make_sense(write) -> None:
