@@ -12,11 +12,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import commonprefix
 from typing import Any, Literal
 
 from nlirg.chat.conversation import (
+    DROPS_SYSTEM,
     OPENED,
     WRITES_BESIDE,
     Conversation,
@@ -36,6 +37,7 @@ from nlirg.errors import BadRowError
 
 MARK = "zqmarkqz"  # stands for an answer, to see what a template writes around it
 CLOSED = re.compile(r"(<think>\s*)?</think>\s*\Z")  # one that has ended it
+THOUGHT_BEFORE = re.compile(r"\s*(<think>((?!<think>).)*?</think>|</?think>)\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,22 @@ def _answers(template: ChatTemplate, conversation: Conversation) -> Iterator[Ans
         if not turn.trained:
             continue
         prompt = _prompt(template, conversation, number)
-        if turn.calls:
-            yield _calling(template, conversation, number, prompt)
-        else:
-            yield _speaking(template, conversation, number, prompt)
+        if conversation.turns[number - 1].role == "assistant":
+            before = conversation.messages(number)
+            if prompt == template.render(before, conversation.tools, prompt=False):
+                raise BadRowError(
+                    "an answer follows an answer, and chat template begins no turn after one"
+                )
+        if turn.reasoning and CLOSED.search(prompt):
+            raise BadRowError(
+                "the answer has reasoning, and the generation prompt has ended the thinking: leave "
+                "it out, or set the chat template's option for thinking (encode.template_options)"
+            )
+        answer = (_calling if turn.calls else _speaking)(template, conversation, number, prompt)
+        first = conversation.turns[0]
+        if first.role == "system" and not _end_of(first.message["content"], prompt):
+            answer = replace(answer, notes=(*answer.notes, DROPS_SYSTEM))
+        yield answer
 
 
 def _prompt(template: ChatTemplate, conversation: Conversation, stop: int) -> str:
@@ -128,10 +142,9 @@ def _speaking(
     if not turn.content.strip():
         raise BadRowError("answer is empty")
     before, content, after = _around(template, conversation, number, prompt)
-    found = template.special.search(after)
-    end = after[: found.end()] if found else template.end_of_words
+    end = template.end_in(after) or template.end_of_words
     lead, follows = _written(template, conversation, number, prompt, before)
-    if not follows or not _holds(lead, turn.reasoning):
+    if not _goes_on(prompt, lead, follows, turn.reasoning):
         lead = _own_thinking(prompt, turn.reasoning)
     return AnswerText(prompt, lead, content, end)
 
@@ -169,29 +182,48 @@ def _calling(
     template: ChatTemplate, conversation: Conversation, number: int, prompt: str
 ) -> AnswerText:
     """Return an answer that calls functions."""
-    turn, tools = conversation.turns[number], conversation.tools
+    turn = conversation.turns[number]
     names = [call["function"]["name"] for call in turn.calls]
-    form = template.call_form or CallForm(written=False, empty="")
-    for content in dict.fromkeys([turn.message["content"], form.empty]):
-        # Some templates print either a turn's text or its calls, or the text after them.
-        messages = [*conversation.messages(number), {**turn.message, "content": content}]
-        whole = template.render(messages, tools, prompt=False)
-        written, follows = _written(template, conversation, number, prompt, whole)
-        last = written.rfind(names[-1])
-        beside = 0 <= written.find(turn.content.strip() or names[-1]) <= last
-        if all(name in written for name in names) and (beside or content == form.empty):
-            break
-    else:
-        raise BadRowError("chat template drops a function call")
-    followed = _followed(template, messages, tools, whole)
+    written, follows, followed = _called(template, conversation, number, prompt)
     calls, end = _call_end(template, written, names[-1], followed)
     lead, notes = "", list[str]()
-    ended = OPENED.search(prompt) and written.lstrip().startswith("</think>")
-    if not _holds(calls, turn.reasoning) or not (follows or turn.reasoning or ended):
+    if not _goes_on(prompt, calls[: calls.find(names[0])], follows, turn.reasoning):
+        calls = _without_thinking(template, prompt, calls, names[0])
         lead = _own_thinking(prompt, turn.reasoning)
+        calls = calls.lstrip() if lead else calls
     if not _holds(calls, turn.content):
         lead, notes = lead + turn.content.strip(), [WRITES_BESIDE]
     return AnswerText(prompt, lead, calls, end, tuple(notes))
+
+
+def _called(
+    template: ChatTemplate, conversation: Conversation, number: int, prompt: str
+) -> tuple[str, bool, tuple[int, str]]:
+    """Return what the template writes of a calling turn: see `_written`, and `_followed`.
+
+    Some templates print either a turn's text or its calls, or the text after them, or as a turn of
+    its own; then the calls alone.
+    """
+    turn, tools = conversation.turns[number], conversation.tools
+    names = [call["function"]["name"] for call in turn.calls]
+    form = template.call_form or CallForm()
+    for content in dict.fromkeys([turn.message["content"], form.empty]):
+        messages = [*conversation.messages(number), {**turn.message, "content": content}]
+        whole = template.render(messages, tools, prompt=False)
+        written, follows = _written(template, conversation, number, prompt, whole)
+        last, said = written.rfind(names[-1]), (content or "").strip()
+        beside = 0 <= written.find(said or names[-1]) <= last
+        spoken = template.end_of_words.strip()
+        before = written[: max(0, last)]
+        if turn.reasoning:
+            before = before.rpartition(turn.reasoning)[2].lstrip()
+        one_turn = spoken not in before.removeprefix(spoken if turn.reasoning else "")
+        whole_turn = one_turn and all(name in written for name in names)
+        if whole_turn and (beside or content == form.empty):
+            return written, follows, _followed(template, messages, tools, whole)
+    raise BadRowError(
+        "chat template drops a function call, or writes it where no generation prompt leads to it"
+    )
 
 
 def _followed(
@@ -290,7 +322,11 @@ def _written(
         borders = [0, *(token.end() for token in template.special.finditer(shared))]
         borders += [place for place, letter in enumerate(shared, 1) if letter.isspace()]
         return text[len(before) + max(borders) :], False
-    return "", False
+    # What follows a result may depend on whether it is the last turn (Hermes').
+    begin = prompt.removeprefix(before) if prompt.startswith(before) else ""
+    between, found, after = text[begun:].partition(begin) if begin else ("", "", "")
+    words = "".join(template.special.sub("", between).split())
+    return (after, False) if found and words in "".join(tail.split()) else ("", False)
 
 
 def _common(one: str, other: str) -> int:
@@ -306,22 +342,45 @@ def _end_of(content: str, text: str) -> int:
     return max(ends, default=0)
 
 
+def _goes_on(prompt: str, lead: str, follows: bool, reasoning: str) -> bool:
+    """Say whether what a template writes before an answer goes on with its generation prompt.
+
+    It holds the reasoning, and ends the thinking once if it is begun there or in the prompt.
+    """
+    begun, ended = lead.count("<think>"), lead.count("</think>")
+    if OPENED.search(prompt):
+        tags = (begun, ended) == (0, 1)
+        follows = follows or lead.lstrip().startswith(reasoning.strip() or "</think>")
+    else:
+        tags = begun == ended <= (0 if CLOSED.search(prompt) else 1)
+    return follows and tags and _holds(lead, reasoning)
+
+
+def _without_thinking(template: ChatTemplate, prompt: str, calls: str, name: str) -> str:
+    """Return calls without the speaker's marker and the thinking that a template puts before them.
+
+    Raises:
+        BadRowError: if they cannot be told apart.
+    """
+    markers = template.special.findall(prompt)
+    head = calls[: calls.find(name)]
+    if markers and markers[-1] in head:
+        calls = calls[head.rfind(markers[-1]) + len(markers[-1]) :]
+    while found := THOUGHT_BEFORE.match(calls):
+        calls = calls[found.end() :]
+    if "think>" in calls[: calls.find(name)]:
+        raise BadRowError("chat template writes thinking before a call otherwise than its prompt")
+    return calls
+
+
 def _own_thinking(prompt: str, reasoning: str) -> str:
     """Return an answer's thinking as text that follows a prompt.
 
     A prompt that has begun the thinking is gone on with; if there is none, it is ended at once, as
     templates do that write both (Qwen3.5's): what stands within is no answer to who reads it.
-
-    Raises:
-        BadRowError: if the prompt has ended the thinking already.
     """
     if OPENED.search(prompt):
         return thinking_text(reasoning).removeprefix("<think>\n")
-    if reasoning and CLOSED.search(prompt):
-        raise BadRowError(
-            "the answer has reasoning, and the generation prompt has ended the thinking: leave it "
-            "out, or set the chat template's option for thinking (encode.template_options)"
-        )
     return thinking_text(reasoning) if reasoning else ""
 
 

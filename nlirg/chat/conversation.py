@@ -17,7 +17,11 @@ from nlirg.chat.template import REASONING_KEYS, ChatTemplate, Messages, Tools
 from nlirg.errors import BadRowError
 
 OPENED = re.compile(r"<think>\s*\Z")  # a generation prompt that begins the thinking
-THINKING = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
+# Dumps of models whose prompts begin the thinking lack the tag that begins it; then the one that
+# ends it is a line's last.
+THINKING = re.compile(
+    r"\s*<think>(.*?)</think>\s*|((?:(?!<think>).)*?)</think>[ \t]*\n\s*", re.DOTALL
+)
 LISTS_TOOLS = "the chat template prints no tools: they are listed in the system turn"
 WRITES_CALLS = "the chat template prints no function calls: they are written as JSON"
 WRITES_RESULTS = "the chat template prints no tools' turns: their results are written as the user's"
@@ -25,6 +29,7 @@ MERGES_SYSTEM = "the chat template has no system turn: it is put before the firs
 WRITES_BESIDE = (
     "the chat template prints no text beside a call: where it is trained it is put before"
 )
+DROPS_SYSTEM = "the chat template leaves out the system turn where no question is open"
 WRITES_REASONING = "the chat template does not read reasoning: it is written between <think> tags"
 
 
@@ -88,11 +93,17 @@ def trained_turns(messages: Messages, loss_on: Literal["all", "last"]) -> list[i
 
 
 def split_thinking(content: str) -> tuple[str, str]:
-    """Split thinking between `<think>` tags from the answer after it; "" if there is none."""
+    """Split thinking in `<think>` tags from the answer after it; "" if there is none.
+
+    Raises:
+        BadRowError: if the thinking does not end.
+    """
     found = THINKING.match(content)
+    if found is None and content.lstrip().startswith("<think>\n"):
+        raise BadRowError("the answer's thinking does not end")
     if found is None or not content[found.end() :].strip():
         return "", content
-    return found[1].strip(), content[found.end() :]
+    return (found[1] or found[2] or "").strip(), content[found.end() :]
 
 
 def split_generated(prompt: str, text: str) -> tuple[str, str]:
@@ -158,6 +169,8 @@ def _adapted_turn(
         written = json_lines([call["function"] for call in calls])
         content = f"{content}\n{written}" if content.strip() else written
         del given["tool_calls"]
+    elif len(calls) > 1 and not form.many:
+        raise BadRowError(f"chat template prints one call a turn, and one has {len(calls)}")
     elif form.written:
         given["tool_calls"] = [_with_written_arguments(call) for call in calls]
     given["content"] = content if form is None or content.strip() else form.empty

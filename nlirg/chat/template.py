@@ -37,9 +37,19 @@ FAULTS = (
 )
 
 # Words to look for in what a template renders.
-ASKED, ANSWERED, SYSTEM, NAME, KEY, VALUE, RESULT, THOUGHT = (
+ASKED, ANSWERED, SYSTEM, NAME, OTHER, KEY, VALUE, RESULT, THOUGHT = (
     f"zq{word}qz"
-    for word in ("asked", "answered", "system", "name", "key", "value", "result", "thought")
+    for word in (
+        "asked",
+        "answered",
+        "system",
+        "name",
+        "other",
+        "key",
+        "value",
+        "result",
+        "thought",
+    )
 )
 USER_TURN = {"role": "user", "content": ASKED}
 ANSWER_TURN = {"role": "assistant", "content": ANSWERED}
@@ -66,10 +76,12 @@ class CallForm:
     Attributes:
         written: whether the arguments are their JSON text, and not an object.
         empty: the content of a turn that says nothing beside its calls.
+        many: whether a turn may have more than one.
     """
 
-    written: bool
-    empty: str | None
+    written: bool = False
+    empty: str | None = ""
+    many: bool = True
 
 
 class ChatTemplate:
@@ -98,9 +110,11 @@ class ChatTemplate:
         self._prints_tools: dict[bool, bool] = {}
         # Templates of models that see, too, may take lists of parts alone for content.
         self._parts = False
-        if ASKED not in self._printed([USER_TURN]):
-            self._parts = True
-            self._parts = ASKED in self._printed([USER_TURN])
+        # Some ask how many tools there are without asking whether there are any.
+        self._no_tools: list[Any] | None = None
+        for self._parts, self._no_tools in ((False, None), (False, []), (True, None)):
+            if ASKED in self._printed([USER_TURN]):
+                break
 
     def render(self, messages: Messages, tools: Tools = (), *, prompt: bool) -> str:
         """Return the template's text of messages, with or without a generation prompt.
@@ -111,7 +125,7 @@ class ChatTemplate:
         try:
             text = self.tokenizer.apply_chat_template(
                 [_in_parts(message) if self._parts else dict(message) for message in messages],
-                tools=[dict(tool) for tool in tools] or None,
+                tools=[dict(tool) for tool in tools] or self._no_tools,
                 tokenize=False,
                 add_generation_prompt=prompt,
                 **self._variables,
@@ -128,6 +142,24 @@ class ChatTemplate:
         except BadRowError:
             return ""
 
+    def end_in(self, after: str) -> str:
+        """Return the end of a turn from what is written after its words; "" if there is none.
+
+        That is the first special token; or, where several stand there with nothing between them
+        and do so when the conversation goes on, too, the first of them at which the model stops
+        (Cohere's ends an answer, then the turn; what Phi-3's adds is the end of the text).
+        """
+        run: list[re.Match[str]] = []
+        for token in self.special.finditer(after):
+            if run and after[run[-1].end() : token.start()].strip():
+                break
+            run.append(token)
+        for token in run:
+            end = after[: token.end()]
+            if token[0] in self.ends and (token is run[0] or self._goes_on.startswith(end)):
+                return end
+        return after[: run[0].end()] if run else ""
+
     @cached_property
     def end_of_words(self) -> str:
         """The end of a turn in words.
@@ -135,13 +167,19 @@ class ChatTemplate:
         Where the template writes none, that is what stands before the next question's marker; or
         this marker, if the model stops at it (GLM's does); or the end of sequence.
         """
-        for following in ([], [USER_TURN]):
-            turns = [USER_TURN, ANSWER_TURN, *following]
-            text = self._printed(turns, prompt=False).rpartition(ANSWERED)[2]
-            found = self.special.search(text)
-            if found and (found[0] in self.ends or found[0] != self._opens_question):
-                return text[: found.end()] if not following else text[: found.end()].lstrip()
+        turns = [USER_TURN, ANSWER_TURN]
+        if end := self.end_in(self._printed(turns, prompt=False).rpartition(ANSWERED)[2]):
+            return end
+        found = self.special.search(self._goes_on)
+        if found and (found[0] in self.ends or found[0] != self._opens_question):
+            return self._goes_on[: found.end()].lstrip()
         return self.end_of_sequence
+
+    @cached_property
+    def _goes_on(self) -> str:
+        """What is written after an answer's words that a question follows."""
+        turns = [USER_TURN, ANSWER_TURN, USER_TURN]
+        return self._printed(turns, prompt=False).rpartition(ANSWERED)[2]
 
     @cached_property
     def _opens_question(self) -> str:
@@ -176,7 +214,10 @@ class ChatTemplate:
             shortest = min((text for text in printed.values() if text), key=len, default="")
             if shortest:
                 empty = next(empty for empty, text in printed.items() if text == shortest)
-                return CallForm(written=arguments is written, empty=empty)
+                turn = _call_turn(arguments, empty)
+                other = _call_turn(arguments, empty, OTHER)["tool_calls"]
+                text = self._printed_call({**turn, "tool_calls": [*turn["tool_calls"], *other]})
+                return CallForm(arguments is written, empty, many=OTHER in text)
         return None
 
     def _printed_call(self, turn: Mapping[str, Any]) -> str:
@@ -205,8 +246,8 @@ class ChatTemplate:
         return [TOOL] if self.prints_tools(after_system=False) else []
 
 
-def _call_turn(arguments: Any, content: str | None) -> dict[str, Any]:
-    call = {"id": CALL_ID, "type": "function", "function": {"name": NAME, "arguments": arguments}}
+def _call_turn(arguments: Any, content: str | None, name: str = NAME) -> dict[str, Any]:
+    call = {"id": CALL_ID, "type": "function", "function": {"name": name, "arguments": arguments}}
     return {"role": "assistant", "content": content, "tool_calls": [call]}
 
 

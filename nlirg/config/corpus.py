@@ -80,6 +80,20 @@ class SelectConfig(Section):
     per_answer: Count | None = None
 
 
+# What rendering itself says; anything else is a variable of the template's own.
+RENDERING = {
+    *("conversation", "messages", "tools", "chat_template", "add_generation_prompt", "tokenize"),
+    *("continue_final_message", "padding", "truncation", "max_length", "return_tensors"),
+    *("return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs", "strftime_now"),
+}
+
+
+def _free(options: dict[str, Any]) -> dict[str, Any]:
+    if taken := sorted(RENDERING & options.keys()):
+        raise ValueError(f"{taken[0]} is set by rendering itself, and is no option of a template")
+    return options
+
+
 class EncodeConfig(Section):
     """Rows to token ids and labels.
 
@@ -93,6 +107,6 @@ class EncodeConfig(Section):
     max_length: Annotated[int, Field(ge=8)] = 2048
     overlong: Literal["truncate", "skip"] = "truncate"
     loss_on: Literal["all", "last"] = "all"
-    template_options: dict[str, Any] = Field(default_factory=dict)
+    template_options: Annotated[dict[str, Any], AfterValidator(_free)] = Field(default_factory=dict)
     date: datetime.date | None = None
     pack_length: Annotated[int, Field(ge=8)] = 2048

@@ -113,7 +113,7 @@ SCORE_COLUMNS = (
     ),
     ScoreColumn(
         "n_tokens",
-        "tokens of the whole row",
+        "tokens of the row: of all its training samples",
         dtype="int32",
         chart=Chart("Tokens of the whole row", "", 1),
     ),

@@ -5,6 +5,7 @@ import datetime
 import pytest
 
 from nlirg.chat.encoder import ChatEncoder
+from nlirg.config.corpus import EncodeConfig
 from nlirg.errors import BadRowError
 from tests.nlirg.chat.published import tokenizer_with
 from tests.nlirg.chat.table import CALLED, RESULT, TOOL, trained_answers
@@ -58,8 +59,9 @@ def trained(template: str, turns, tools=(), *, stops=(), loss_on="all", **option
     texts = []
     samples = chat.encode(turns, tools, loss_on=loss_on).samples
     for answer in trained_answers(chat, samples, numbers):
-        _, prompt = chat.prompt(turns[: answer.turn], tools)
-        assert answer.sample.input_ids[: answer.start] == prompt
+        if turns[answer.turn - 1]["role"] != "assistant":
+            _, prompt = chat.prompt(turns[: answer.turn], tools)
+            assert answer.sample.input_ids[: answer.start] == prompt
         texts.append(answer.text)
     return texts
 
@@ -212,3 +214,113 @@ def test_content_that_looks_like_the_templates_words_is_found() -> None:
     for words in ("assistant", "<think>", "zqmarkqz", "user\n"):
         turns = [{"role": "user", "content": words}, {"role": "assistant", "content": words}]
         assert trained(CHATML, turns) == [f"{words}<|im_end|>"]
+
+
+def call(name: str, part: str, **more):
+    function = {"name": name, "arguments": {"part": part}}
+    one = {"id": "call00000", "type": "function", "function": function}
+    return {"role": "assistant", "content": "", "tool_calls": [one], **more}
+
+
+CALLING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.reasoning %}<think>\n{{ m.reasoning }}\n</think>\n\n{% endif %}{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if not thinks %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("answer", [THOUGHT, call("shelf_of", "lid", reasoning="it fell")])
+def test_reasoning_cannot_follow_a_prompt_that_has_ended_it(answer) -> None:
+    with pytest.raises(BadRowError, match=r"ended the thinking.*template_options"):
+        trained(CALLING, [FIRST[0], answer])
+    (text,) = trained(CALLING, [FIRST[0], answer], thinks=True)
+    assert text.startswith("<think>\nit fell\n</think>\n\n")
+
+
+def test_a_call_after_a_prompt_that_has_ended_the_thinking_has_none() -> None:
+    (text,) = trained(CALLING, [FIRST[0], call("shelf_of", "lid")])
+    assert "think" not in text
+    assert text.endswith("</tool_call><|im_end|>")
+
+
+def test_a_template_that_prints_one_call_of_many_is_refused() -> None:
+    template = CALLING.replace("in m.tool_calls or []", "in (m.tool_calls or [])[:1]")
+    both = call("shelf_of", "lid")
+    both["tool_calls"] = both["tool_calls"] + call("shelf_of", "hose")["tool_calls"]
+    for turns in ([FIRST[0], both], [FIRST[0], both | {"trained": False}, RESULT, *FIRST[1:]]):
+        with pytest.raises(BadRowError, match="one call a turn, and one has 2"):
+            trained(template, turns, thinks=True)
+    (text,) = trained(CALLING, [FIRST[0], both], thinks=True)
+    assert "lid" in text
+    assert "hose" in text
+
+
+def test_calls_after_results_are_found_however_the_result_is_followed() -> None:
+    """As Hermes': what ends a result depends on whether it is the last turn."""
+    template = (
+        "{% for m in messages %}{% if m.role == 'tool' %}<|im_start|>tool\n{{ m.content }}"
+        "{{ '' if loop.last else '\n' }}<|im_end|>\n{% else %}<|im_start|>{{ m.role }}\n"
+        "{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}"
+        "</tool_call>{% endfor %}<|im_end|>\n{% endif %}{% endfor %}" + PROMPT
+    )
+    turns = [FIRST[0], call("shelf_of", "lid"), RESULT, call("room_of", "hose"), RESULT, FIRST[1]]
+    first, second, last = trained(template, turns)
+    assert first.startswith('<tool_call>{"name": "shelf_of"')
+    assert second.startswith('<tool_call>{"name": "room_of"')
+    assert last == "here<|im_end|>"
+
+
+def test_an_answer_ends_where_the_model_stops_if_that_stands_right_after_its_end() -> None:
+    """As Cohere's: the end of the answer, then that of the turn."""
+    template = CHATML.replace("{{ m.content }}", "{{ m.content }}<|END|>")
+    assert trained(template, FIRST) == ["here<|END|>"]
+    assert trained(template, FIRST, stops=["<|im_end|>"]) == ["here<|END|><|im_end|>"]
+
+
+def test_what_ends_the_text_alone_is_no_end_of_a_turn() -> None:
+    """As Phi-3's."""
+    template = CHATML + "{% if not add_generation_prompt %}</s>{% endif %}"
+    assert trained(template, FIRST) == ["here<|im_end|>"]
+
+
+def test_an_answer_after_an_answer_needs_a_turn_of_its_own() -> None:
+    turns = [*FIRST, SECOND[1]]
+    assert trained(CHATML, turns) == ["here<|im_end|>", "yes<|im_end|>"]
+    with pytest.raises(BadRowError, match="begins no turn after one"):
+        trained(NEMO, turns)
+
+
+def test_a_template_that_counts_tools_that_are_not_there() -> None:
+    assert trained("{{ tools | length }}" + CHATML, FIRST) == ["here<|im_end|>"]
+    assert trained("{% for t in tools %}{% endfor %}" + CHATML, FIRST) == ["here<|im_end|>"]
+
+
+def test_thinking_whose_tag_stood_in_the_prompt() -> None:
+    dumped = {"role": "assistant", "content": "it fell\n</think>\n\nhere"}
+    assert trained(R1, [FIRST[0], dumped]) == ["it fell\n</think>\n\nhere<|end|>"]
+    spoken = {"role": "assistant", "content": "write </think> to end it"}
+    assert trained(CHATML, [FIRST[0], spoken]) == ["write </think> to end it<|im_end|>"]
+    endless = {"role": "assistant", "content": "<think>\nit fell"}
+    with pytest.raises(BadRowError, match="thinking does not end"):
+        trained(R1, [FIRST[0], endless])
+
+
+def test_a_prompt_without_the_system_turn_is_told() -> None:
+    template = (
+        "{% for m in messages %}{% if m.role == 'user' %}[INST]"
+        "{% if loop.last and messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}"
+        "{{ m.content }}[/INST]{% elif m.role == 'tool' %}[RESULT]{{ m.content }}[/RESULT]"
+        "{% elif m.role == 'assistant' %}{{ m.content }}{% for c in m.tool_calls or [] %}"
+        "{{ c.function | tojson }}{% endfor %}</s>{% endif %}{% endfor %}"
+    )
+    turns = [SYSTEM, FIRST[0], call("shelf_of", "lid"), RESULT, FIRST[1]]
+    assert any("leaves out the system turn" in note for note in notes(template, turns))
+    assert notes(template, [SYSTEM, *FIRST]) == ()
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "chat_template", "add_generation_prompt"])
+def test_what_rendering_sets_is_no_option(name) -> None:
+    with pytest.raises(ValueError, match=f"{name} is set by rendering itself"):
+        EncodeConfig(template_options={name: 1})
