@@ -20,7 +20,7 @@ from eval.generation.options import Ids, Options, encode_options
 from eval.schema.case import Case, Suite
 from eval.schema.sample import Sample
 from nlirg.chat.conversation import split_generated
-from nlirg.chat.encoder import ChatEncoder
+from nlirg.chat.encoder import AnswerParts, ChatEncoder
 from nlirg.errors import BadRowError, InputError
 
 UNJUDGED = "cannot be judged: "  # how the error of an answer begins that is there but has no score
@@ -83,6 +83,23 @@ class Completion:
     finish_reason: Literal["stop", "length", "error"]
     error: str = ""
     option_logprobs: tuple[float, ...] = ()
+    reasoning: str = ""
+
+
+def completed(tokenizer: Any, ids: Sequence[int], stopped: bool, spec: EngineSpec) -> Completion:
+    """Return an answer as text, and apart from it the thinking that special tokens set apart.
+
+    Args:
+        tokenizer: of the base model.
+        ids: that were generated, end-of-turn included.
+        stopped: whether the model ended by itself.
+        spec: of the engine.
+    """
+    thinking, answer = (ids[:0], ids) if spec.parts is None else spec.parts.split(ids)
+    text, reasoning = (
+        str(tokenizer.decode(list(part), skip_special_tokens=True)) for part in (answer, thinking)
+    )
+    return Completion(text, tuple(ids), "stop" if stopped else "length", reasoning=reasoning)
 
 
 def ranked(option_logprobs: Sequence[float]) -> Completion:
@@ -102,7 +119,7 @@ class EngineSpec:
 
     `tokenizer` is the base model's directory whatever the model, so that all variants read and
     write the same ids. `context` is the most tokens of prompt and answer together. Generation
-    stops at any of `stop_ids`.
+    stops at any of `stop_ids`; `parts` tell an answer from its thinking.
     """
 
     model: str
@@ -113,6 +130,7 @@ class EngineSpec:
     adapters: tuple[Adapter, ...] = ()
     tensor_parallel_size: int = 1
     engine: EngineName = "vllm"
+    parts: AnswerParts | None = None
 
 
 class Generator(Protocol):
@@ -225,7 +243,8 @@ def make_sample(prompt: Prompt, completion: Completion) -> Sample:
         }
         return _ranked_sample(prompt, per_token)
     reasoning, answer = split_generated(prompt.text, completion.text)
-    return _judged(prompt, replace(completion, text=answer), reasoning)
+    thinking = "\n\n".join(part for part in (completion.reasoning, reasoning) if part)
+    return _judged(prompt, replace(completion, text=answer), thinking)
 
 
 def _judged(prompt: Prompt, completion: Completion, reasoning: str) -> Sample:

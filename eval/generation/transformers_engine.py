@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from transformers import GenerationConfig, LogitsProcessor
 
-from eval.generation.generate import Completion, EngineSpec, Request, ranked
+from eval.generation.generate import Completion, EngineSpec, Request, completed, ranked
 from nlirg.models.loading import load_model, load_tokenizer
 
 
@@ -30,8 +30,8 @@ class TransformersEngine:
     """A `Generator` on a model in this process."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        self._tokenizer = load_tokenizer(spec.tokenizer)
-        self._stop_ids = list(spec.stop_ids)
+        self._tokenizer = load_tokenizer(spec.tokenizer, chat=False)
+        self._spec = spec
         dtype = torch.bfloat16 if spec.device == "gpu" else torch.float32
         model: Any = load_model(spec.model, dtype)
         model.generation_config = GenerationConfig()
@@ -84,11 +84,10 @@ class TransformersEngine:
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
                 max_new_tokens=request.max_tokens,
-                eos_token_id=self._stop_ids,
-                pad_token_id=self._stop_ids[0],
+                eos_token_id=list(self._spec.stop_ids),
+                pad_token_id=self._spec.stop_ids[0],
                 logits_processor=[_RefuseNaN()],
                 **sampling,
             )
         ids = output[0, prompt.shape[1] :].tolist()
-        text = str(self._tokenizer.decode(ids, skip_special_tokens=True))
-        return Completion(text, tuple(ids), "stop" if ids[-1] in self._stop_ids else "length")
+        return completed(self._tokenizer, ids, ids[-1] in self._spec.stop_ids, self._spec)

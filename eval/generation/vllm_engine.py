@@ -15,7 +15,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from eval.generation.adapters import Adapter
-from eval.generation.generate import Completion, Device, EngineSpec, Request, ranked
+from eval.generation.generate import Completion, Device, EngineSpec, Request, completed, ranked
 from eval.generation.plain_folder import plain_folders
 from nlirg.errors import InputError
 from nlirg.models.model_card import VLLM_RANKS, vllm_rank
@@ -126,7 +126,7 @@ class VllmEngine:
             self._tokenizer: Any = self._llm.get_tokenizer()
         gc.freeze()
         gc.enable()
-        self._stop_ids = list(spec.stop_ids)
+        self._spec = spec
         self._adapters: dict[str | None, LoRARequest | None] = {None: None}
         for number, adapter in enumerate(spec.adapters, start=1):
             request = LoRARequest(adapter.name, number, adapter.path)
@@ -177,7 +177,7 @@ class VllmEngine:
             max_tokens=request.max_tokens,
             temperature=request.temperature,
             seed=request.seed,
-            stop_token_ids=self._stop_ids,
+            stop_token_ids=list(self._spec.stop_ids),
             logprobs=0,  # of the chosen token: the only sign of NaN
             detokenize=False,  # vLLM's text depends on the end of the prompt
         )
@@ -194,8 +194,8 @@ class VllmEngine:
             raise FloatingPointError("the engine answered with a NaN log-probability")
         if output.finish_reason not in ("stop", "length"):
             raise RuntimeError(f"the engine ended an answer with {output.finish_reason!r}")
-        text = self._tokenizer.decode(output.token_ids, skip_special_tokens=True)
-        return Completion(text, tuple(output.token_ids), output.finish_reason)
+        stopped = output.finish_reason == "stop"
+        return completed(self._tokenizer, tuple(output.token_ids), stopped, self._spec)
 
 
 def _continuation_logprob(output: Any, continuation: Sequence[int]) -> float:

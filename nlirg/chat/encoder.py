@@ -9,13 +9,21 @@ is generated.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nlirg.chat.answers import AnswerText, find_answers, open_prompt
-from nlirg.chat.template import ChatTemplate, Messages, Tools
+from nlirg.chat.template import (
+    ANSWER_TURN,
+    THOUGHT,
+    USER_TURN,
+    ChatTemplate,
+    Messages,
+    Tools,
+)
 from nlirg.errors import BadRowError
 from nlirg.labels import IGNORE
 
@@ -66,6 +74,34 @@ class EncodedChat:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class AnswerParts:
+    """How a template that writes special tokens within an answer tells its parts apart.
+
+    gpt-oss thinks and answers in channels, for instance.
+
+    Attributes:
+        markers: ids of those tokens.
+        last: of them, the one that the answer's own words follow.
+        lead: ids before an answer without thinking; none if there are no markers among them.
+    """
+
+    markers: frozenset[int]
+    last: int
+    lead: tuple[int, ...]
+
+    def split(self, ids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """Split generated ids into thinking and answer, which is none if it was not reached."""
+        places = [place for place, token in enumerate(ids, start=1) if token in self.markers]
+        if not places:
+            return ids[:0], ids
+        head, answer = ids[: places[-1]], ids[places[-1] :]
+        begun = len(head) - len(self.lead)
+        if head[-1] != self.last or (tuple(head[max(0, begun) :]) != self.lead and self.lead):
+            return ids, ids[:0]
+        return (head if begun or not self.lead else ids[:0]), answer
+
+
 class ChatEncoder:
     """What turns conversations into tokens, for training and generation alike.
 
@@ -98,6 +134,27 @@ class ChatEncoder:
         """
         turn = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
         return self.encode(turn).samples[-1].input_ids[-1]
+
+    @cached_property
+    def parts(self) -> AnswerParts | None:
+        """How the parts of an answer are told apart; None where no special token stands in one.
+
+        Raises:
+            BadRowError: if the template cannot render a conversation.
+        """
+        turns = [USER_TURN, ANSWER_TURN]
+        (plain,), _ = find_answers(self.template, turns, (), "last")
+        thought = plain
+        with suppress(BadRowError):  # the prompt may have ended the thinking
+            turns = [USER_TURN, {**ANSWER_TURN, "reasoning": THOUGHT}]
+            (thought,), _ = find_answers(self.template, turns, (), "last")
+        markers = self.template.special.findall(plain.lead + thought.lead)
+        if not markers:
+            return None
+        ids = [self._ids(marker)[0] for marker in markers]
+        marked = self.template.special.search(plain.lead)
+        lead = self._after(plain.prompt, plain.lead)[0] if marked else []
+        return AnswerParts(frozenset(ids), ids[-1], tuple(lead))
 
     def encode(
         self,

@@ -26,6 +26,7 @@ from eval.generation.generate import (
     make_request,
     refusal,
 )
+from pipelines.chat import chat_of
 from pipelines.evaluate.answers import Answers, Variant
 from pipelines.evaluate.merged import Merging
 from pipelines.progress import Progress, say
@@ -168,6 +169,7 @@ class Generation:
             device="gpu" if pool.num_gpus else "cpu",
             context=self.settings["context"],
             stop_ids=self.settings["stop_ids"],
+            parts=chat_of(self.recipe).parts,
             tensor_parallel_size=config.tensor_parallel_size,
             engine=config.engine,
         )

@@ -108,3 +108,25 @@ def test_there_are_enough_of_them() -> None:
 def test_a_template_that_reads_no_messages_is_refused() -> None:
     with pytest.raises(BadRowError, match="drops a user message"):
         encoder(UNUSABLE).encode(*CONVERSATIONS["no system"])
+
+
+@pytest.mark.parametrize("name", ["gptoss", "muse_glimmer", "diffusion_gemma"])
+def test_an_answer_is_told_from_thinking_in_channels(name) -> None:
+    chat = encoder(name)
+    asked = {"role": "user", "content": "Where?"}
+    for thought in ({}, {"reasoning": "It fell."}):
+        turns = [asked, {"role": "assistant", "content": "Here.", **thought}]
+        (sample,) = chat.encode(turns).samples
+        written = [label for label in sample.labels if label != IGNORE]
+        thinking, answer = chat.parts.split(written)
+        assert chat.tokenizer.decode(answer, skip_special_tokens=True) == "Here."
+        assert ("It fell." in chat.tokenizer.decode(thinking)) == bool(thought)
+        assert bool(thinking) == bool(thought)
+    begun = written[: len(thinking) // 2]
+    assert chat.parts.split(begun) == (begun, []), "thinking that was cut is no answer"
+
+
+def test_templates_without_channels_have_no_parts() -> None:
+    found = [name for name in NAMES if encoder(name).parts is not None]
+    assert {"gptoss", "muse_glimmer", "diffusion_gemma"} <= set(found)
+    assert {"qwen3", "llama3_1", "deepseek_r1_distill", "phi3", "gemma3"} & set(found) == set()
