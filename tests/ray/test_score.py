@@ -40,6 +40,8 @@ COLUMNS = {
     **dict.fromkeys(("id", "source", "task_type", "row", "language"), TEXT),
     **dict.fromkeys(("row_index", "line"), LONG),
     "truncated": pa.bool_(),
+    "notes": pa.list_(TEXT),
+    **dict.fromkeys(("sample_tokens", "sample_trained"), pa.list_(INT)),
     **dict.fromkeys(("data", "n_tokens", "n_trained", "n_spans"), INT),
     **dict.fromkeys(("mean_loss", "max_loss", "perplexity", "mean_entropy"), FLOAT),
     **dict.fromkeys(("zone_low", "zone_mid", "zone_high", "zone_discarded"), FLOAT),

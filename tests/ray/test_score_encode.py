@@ -1,5 +1,6 @@
 """Scoring and encoding on a real cluster: the corpus goes in, every row comes out or is named."""
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from cluster.rundir import RunDirectory
 from nlirg.corpus.tokens import TokenFiles
 from nlirg.errors import InputError
+from nlirg.models.chat import load_chat
 from nlirg.models.loading import load_model
 from pipelines.encode.plan import GroupRows, group_starts, pack_group
 from pipelines.encode.stage import Encode
@@ -100,7 +102,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 def samples_of(run: RunDirectory) -> list[dict[str, Any]]:
     """The training samples: rows of the plan in order, with what training reads of them."""
-    plan = sorted(rows_of(run.encoded.path), key=lambda row: row["rank"])
+    plan = sorted(rows_of(run.encoded.path), key=lambda row: (row["rank"], row["number"]))
     (corpus,) = read_encoded(run.encoded.path, run.scores.path / "tokens")
     read = [{name: array.tolist() for name, array in row.items()} for row in corpus.rows]
     return [row | sample for row, sample in zip(plan, read, strict=True)]
@@ -260,6 +262,58 @@ def test_only_last_answers_are_trained_and_conversations_with_calls_are_not_held
 
 
 PACK = 64
+
+
+# Drops an answer's thinking once a question follows, as Qwen3's does, and prints the date.
+THINKING = (
+    "{{ strftime_now('%Y') }}{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' and loop.last %}<think>\n{{ m.reasoning_content or '' }}\n"
+    "</think>\n\n{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def thinking_row(number: int) -> dict[str, Any]:
+    turns = []
+    for turn in range(number % 3 + 1):
+        answer = {"role": "assistant", "content": f"the answer is {turn}", "thinking": "yes or no"}
+        turns += [{"role": "user", "content": f"question {number} {turn}"}, answer]
+    if number % 3:
+        turns[1] |= {"weight": 0, "other": 1}
+    return {"id": f"t{number}", "messages": turns}
+
+
+def test_answers_with_prefixes_of_their_own_are_samples_of_their_own(
+    ray_cluster: None, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    """Each is scored and trained after what it is generated from, once, under its row's id."""
+    rows = [thinking_row(number) for number in range(9)]
+    lines = [json.dumps(row) for row in rows]
+    recipe = recipe_for(tmp_path, tiny_model_dir, lines, template=THINKING)
+    recipe = recipe.model_copy(
+        update={"encode": recipe.encode.model_copy(update={"date": datetime.date(1999, 1, 1)})}
+    )
+    run = open_run(recipe)
+    summary, encoded = score(recipe, run), encode(recipe, run)
+    answers = [(row["id"], turn) for row in rows for turn in trained_of(row["messages"])]
+    assert (summary.rows, summary.samples) == (9, len(answers)) == (encoded.rows, encoded.samples)
+    assert summary.notes == {"message key 'other' is not read": 6}
+    chat = load_chat(str(tiny_model_dir), recipe.encode, THINKING)
+    model = load_model(str(tiny_model_dir), torch.float32).eval()
+    for (name, turn), sample in zip(answers, samples_of(run), strict=True):
+        (row,) = [row for row in rows if row["id"] == name]
+        text, prompt = chat.prompt(row["messages"][:turn])
+        assert text.startswith("1999<|im_start|>user")
+        assert (sample["id"], sample["input_ids"][: len(prompt)]) == (name, prompt)
+        trained = [label for label in sample["labels"] if label != -100]
+        said = f"<think>\nyes or no\n</think>\n\nthe answer is {turn // 2}<|im_end|>"
+        assert chat.tokenizer.decode(trained) == said
+        assert sample["base_loss"] == pytest.approx(plain_losses(model, sample), abs=1e-4)
+    assert encoded.trained_tokens == sum(len(sample["base_loss"]) for sample in samples_of(run))
+
+
+def trained_of(turns: list[dict[str, Any]]) -> list[int]:
+    return [n for n, turn in enumerate(turns) if n % 2 and turn.get("weight", 1)]
 
 
 @pytest.fixture(scope="module")

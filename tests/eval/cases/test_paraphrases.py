@@ -4,6 +4,7 @@ from eval.cases.paraphrases import keep_paraphrases, paraphrase_prompts, paraphr
 from eval.generation.generate import Completion, EngineSpec, request_seed
 from eval.generation.transformers_engine import TransformersEngine
 from eval.schema.case import Case, Checker, Message
+from nlirg.chat.encoder import ChatEncoder
 
 TEXT = "Which team repairs Anna's kettle, order TK-1024, in 3 days?\nproduct: kettle pro"
 GOOD = "Who (which team) mends the kettle of Anna, order TK-1024, in 3 days?\nproduct: kettle pro"
@@ -72,7 +73,9 @@ def test_no_more_than_asked_for_are_kept_and_none_twice():
 
 
 def test_every_paraphrase_of_every_case_is_asked_for_with_a_seed_of_its_own(tiny_tokenizer):
-    prompts = paraphrase_prompts(tiny_tokenizer, [case("a"), case("b", "请写一首诗。")], 2, {})
+    prompts = paraphrase_prompts(
+        ChatEncoder(tiny_tokenizer), [case("a"), case("b", "请写一首诗。")], 2
+    )
     assert [p.key for p in prompts] == [
         ("robustness", f"{name}~model_paraphrase{i}") for name in "ab" for i in range(4)
     ]
@@ -86,14 +89,14 @@ def test_every_paraphrase_of_every_case_is_asked_for_with_a_seed_of_its_own(tiny
 
 
 def test_a_prompt_without_room_for_an_answer_is_not_asked(tiny_tokenizer):
-    prompts = paraphrase_prompts(tiny_tokenizer, [case()], 1, {})
+    prompts = paraphrase_prompts(ChatEncoder(tiny_tokenizer), [case()], 1)
     length = len(prompts[0].ids)
     assert paraphrase_requests(prompts, length, seed=0) == []
     assert [r.max_tokens for r in paraphrase_requests(prompts, length + 5, seed=0)] == [5, 5]
 
 
 def test_an_engine_answers_the_same_every_time(tiny_tokenizer, tiny_model_dir):
-    prompts = paraphrase_prompts(tiny_tokenizer, [case("a", "one two")], 1, {})
+    prompts = paraphrase_prompts(ChatEncoder(tiny_tokenizer), [case("a", "one two")], 1)
     context = len(prompts[0].ids) + 8
     requests = paraphrase_requests(prompts, context, seed=0)
     spec = EngineSpec(str(tiny_model_dir), str(tiny_model_dir), "cpu", context, (2,))

@@ -17,6 +17,7 @@ from eval.metrics.model_pair import ModelPair
 from eval.metrics.perplexity import TextDivergence, divergence_measures, domain_texts, general_texts
 from eval.schema.case import Case
 from eval.statistics.estimates import ComparisonConfig, Estimates
+from nlirg.chat.encoder import ChatEncoder
 from nlirg.errors import InputError
 from nlirg.labels import IGNORE
 
@@ -48,7 +49,7 @@ def texts(tiny_tokenizer):
         Passage("r", "o"),
     ]
     return [
-        *domain_texts(tiny_tokenizer, cases, 512, {}),
+        *domain_texts(ChatEncoder(tiny_tokenizer), cases, 512),
         *general_texts(tiny_tokenizer, passages, 16),
     ]
 
@@ -114,7 +115,7 @@ def test_texts_hold_answers_alone_and_fit_the_context(texts, tiny_tokenizer) -> 
     answer = [label for label in texts[0].labels if label != IGNORE]
     assert tiny_tokenizer.decode(answer) == "the answer is yes<|im_end|>"
     assert len(texts[2].ids) == 16
-    assert domain_texts(tiny_tokenizer, [case("a", "the answer is yes")], 12, {}) == []
+    assert domain_texts(ChatEncoder(tiny_tokenizer), [case("a", "the answer is yes")], 12) == []
 
 
 def row(name: str, kind: str, tokens: int, base: float, loss: float) -> TextDivergence:
