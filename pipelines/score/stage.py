@@ -156,8 +156,8 @@ class Score(Stage[ScoreSummary]):
         yield f"{summary.rows} rows, mean loss {summary.mean_loss:.2f} nats per trained token"
         if recipe.encode.task == "sft" and summary.samples != summary.rows:
             yield (
-                f"{summary.rows} rows -> {summary.samples} samples: the chat template renders "
-                "earlier turns differently later, so answers are trained on prefixes of their own"
+                f"{summary.rows} rows -> {summary.samples} samples: the chat template does not go "
+                "on with the text that an answer was trained in, so answers have samples of their own"
             )
         for note, rows in summary.notes.items():
             yield f"{note} ({rows} rows)"
