@@ -157,7 +157,7 @@ class Score(Stage[ScoreSummary]):
         if recipe.encode.task == "sft" and summary.samples != summary.rows:
             yield (
                 f"{summary.rows} rows -> {summary.samples} samples: the chat template does not go "
-                "on with the text that an answer was trained in, so answers have samples of their own"
+                "on with the text of an earlier answer, so answers have samples of their own"
             )
         for note, rows in summary.notes.items():
             yield f"{note} ({rows} rows)"
