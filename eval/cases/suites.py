@@ -21,7 +21,7 @@ from eval.cases.perturbations.slots import case_facts
 from eval.checkers.checkers import kind_of, validate_checker
 from eval.checkers.likelihood import validate_ranking
 from eval.schema.case import Case, Checker, Message, Suite
-from nlirg.chat.conversation import split_thinking, thinking_text
+from nlirg.chat.thinking import split_thinking, thinking_text
 from nlirg.errors import HALF_SURROGATE, InputError, first_line
 
 # What an answer's judgement depends on beside its case.

@@ -19,8 +19,8 @@ from eval.generation.adapters import Adapter
 from eval.generation.options import Ids, Options, encode_options
 from eval.schema.case import Case, Suite
 from eval.schema.sample import Sample
-from nlirg.chat.conversation import split_generated
 from nlirg.chat.encoder import AnswerParts, ChatEncoder
+from nlirg.chat.thinking import split_generated
 from nlirg.errors import BadRowError, InputError
 
 UNJUDGED = "cannot be judged: "  # how the error of an answer begins that is there but has no score

@@ -14,14 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nlirg.chat.template import REASONING_KEYS, ChatTemplate, Messages, Tools
+from nlirg.chat.thinking import split_thinking, thinking_text
 from nlirg.errors import BadRowError
 
-OPENED = re.compile(r"<think>\s*\Z")  # a generation prompt that begins the thinking
-# Dumps of models whose prompts begin the thinking lack the tag that begins it; then the one that
-# ends it is a line's last.
-THINKING = re.compile(
-    r"\s*<think>(.*?)</think>\s*|((?:(?!<think>).)*?)</think>[ \t]*\n\s*", re.DOTALL
-)
 LISTS_TOOLS = "the chat template prints no tools: they are listed in the system turn"
 WRITES_CALLS = "the chat template prints no function calls: they are written as JSON"
 WRITES_RESULTS = "the chat template prints no tools' turns: their results are written as the user's"
@@ -90,39 +85,6 @@ def trained_turns(messages: Messages, loss_on: Literal["all", "last"]) -> list[i
         if turn > asked and message["role"] == "assistant" and message.get("trained", True)
     ]
     return found if loss_on == "all" else found[-1:]
-
-
-def split_thinking(content: str) -> tuple[str, str]:
-    """Split thinking in `<think>` tags from the answer after it; "" if there is none.
-
-    Raises:
-        BadRowError: if the thinking does not end.
-    """
-    found = THINKING.match(content)
-    if found is None and content.lstrip().startswith("<think>\n"):
-        raise BadRowError("the answer's thinking does not end")
-    if found is None or not content[found.end() :].strip():
-        return "", content
-    return (found[1] or found[2] or "").strip(), content[found.end() :]
-
-
-def split_generated(prompt: str, text: str) -> tuple[str, str]:
-    """Split what a model has written into its thinking and its answer.
-
-    Args:
-        prompt: that it answers, which may have begun the thinking.
-        text: that it wrote; thinking that does not end leaves no answer.
-    """
-    begun = OPENED.search(prompt) is not None
-    if not begun and not text.lstrip().startswith("<think>"):
-        return "", text
-    thinking, end, answer = text.partition("</think>")
-    return thinking.removeprefix("<think>").strip(), answer.strip() if end else ""
-
-
-def thinking_text(reasoning: str) -> str:
-    """Write thinking as text before an answer."""
-    return f"<think>\n{reasoning}\n</think>\n\n"
 
 
 def adapt(

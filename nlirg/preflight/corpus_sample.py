@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from nlirg.chat.conversation import split_thinking, trained_turns
+from nlirg.chat.conversation import trained_turns
 from nlirg.chat.encoder import ChatEncoder, EncodedSample, OverlongError
+from nlirg.chat.thinking import split_thinking
 from nlirg.config.corpus import DataConfig, EncodeConfig
 from nlirg.corpus.files import kind
 from nlirg.corpus.reader import RawRow, read_shard
