@@ -71,9 +71,8 @@ def _answers(template: ChatTemplate, conversation: Conversation) -> Iterator[Ans
                 "the answer has reasoning, and the generation prompt has ended the thinking: leave "
                 "it out, or set the chat template's option for thinking (encode.template_options)"
             )
-        answer = (calling_answer if turn.calls else _speaking)(
-            template, conversation, number, prompt
-        )
+        write = calling_answer if turn.calls else _spoken_answer
+        answer = write(template, conversation, number, prompt)
         first = conversation.turns[0]
         if first.role == "system" and not end_of(first.message["content"], prompt):
             answer = replace(answer, notes=(*answer.notes, DROPS_SYSTEM))
@@ -95,7 +94,7 @@ def _prompt(template: ChatTemplate, conversation: Conversation, stop: int) -> st
     return text
 
 
-def _speaking(
+def _spoken_answer(
     template: ChatTemplate, conversation: Conversation, number: int, prompt: str
 ) -> AnswerText:
     """Return an answer in words."""
