@@ -66,6 +66,7 @@ TOOL = {
         },
     },
 }
+MARKER = re.compile(r"<[|｜][^|｜\s]+[|｜]>")  # what most models' special tokens look like
 CALL_ID = "call00000"  # some templates refuse ids of fewer than nine characters
 
 
@@ -186,6 +187,13 @@ class ChatTemplate:
         """The special token that a question's turn begins with; "" without."""
         tokens = self.special.findall(self._printed([USER_TURN]).partition(ASKED)[0])
         return str(tokens[-1]) if tokens else ""
+
+    @cached_property
+    def foreign_markers(self) -> list[str]:
+        """What it writes that looks like a special token, and is none of the tokenizer's."""
+        text = self._printed([USER_TURN, ANSWER_TURN]) + self._printed([USER_TURN])
+        vocabulary = self.tokenizer.get_vocab()
+        return [name for name in dict.fromkeys(MARKER.findall(text)) if name not in vocabulary]
 
     @cached_property
     def has_system(self) -> bool:

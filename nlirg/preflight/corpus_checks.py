@@ -153,14 +153,20 @@ def check_rows(probes: Sequence[Probe], faults: Sequence[Fault], read: str) -> C
     )
 
 
-def check_template(notes: Mapping[str, int]) -> Check:
+def check_template(notes: Mapping[str, int], foreign: Sequence[str] = ()) -> Check:
     """Say what of the rows the chat template does not know, and what is done about it.
 
     Args:
         notes: what in words -> sampled rows.
+        foreign: what the template writes that looks like a special token and is none.
     """
     told = "; ".join(f"{note} ({count} rows)" for note, count in notes.items())
-    return Check("chat template", "ok", told or "knows everything that the rows carry")
+    told = told or "knows everything that the rows carry"
+    if not foreign:
+        return Check("chat template", "ok", told)
+    measured = f"writes {', '.join(foreign)}, which the tokenizer has not; {told}"
+    advice = "it was made for another model: its markers would be spelt in pieces"
+    return Check("chat template", "warn", measured, advice)
 
 
 def check_ids(read: int, repeated: Mapping[str, Sequence[str]]) -> Check:

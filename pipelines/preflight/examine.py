@@ -55,7 +55,7 @@ def examine(recipe: Recipe) -> list[Check]:
     ]
     if probes:
         if chat:
-            checks.append(check_template(corpus.notes))
+            checks.append(check_template(corpus.notes, encoder.template.foreign_markers))
         ends = End.of(encoder, config)
         checks += check_corpus(config, tokenizer, probes, ends)
         checks.append(check_tokens_in_use(tokenizer, directory, shapes, probes, arms))

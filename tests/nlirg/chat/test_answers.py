@@ -1,5 +1,6 @@
 """Kinds of templates, each as small as it can be."""
 
+import copy
 import datetime
 
 import pytest
@@ -324,3 +325,11 @@ def test_a_prompt_without_the_system_turn_is_told() -> None:
 def test_what_rendering_sets_is_no_option(name) -> None:
     with pytest.raises(ValueError, match=f"{name} is set by rendering itself"):
         EncodeConfig(template_options={name: 1})
+
+
+def test_markers_that_are_no_tokens_are_found(tiny_tokenizer) -> None:
+    template = CHATML.replace("<|im_end|>", "<|eot|>")
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    assert ChatEncoder(tokenizer).template.foreign_markers == []
+    tokenizer.chat_template = template
+    assert ChatEncoder(tokenizer).template.foreign_markers == ["<|eot|>"]

@@ -133,3 +133,10 @@ def test_percentages_never_round_something_to_nothing_or_a_part_to_all(share: fl
     told = corpus_checks.percent(share)
     assert (told == "0%") == (share == 0)
     assert (told == "100%") == (share == 1)
+
+
+def test_a_template_of_another_model_is_told() -> None:
+    assert corpus_checks.check_template({}).status == "ok"
+    check = corpus_checks.check_template({"no tools": 3}, ["<|eot_id|>"])
+    assert check.status == "warn"
+    assert "writes <|eot_id|>, which the tokenizer has not; no tools (3 rows)" in check.measured
