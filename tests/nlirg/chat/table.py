@@ -1,10 +1,12 @@
-"""Which conversations which published template takes: `python -m tests.nlirg.chat.table`."""
+"""Which conversations published templates take: `python -m tests.nlirg.chat.table` writes it."""
 
 import itertools
 from collections.abc import Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from nlirg.chat import conversation
 from nlirg.chat.encoder import ChatEncoder, EncodedSample
 from nlirg.errors import BadRowError
 from nlirg.labels import IGNORE
@@ -82,20 +84,49 @@ def trained_answers(
     assert not list(left), "every answer is trained"
 
 
-def cell(name: str, kind: str, loss_on: str) -> str:
-    """Samples that a conversation becomes, or why it becomes none."""
+def cell(name: str, kind: str) -> str:
+    """Samples that a conversation becomes with every answer trained and with the last, or why none.
+
+    They are checked in `test_published`.
+    """
     messages, tools = CONVERSATIONS[kind]
     try:
-        return str(len(encoder(name).encode(messages, tools, loss_on=loss_on).samples))
+        found = [
+            encoder(name).encode(messages, tools, loss_on=loss_on) for loss_on in ("all", "last")
+        ]
     except BadRowError as error:
-        return str(error)
+        return str(error).partition(":")[0]
+    text = " and ".join(AS_TEXT[note] for note in found[0].notes)
+    return " / ".join(str(len(chat.samples)) for chat in found) + (text and f" ({text} as text)")
 
+
+AS_TEXT = {
+    conversation.LISTS_TOOLS: "tools",
+    conversation.WRITES_CALLS: "calls",
+    conversation.WRITES_RESULTS: "results",
+    conversation.MERGES_SYSTEM: "system",
+    conversation.WRITES_REASONING: "thinking",
+}
+
+
+def markdown() -> str:
+    """The table, a template a row."""
+    lines = [f"| template | {' | '.join(CONVERSATIONS)} |", "|---" * (1 + len(CONVERSATIONS)) + "|"]
+    for name in published():
+        lines.append(f"| {name} | {' | '.join(cell(name, kind) for kind in CONVERSATIONS)} |")
+    return "\n".join(lines) + "\n"
+
+
+HEAD = """# Which conversations published templates take
+
+Templates of the packages trl and vllm as installed. A cell: training samples of one conversation with
+every answer trained / with the last; what the template does not know and is therefore said as text; or
+why the conversation is refused. That each answer is trained after what it is generated from, and
+nothing else is, `test_published.py` holds for every cell. `python -m tests.nlirg.chat.table` writes
+this file.
+
+"""
+FILE = Path(__file__).parent / "TEMPLATES.md"
 
 if __name__ == "__main__":
-    print("| template |", " | ".join(f"{kind}: all / last" for kind in CONVERSATIONS), "|")
-    print("|---" * (1 + len(CONVERSATIONS)) + "|")
-    for name in published():
-        cells = [
-            f"{cell(name, kind, 'all')} / {cell(name, kind, 'last')}" for kind in CONVERSATIONS
-        ]
-        print(f"| {name} |", " | ".join(cells), "|")
+    FILE.write_text(HEAD + markdown(), encoding="utf-8")

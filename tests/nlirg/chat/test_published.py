@@ -7,7 +7,16 @@ import pytest
 from nlirg.errors import BadRowError
 from nlirg.labels import IGNORE
 from tests.nlirg.chat.published import MARKERS, published
-from tests.nlirg.chat.table import CALL, CONVERSATIONS, Trained, encoder, trained_answers
+from tests.nlirg.chat.table import (
+    CALL,
+    CONVERSATIONS,
+    FILE,
+    HEAD,
+    Trained,
+    encoder,
+    markdown,
+    trained_answers,
+)
 
 # It reads another variable than the messages.
 UNUSABLE = "template_kimi_audio"
@@ -130,3 +139,7 @@ def test_templates_without_channels_have_no_parts() -> None:
     found = [name for name in NAMES if encoder(name).parts is not None]
     assert {"gptoss", "muse_glimmer", "diffusion_gemma"} <= set(found)
     assert {"qwen3", "llama3_1", "deepseek_r1_distill", "phi3", "gemma3"} & set(found) == set()
+
+
+def test_the_table_is_of_these_templates() -> None:
+    assert FILE.read_text(encoding="utf-8") == HEAD + markdown()
