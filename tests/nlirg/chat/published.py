@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 # vocabularies.
 MARKERS = re.compile(
     r"<\|[^|>\s']{1,40}\|>|<｜[^｜>]+｜>|\[/?[A-Z_]{3,}\]|<(?:start|end)_of_turn>|</?s>|<bos>|<eos>"
-    r"|<\|turn>|<turn\|>|<\|[a-z_]+>|<[a-z_]+\|>|<SPECIAL_\d+>"
+    r"|<\|turn>|<turn\|>|<\|[a-z_]+>|<[a-z_]+\|>|<SPECIAL_\d+>|<end_of_utterance>"
 )
 VLLM = Path("vllm/transformers_utils/chat_templates")
 

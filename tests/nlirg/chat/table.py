@@ -119,11 +119,11 @@ def markdown() -> str:
 
 HEAD = """# Which conversations published templates take
 
-Templates of the packages trl and vllm as installed. A cell: training samples of one conversation with
-every answer trained / with the last; what the template does not know and is therefore said as text; or
-why the conversation is refused. That each answer is trained after what it is generated from, and
-nothing else is, `test_published.py` holds for every cell. `python -m tests.nlirg.chat.table` writes
-this file.
+Templates of the packages trl and vllm as installed. A cell: training samples of one conversation
+with every answer trained / with the last; what the template does not know and is therefore said as
+text; or why the conversation is refused. That each answer is trained after what it is generated
+from, and nothing else is, `test_published.py` holds for every cell. This file is written by
+`python -m tests.nlirg.chat.table`.
 
 """
 FILE = Path(__file__).parent / "TEMPLATES.md"
