@@ -75,8 +75,8 @@ def _template_text(template: str) -> str:
 def open_run(recipe: Recipe) -> RunDirectory:
     """Create the run directory, or reopen it for the same recipe.
 
-    Until rows are selected or encoded, `select` and `order` may change, and until something is
-    answered, how to evaluate.
+    Until a stage has begun, everything may change; until rows are selected or encoded, `select` and
+    `order`; until something is answered, how to evaluate.
 
     Raises:
         InputError: if the name is taken by a run with other settings, or the storage cannot be
@@ -87,6 +87,8 @@ def open_run(recipe: Recipe) -> RunDirectory:
     try:
         if kept.is_file():
             old = _kept_recipe(kept)
+            if not any(path.is_dir() for path in run.path.iterdir()):
+                old = recipe  # no stage has begun: a refused recipe does not take the name
             if not (run.selected.marker.is_file() or run.encoded.marker.is_file()):
                 # What to select is decided when the scores have been seen.
                 old = old.model_copy(update={"select": recipe.select, "order": recipe.order})

@@ -135,8 +135,13 @@ def _kind(gate: Gate) -> str:
     return f"task type '{gate.task_family}/...'"
 
 
-def require_cases(gates: Gates, ood: Sequence[Case]) -> None:
+def require_cases(gates: Gates, ood: Sequence[Case], limited: bool = False) -> None:
     """Refuse bounds that the out-of-domain cases of a recipe cannot be held against.
+
+    Args:
+        gates: the bounds.
+        ood: the cases that are asked.
+        limited: whether `evaluate.max_cases` has left some out.
 
     Raises:
         InputError: naming the gate and the key that switches it off.
@@ -148,8 +153,10 @@ def require_cases(gates: Gates, ood: Sequence[Case]) -> None:
         if len(fitting) < 2:
             kind = f" of {_kind(gate)}" if gate.task_family else ""
             raise InputError(
-                f"gate {name} needs two or more out-of-domain cases{kind}, and evaluate.ood has "
-                f"{len(fitting)}: add 'probe' to evaluate.ood, or set evaluate.gates.{name}=null"
+                f"gate {name} needs two or more out-of-domain cases{kind}, and "
+                f"{len(fitting)} are asked: "
+                + ("raise evaluate.max_cases, " if limited else "")
+                + f"add 'probe' to evaluate.ood, or set evaluate.gates.{name}=null"
             )
 
 

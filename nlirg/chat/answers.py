@@ -67,9 +67,11 @@ def _answers(template: ChatTemplate, conversation: Conversation) -> Iterator[Ans
                     "an answer follows an answer, and chat template begins no turn after one"
                 )
         if turn.reasoning and CLOSED.search(prompt):
+            option = template.thinking_option
             raise BadRowError(
-                "the answer has reasoning, and the generation prompt has ended the thinking: leave "
-                "it out, or set the chat template's option for thinking (encode.template_options)"
+                "the answer has reasoning, and the generation prompt has ended the thinking: "
+                + (f"set encode.template_options: {{{option}: true}}, or " if option else "")
+                + "leave out the reasoning"
             )
         write = calling_answer if turn.calls else _spoken_answer
         answer = write(template, conversation, number, prompt)

@@ -13,8 +13,9 @@ from datetime import date, datetime, time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, UndefinedError
 
+from nlirg.chat.thinking import CLOSED
 from nlirg.errors import BadRowError, first_line
 
 if TYPE_CHECKING:
@@ -131,6 +132,11 @@ class ChatTemplate:
                 add_generation_prompt=prompt,
                 **self._variables,
             )
+        except UndefinedError as error:
+            raise BadRowError(
+                f"chat template cannot be rendered: {first_line(error)} (variables of its own go "
+                "into encode.template_options, special tokens into the tokenizer's settings)"
+            ) from None
         except FAULTS as error:
             reason = first_line(error)
             raise BadRowError(f"chat template refuses the messages: {reason}") from None
@@ -194,6 +200,18 @@ class ChatTemplate:
         text = self._printed([USER_TURN, ANSWER_TURN]) + self._printed([USER_TURN])
         vocabulary = self.tokenizer.get_vocab()
         return [name for name in dict.fromkeys(MARKER.findall(text)) if name not in vocabulary]
+
+    @cached_property
+    def thinking_option(self) -> str:
+        """The option with which its prompt leaves thinking to the answer; "" if there is none."""
+        for name in ("enable_thinking", "thinking"):
+            given = self._variables
+            self._variables = {**given, name: True}
+            prompt = self._printed([USER_TURN])
+            self._variables = given
+            if prompt and not CLOSED.search(prompt):
+                return name
+        return ""
 
     @cached_property
     def has_system(self) -> bool:

@@ -28,6 +28,7 @@ from nlirg.corpus.formats.turns import (
     OPENAI,
     SHAREGPT,
     Messages,
+    check_weights,
     link_calls,
     read_turns,
     turn,
@@ -97,6 +98,7 @@ def parse_row(value: Any, source: str, line: int) -> Record:
     """
     row, notes = _object(value), set[str]()
     messages = without_untrained_end(link_calls(_messages(row, notes)))
+    check_weights(row, notes)
     name, tools = identity(row, source, line), _tools(row)
     record = Record(name, messages, _task_type(row), tools, tuple(sorted(notes)))
     _check_turns(messages)
@@ -241,10 +243,11 @@ def _check_turns(messages: Messages) -> None:
         raise BadRowError("a system message stands after the first turn")
     for message in messages:
         spoken = message["content"].strip() or "tool_calls" in message
-        if message["role"] in ("user", "assistant") and not spoken:
-            raise BadRowError(
-                "answer is empty" if message["role"] == "assistant" else "no instruction"
-            )
+        if message["role"] == "user" and not spoken:
+            raise BadRowError("no instruction")
+        if message["role"] == "assistant" and not spoken:
+            alone = ": it has reasoning alone" if message.get("reasoning") else ""
+            raise BadRowError(f"answer is empty{alone}")
 
 
 def identity(row: Mapping[str, Any], source: str, line: int) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +25,23 @@ def load_chat(path: str, config: EncodeConfig, template: str | None = None) -> C
         template: chat template that replaces the model's.
 
     Raises:
-        InputError: as `nlirg.models.loading.load_tokenizer`.
+        InputError: as `nlirg.models.loading.load_tokenizer`, or if the template reads no such
+            option.
     """
     tokenizer = load_tokenizer(path, chat=config.task == "sft", template=template)
+    _check_options(tokenizer, config.template_options)
     stops = _generation_ends(model_directory(path))
     return ChatEncoder(tokenizer, config.template_options, stops, config.date)
+
+
+def _check_options(tokenizer: Any, options: Mapping[str, Any]) -> None:
+    """Refuse options whose names stand nowhere in the chat template."""
+    known = set(re.findall(r"[A-Za-z_]\w*", str(tokenizer.chat_template)))
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise InputError(f"encode.template_options: the chat template reads no {name!r}{meant}")
 
 
 def _generation_ends(directory: Path) -> list[int]:

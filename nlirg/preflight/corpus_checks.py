@@ -125,13 +125,17 @@ def check_corpus(
     ]
 
 
-def check_rows(probes: Sequence[Probe], faults: Sequence[Fault], read: str) -> Check:
+def check_rows(
+    probes: Sequence[Probe], faults: Sequence[Fault], read: str, limit: float, total: int
+) -> Check:
     """Count the rows that can be used, and name the commonest reasons why others cannot.
 
     Args:
         probes: usable rows.
         faults: the others.
         read: how large the corpus is, in words.
+        limit: `score.max_bad_rows`: a share of the rows below 1, else a number of rows.
+        total: rows of the corpus.
     """
     usable = len({probe.place for probe in probes})
     measured = f"{usable} of {usable + len(faults)} sampled rows usable; {read}"
@@ -145,11 +149,13 @@ def check_rows(probes: Sequence[Probe], faults: Sequence[Fault], read: str) -> C
     told = "; ".join(f"{count} x {reason} (e.g. {examples[reason]})" for reason, count in reasons)
     rest = len(set(examples)) - len(reasons)
     told += f"; {rest} more reasons" if rest else ""
+    share = len(faults) / (usable + len(faults))
+    advice = "correct these rows; in a run they are set aside in quarantine.jsonl"
+    too_many = share * total > limit if limit >= 1 else share > limit
+    if too_many:
+        advice = "more than score.max_bad_rows allows: correct these rows, or raise it"
     return Check(
-        "rows",
-        "warn" if probes else "fail",
-        f"{measured}: {told}",
-        "correct these rows; in a run they are set aside in quarantine.jsonl",
+        "rows", "fail" if too_many or not probes else "warn", f"{measured}: {told}", advice
     )
 
 
@@ -162,6 +168,9 @@ def check_template(notes: Mapping[str, int], foreign: Sequence[str] = ()) -> Che
     """
     told = "; ".join(f"{note} ({count} rows)" for note, count in notes.items())
     told = told or "knows everything that the rows carry"
+    if not foreign and any("is not read" in note for note in notes):
+        advice = "rename what is meant to be read (see the formats in nlirg/README.md)"
+        return Check("chat template", "warn", told, advice)
     if not foreign:
         return Check("chat template", "ok", told)
     measured = f"writes {', '.join(foreign)}, which the tokenizer has not; {told}"

@@ -54,7 +54,7 @@ def check_cases(recipe: Recipe) -> None:
     if config.lm_eval:
         check_tasks(config.lm_eval)
     ood = ood_cases(config.ood, config.max_cases, recipe.seed)
-    require_cases(config.gates, ood)
+    require_cases(config.gates, ood, limited=config.max_cases is not None)
     if config.domain is None:
         held_out = min(recipe.holdout, config.max_cases or recipe.holdout)
         _require_pairs("domain", range(held_out), config)
@@ -104,7 +104,7 @@ def _require_pairs(suite: Suite, roots: Iterable[object], config: EvaluateConfig
     if (count := len(set(roots))) < 2:
         keys = {
             "domain": "evaluate.domain or holdout",
-            "robustness": "evaluate.perturbations",
+            "robustness": "evaluate.domain or holdout, evaluate.perturbations",
             "template": "evaluate.template_cases",
             "ood": "evaluate.ood",
         }

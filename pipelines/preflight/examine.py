@@ -50,7 +50,9 @@ def examine(recipe: Recipe) -> list[Check]:
     corpus = encode_sample(encoder, sample, config)
     probes = corpus.probes
     checks = [
-        check_rows(probes, corpus.faults, sample.described()),
+        check_rows(
+            probes, corpus.faults, sample.described(), recipe.score.max_bad_rows, sample.total
+        ),
         check_ids(sample.read, sample.repeated),
     ]
     if probes:

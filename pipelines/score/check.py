@@ -31,6 +31,8 @@ def check_bad_rows(usable: int, bad: BadRows, limit: float, quarantine: Path) ->
     count = bad.unusable.total()
     rows = usable + count
     why = "; ".join(f"{reason} ({n} rows)" for reason, n in bad.unusable.most_common(REASONS))
+    if (more := len(bad.unusable) - REASONS) > 0:
+        why += f"; and {more} more reasons"
     if not usable:
         aside = count + bad.overlong.total()
         why = why or next(iter(bad.overlong), "the files hold no rows")
@@ -39,10 +41,11 @@ def check_bad_rows(usable: int, bad: BadRows, limit: float, quarantine: Path) ->
             f"see {quarantine}"
         )
     if count > (limit if limit >= 1 else limit * rows):
+        allowed = f"{limit:g} rows" if limit >= 1 else f"{limit:.1%} of them"
         raise InputError(
-            f"{count} of {rows} rows cannot be used, more than score.max_bad_rows ({limit:g}) "
-            f"allows: {why}; see {quarantine}; mend the corpus, or raise max_bad_rows: what is "
-            "scored is kept"
+            f"{count} of {rows} rows cannot be used, more than score.max_bad_rows allows "
+            f"({allowed}): {why}; see {quarantine}; mend the corpus, or raise max_bad_rows: what "
+            "is scored is kept"
         )
 
 

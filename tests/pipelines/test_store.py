@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.rundir import RunDirectory
 from nlirg.errors import InputError
 from pipelines import store
 from pipelines.recipe import Recipe, validate
@@ -32,13 +33,20 @@ def test_a_file_is_hashed_once_until_it_changes(
     assert len(read) == 2
 
 
+def begun(recipe: Recipe) -> RunDirectory:
+    """The run of a recipe, of which a stage has begun."""
+    run = store.open_run(recipe)
+    run.scores.path.mkdir()
+    return run
+
+
 def recipe(tmp_path: Path, **settings) -> Recipe:
     raw = {"name": "a", "storage": str(tmp_path), "model": "m", "data": ["d.jsonl"]}
     return validate(raw | settings, "test")
 
 
 def test_what_to_select_may_be_decided_after_scoring(tmp_path: Path) -> None:
-    store.open_run(recipe(tmp_path))
+    begun(recipe(tmp_path))
     run = store.open_run(recipe(tmp_path, order="mixed", select={"dedup": "row"}))
     assert "order: mixed" in (run.path / "recipe.yaml").read_text()
     with pytest.raises(InputError, match="seed is 0 there and 1 now"):
@@ -64,7 +72,7 @@ def test_a_damaged_recipe_of_a_run_is_named(tmp_path: Path, content: str) -> Non
 
 def test_how_to_evaluate_may_be_decided_until_something_is_answered(tmp_path: Path) -> None:
     """A refused typo does not take the name; evaluating otherwise does not cost the training."""
-    run = store.open_run(recipe(tmp_path, evaluate={"ood": "prob"}))
+    run = begun(recipe(tmp_path, evaluate={"ood": "prob"}))
     store.open_run(recipe(tmp_path, evaluate={"ood": "probe"}))
     (run.path / "eval" / "base").mkdir(parents=True)
     other = recipe(tmp_path, evaluate={"ood": "probe", "max_new_tokens": 8})
@@ -86,7 +94,7 @@ class Tomorrow(store.datetime.date):
 def test_a_run_stays_on_the_day_it_was_begun(tmp_path: Path, monkeypatch) -> None:
     first = store.settled(recipe(tmp_path))
     assert first.encode.date == store.datetime.date.today()
-    store.open_run(first)
+    begun(first)
     monkeypatch.setattr(store.datetime, "date", Tomorrow)
     again = store.settled(recipe(tmp_path))
     assert again.encode.date == first.encode.date
@@ -104,3 +112,11 @@ def test_a_template_is_a_file_or_its_text(tmp_path: Path) -> None:
         assert store.settled(recipe(tmp_path, template=template)).template == text
     with pytest.raises(InputError, match=r"template 'none\.jinja': No such file.*\{\{ or \{%"):
         store.settled(recipe(tmp_path, template="none.jinja"))
+
+
+def test_a_refused_recipe_does_not_take_the_name(tmp_path: Path) -> None:
+    store.open_run(recipe(tmp_path))
+    store.open_run(recipe(tmp_path, seed=1))
+    begun(recipe(tmp_path, seed=2))
+    with pytest.raises(InputError, match="seed is 2 there and 3 now"):
+        store.open_run(recipe(tmp_path, seed=3))

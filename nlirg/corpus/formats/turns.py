@@ -6,6 +6,7 @@ before it said `content`) and `trained: False` (context alone); a tool's `tool_c
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,6 +118,8 @@ def _turn(
             place, from_json(as_text(content, f"{place}: {what}"), f"{place}: {speaker}")
         )
         content = None
+    if what not in message and not calls:
+        raise BadRowError(f"{place} has no {what}; its keys are {', '.join(map(str, message))}")
     said = "" if content is None and calls else as_content(content, f"{place}: {what}")
     read = turn(role, said)
     if calls:
@@ -147,7 +150,9 @@ def _note_unread(
         if key in used or value in NOTHING:
             continue
         if key not in KNOWN:
-            notes.add(f"message key {str(key)!r} is not read")
+            near = difflib.get_close_matches(str(key), KNOWN, n=1, cutoff=0.7)
+            meant = f" (did you mean {near[0]}?)" if near else ""
+            notes.add(f"message key {str(key)!r} is not read{meant}")
         elif key in REASONING and role != "assistant":
             notes.add(f"message key {key!r} of a turn of the {role} is not read")
         elif key in (*OPENAI, *SHAREGPT) and value not in [message.get(other) for other in used]:
@@ -186,6 +191,20 @@ def _trained(place: str, message: Mapping[str, Any], role: str, notes: set[str])
         told = ", ".join(f"{key} is {value!r}" for key, value in given.items())
         raise BadRowError(f"{place}: {told}: trained or not?")
     return all(given.values())
+
+
+def check_weights(row: Mapping[str, Any], notes: set[str]) -> None:
+    """Hold what a row says of itself as a whole, not of a turn, against its being trained.
+
+    Raises:
+        BadRowError: if it says that nothing of it is.
+    """
+    for key in WEIGHTS:
+        value = row.get(key)
+        if value is False or (key == "weight" and value == 0):
+            raise BadRowError(f"the row's own {key} is {value!r}: nothing of it is trained")
+        if value not in (None, 1):
+            notes.add(f"row key {key!r} is not read")
 
 
 def _links(message: Mapping[str, Any]) -> dict[str, str]:

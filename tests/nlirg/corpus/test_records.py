@@ -284,7 +284,22 @@ def test_task_type(given, expected) -> None:
         ({"messages": TURNS[1:]}, "no instruction"),
         ({"messages": [{"role": "critic", "content": "x"}]}, "message 1: role 'critic' is not"),
         ({"messages": [{"role": [], "content": "x"}]}, "message 1: role"),
-        ({"messages": [{"role": "user"}]}, "message 1: content is null, not text"),
+        (
+            {"messages": [{"role": "user", "text": "x"}]},
+            "message 1 has no content; its keys are role, text",
+        ),
+        ({"messages": [{"role": "user", "content": None}]}, "message 1: content is null, not text"),
+        ({"prompt": "x", "completion": "y", "weight": 0}, "the row's own weight is 0"),
+        ({"messages": [], "train": False}, "messages is empty"),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "x"},
+                    {"role": "assistant", "content": "", "thinking": "hm"},
+                ]
+            },
+            "answer is empty: it has reasoning alone",
+        ),
         (
             {"messages": [TURNS[0], {"role": "system", "content": "x"}, TURNS[1]]},
             "system message stands after",

@@ -41,3 +41,11 @@ def test_damaged_generation_settings_are_named(model, content) -> None:
     (model / "generation_config.json").write_text(content)
     with pytest.raises(InputError, match=r"generation_config\.json: is no JSON object"):
         load_chat(str(model), EncodeConfig())
+
+
+def test_an_option_that_the_template_does_not_read_is_refused(model) -> None:
+    template = "{% if enable_thinking %}{% endif %}" + SPEAKERS
+    load_chat(str(model), EncodeConfig(template_options={"enable_thinking": True}), template)
+    wrong = EncodeConfig(template_options={"enable_thinkin": True})
+    with pytest.raises(InputError, match=r"no 'enable_thinkin'; did you mean enable_thinking\?"):
+        load_chat(str(model), wrong, template)

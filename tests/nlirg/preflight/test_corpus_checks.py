@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,19 +31,19 @@ LEFT_OUT = Probe("c.jsonl:2", "a", 400, 100, np.empty(0, np.int64), np.empty(0, 
 
 
 def test_rows_tell_each_reason_once_with_its_first_place() -> None:
-    assert corpus_checks.check_rows([probe()], [], "all").status == "ok"
+    assert corpus_checks.check_rows([probe()], [], "all", 0.1, 1).status == "ok"
     faults = [
         Fault("c.jsonl:4", "prompt has 612 tokens"),
         Fault("c.jsonl:7", "no instruction"),
         Fault("c.jsonl:9", "prompt has 700 tokens"),
     ]
     check = corpus_checks.check_rows(
-        [replace(probe(), place=f"c.jsonl:{n}") for n in range(5)], faults, "all"
+        [replace(probe(), place=f"c.jsonl:{n}") for n in range(5)], faults, "all", 0.5, 8
     )
     assert check.status == "warn"
     assert "5 of 8" in check.measured
     assert "2 x prompt has # tokens (e.g. c.jsonl:4)" in check.measured
-    assert corpus_checks.check_rows([], faults, "all").status == "fail"
+    assert corpus_checks.check_rows([], faults, "all", 0.5, 3).status == "fail"
 
 
 def test_lengths_give_the_share_that_is_trained() -> None:
@@ -140,3 +141,26 @@ def test_a_template_of_another_model_is_told() -> None:
     check = corpus_checks.check_template({"no tools": 3}, ["<|eot_id|>"])
     assert check.status == "warn"
     assert "writes <|eot_id|>, which the tokenizer has not; no tools (3 rows)" in check.measured
+
+
+@pytest.mark.parametrize(
+    ("limit", "total", "status"),
+    [
+        (0.5, 100, "warn"),
+        (0.1, 100, "fail"),
+        (25, 100, "warn"),
+        (24, 100, "fail"),
+        (24, 90, "warn"),
+    ],
+)
+def test_more_bad_rows_than_a_run_allows_fail(limit, total, status) -> None:
+    good = [replace(probe(), place=f"c.jsonl:{n}") for n in range(3)]
+    check = corpus_checks.check_rows(good, [Fault("c.jsonl:9", "odd")], "all", limit, total)
+    assert check.status == status
+    assert ("score.max_bad_rows" in check.advice) == (status == "fail")
+
+
+def test_keys_that_are_not_read_need_a_persons_eye() -> None:
+    check = corpus_checks.check_template({"message key 'wieght' is not read": 2})
+    assert check.status == "warn"
+    assert "rename" in check.advice
