@@ -18,6 +18,8 @@ anything = st.recursive(
 KEYS = ["messages", "conversations", "tools", "instruction", "input", "output", "system",
         "history", "prompt", "completion", "question", "response", "task_type", "id"]  # fmt: skip
 
+ASKED, EMPTY = {"role": "user", "content": "x"}, {"role": "assistant", "content": ""}
+
 
 def parse(value, source="/data/a.jsonl", line=1) -> Record:
     return parse_row(value, source, line)
@@ -286,20 +288,12 @@ def test_task_type(given, expected) -> None:
         ({"messages": [{"role": [], "content": "x"}]}, "message 1: role"),
         (
             {"messages": [{"role": "user", "text": "x"}]},
-            "message 1 has no content; its keys are role, text",
+            "message 1 has no content; its keys are role",
         ),
         ({"messages": [{"role": "user", "content": None}]}, "message 1: content is null, not text"),
         ({"prompt": "x", "completion": "y", "weight": 0}, "the row's own weight is 0"),
-        ({"messages": [], "train": False}, "messages is empty"),
-        (
-            {
-                "messages": [
-                    {"role": "user", "content": "x"},
-                    {"role": "assistant", "content": "", "thinking": "hm"},
-                ]
-            },
-            "answer is empty: it has reasoning alone",
-        ),
+        ({"prompt": "x", "completion": "y", "train": False}, "the row's own train is False"),
+        ({"messages": [ASKED, {**EMPTY, "thinking": "hm"}]}, "answer is empty: it has reasoning"),
         (
             {"messages": [TURNS[0], {"role": "system", "content": "x"}, TURNS[1]]},
             "system message stands after",
