@@ -85,10 +85,9 @@ def open_run(recipe: Recipe) -> RunDirectory:
     run = RunDirectory(recipe.storage, recipe.name)
     kept = run.path / "recipe.yaml"
     try:
-        if kept.is_file():
-            old = _kept_recipe(kept)
-            if not any(path.is_dir() for path in run.path.iterdir()):
-                old = recipe  # no stage has begun: a refused recipe does not take the name
+        old = _kept_recipe(kept) if kept.is_file() else recipe
+        # A recipe that was refused before a stage began does not take the name.
+        if kept.is_file() and any(path.is_dir() for path in run.path.iterdir()):
             if not (run.selected.marker.is_file() or run.encoded.marker.is_file()):
                 # What to select is decided when the scores have been seen.
                 old = old.model_copy(update={"select": recipe.select, "order": recipe.order})

@@ -108,6 +108,7 @@ def test_a_taken_run_name_with_other_settings_is_refused(tmp_path: Path) -> None
     raw = MINIMAL | {"storage": str(tmp_path)}
     recipe = Recipe.model_validate(raw)
     run = open_run(recipe)
+    run.scores.path.mkdir()
     before = (run.path / "env.json").read_text()
     moved = recipe.model_copy(
         update={"cluster": recipe.cluster.model_copy(update={"address": "auto"})}
