@@ -133,9 +133,12 @@ class ChatTemplate:
                 **self._variables,
             )
         except UndefinedError as error:
+            reason = first_line(error)
+            if not reason.endswith("is undefined"):  # what the messages lack, not the template
+                raise BadRowError(f"chat template refuses the messages: {reason}") from None
             raise BadRowError(
-                f"chat template cannot be rendered: {first_line(error)} (variables of its own go "
-                "into encode.template_options, special tokens into the tokenizer's settings)"
+                f"chat template cannot be rendered: {reason} (variables of its own go into "
+                "encode.template_options, special tokens into the tokenizer's settings)"
             ) from None
         except FAULTS as error:
             reason = first_line(error)

@@ -238,6 +238,7 @@ def test_nothing_to_answer(tiny_tokenizer) -> None:
         ("{{ messages[-1].content }}<|im_end|>", "drops a user message"),
         ("{{ missing.key.deeper }}", "cannot be rendered: .missing. is undefined"),
         ("{{ 1 // 0 }}", "refuses the messages"),
+        ("{{ messages[0].name.first }}", "refuses the messages: 'dict object' has no"),
     ],
 )
 def test_templates_that_cannot_be_used(with_template, template, reason) -> None:
