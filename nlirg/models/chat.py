@@ -28,8 +28,10 @@ def load_chat(path: str, config: EncodeConfig, template: str | None = None) -> C
         InputError: as `nlirg.models.loading.load_tokenizer`, or if the template reads no such
             option.
     """
-    tokenizer = load_tokenizer(path, chat=config.task == "sft", template=template)
-    _check_options(tokenizer, config.template_options)
+    chat = config.task == "sft"
+    tokenizer = load_tokenizer(path, chat=chat, template=template)
+    if chat:
+        _check_options(tokenizer, config.template_options)
     stops = _generation_ends(model_directory(path))
     return ChatEncoder(tokenizer, config.template_options, stops, config.date)
 
