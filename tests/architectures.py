@@ -25,6 +25,13 @@ TEXT = {
 }
 GROUPED = {**TEXT, "num_key_value_heads": 2, "head_dim": 32}  # the least that vLLM takes on a CPU
 MOE = {**GROUPED, "moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
+QWEN_VISION = {
+    "depth": 1,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_heads": 4,
+    "out_hidden_size": 128,
+}
 GLM = {**GROUPED, "pad_token_id": 0}
 VISION = {
     "hidden_size": 32,
@@ -87,14 +94,7 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
                     "mrope_section": [4, 6, 6],
                 },
             },
-            "vision_config": {
-                "depth": 1,
-                "hidden_size": 32,
-                "intermediate_size": 64,
-                "num_heads": 4,
-                "out_hidden_size": 128,
-                "fullatt_block_indexes": [0],
-            },
+            "vision_config": {**QWEN_VISION, "fullatt_block_indexes": [0]},
         },
     ),
     "glm": ("GlmConfig", GLM),
@@ -104,14 +104,7 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
         "Qwen3_5Config",
         {
             "text_config": QWEN3_5,
-            "vision_config": {
-                "depth": 1,
-                "hidden_size": 32,
-                "intermediate_size": 64,
-                "num_heads": 4,
-                "out_hidden_size": 128,
-                "num_position_embeddings": 16,
-            },
+            "vision_config": {**QWEN_VISION, "num_position_embeddings": 16},
             "architectures": ["Qwen3_5ForConditionalGeneration"],
         },
     ),

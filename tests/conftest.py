@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from hypothesis import settings
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from tests.byte_tokenizer import byte_tokenizer
 from tests.tiny_model import save_qwen3
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
@@ -68,18 +68,9 @@ def one_rank(_process_group) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer (any text, some merges) with a ChatML template."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(WORDS * 2, trainer)
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=byte_tokenizer(WORDS * 2, 320, specials),
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         chat_template=CHATML,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -183,19 +183,8 @@ class ChatEncoder:
                 chat template cannot be used for it.
         """
         answers, notes = find_answers(self.template, messages, tools, loss_on)
-        whole = self._samples(answers)
-        if max_length is None:
-            return EncodedChat(whole, truncated=False, notes=notes)
-        kept = _within(whole, max_length)
-        if not kept:
-            prompt = next(i for i, label in enumerate(whole[0].labels) if label != IGNORE)
-            raise OverlongError(
-                f"prompt has {prompt} tokens and the limit is {max_length}: no room for an answer"
-            )
-        longest = max(len(sample.input_ids) for sample in whole)
-        if longest > max_length and overlong == "skip":
-            raise OverlongError(f"sample has {longest} tokens and the limit is {max_length}")
-        return EncodedChat(kept, kept != whole, notes)
+        whole = EncodedChat(self._samples(answers), truncated=False, notes=notes)
+        return whole if max_length is None else limited(whole, max_length, overlong)
 
     def prompt(self, messages: Messages, tools: Tools = ()) -> tuple[str, list[int]]:
         """Encode a conversation that the model is to answer.
@@ -281,6 +270,26 @@ class ChatEncoder:
     def _ids(self, text: str) -> list[int]:
         # The template has written the special tokens itself.
         return list(self.tokenizer.encode(text, add_special_tokens=False, verbose=False))
+
+
+def limited(
+    chat: EncodedChat, max_length: int, overlong: Literal["truncate", "skip"]
+) -> EncodedChat:
+    """Hold an encoded conversation to a limit; the arguments are those of `ChatEncoder.encode`.
+
+    Raises:
+        OverlongError: if a sample is too long and may not be cut, or every prompt is.
+    """
+    kept = _within(chat.samples, max_length)
+    if not kept:
+        prompt = next(i for i, label in enumerate(chat.samples[0].labels) if label != IGNORE)
+        raise OverlongError(
+            f"prompt has {prompt} tokens and the limit is {max_length}: no room for an answer"
+        )
+    longest = max(len(sample.input_ids) for sample in chat.samples)
+    if longest > max_length and overlong == "skip":
+        raise OverlongError(f"sample has {longest} tokens and the limit is {max_length}")
+    return replace(chat, samples=kept, truncated=kept != chat.samples)
 
 
 def _within(samples: Sequence[EncodedSample], limit: int) -> list[EncodedSample]:

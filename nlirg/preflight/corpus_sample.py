@@ -8,14 +8,20 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nlirg.chat.conversation import trained_turns
-from nlirg.chat.encoder import ChatEncoder, EncodedSample, OverlongError
+from nlirg.chat.encoder import (
+    ChatEncoder,
+    EncodedChat,
+    EncodedSample,
+    OverlongError,
+    limited,
+)
 from nlirg.chat.thinking import split_thinking
 from nlirg.config.corpus import DataConfig, EncodeConfig
 from nlirg.corpus.files import kind
@@ -29,7 +35,6 @@ from nlirg.preflight.corpus_checks import Fault, Probe, first_change, squeezed
 
 READ_SHARDS = 16  # places of a large corpus that are read
 READ_ROWS = 20_000  # rows read from all of them
-UNLIMITED = 1 << 40  # tokens
 
 
 @dataclass(frozen=True)
@@ -160,63 +165,52 @@ def encode_sample(chat: ChatEncoder, sample: CorpusSample, config: EncodeConfig)
         place = f"{Path(row.source).name}:{row.line}"
         try:
             record = parse(row, source, config.task)
-            found = encoded_row(chat, record, config.model_copy(update={"max_length": UNLIMITED}))
-            probes += _probes(chat, record, place, config, found)
-            notes.update(found["notes"])
+            if isinstance(record, Document):
+                probes.append(_document_probe(chat, record, place, config))
+                continue
+            whole = chat.encode(record.messages, record.tools, loss_on=config.loss_on)
+            probes += _probes(chat, record, place, config, whole)
+            notes.update({*record.notes, *whole.notes})
         except BadRowError as error:
             faults.append(Fault(place, str(error)))
     return SampledCorpus(sample, probes, faults, notes)
 
 
+def _document_probe(chat: ChatEncoder, record: Document, place: str, config: EncodeConfig) -> Probe:
+    row = encoded_row(chat, record, config)
+    ids, labels = (row[name].astype(np.int64) for name in ("input_ids", "labels"))
+    lost = _lost_in_text(chat.tokenizer, record.text, ids)
+    return Probe(place, record.text, len(record.text), len(ids), ids, labels, lost)
+
+
 def _probes(
-    chat: ChatEncoder,
-    record: Record | Document,
-    place: str,
-    config: EncodeConfig,
-    whole: dict[str, Any],
+    chat: ChatEncoder, record: Record, place: str, config: EncodeConfig, whole: EncodedChat
 ) -> list[Probe]:
-    """Return a probe of every training sample of a row; a document is one."""
-    ids, labels = (whole[name].astype(np.int64) for name in ("input_ids", "labels"))
-    if isinstance(record, Document):
-        lost = _lost_in_text(chat.tokenizer, record.text, ids)
-        return [Probe(place, record.text, len(record.text), len(ids), ids, labels, lost)]
+    """Return a probe of every training sample of a conversation."""
     turns = iter(trained_turns(record.messages, config.loss_on))
-    kept = _kept(chat, record, config)
+    try:
+        kept = limited(whole, config.max_length, config.overlong).samples
+    except OverlongError:
+        kept = []  # the stages skip the row
     probes = []
-    borders = np.cumsum(whole["segments"])[:-1]
-    parts = zip(np.split(ids, borders), np.split(labels, borders), strict=True)
-    for number, (sample, trained) in enumerate(parts):
-        answers = np.count_nonzero(np.diff((trained != IGNORE).astype(int), prepend=0) == 1)
+    for sample, within in zip_longest(whole.samples, kept, fillvalue=EncodedSample([], [])):
+        trained = np.array(sample.labels) != IGNORE
+        answers = np.count_nonzero(np.diff(trained.astype(int), prepend=0) == 1)
         turn = list(islice(turns, int(answers)))[-1]
         last = record.messages[turn]
-        within = kept[number] if number < len(kept) else EncodedSample([], [])
         probes.append(
             Probe(
                 place=place,
                 answer=last["content"] or json.dumps(last.get("tool_calls"), ensure_ascii=False),
-                characters=len(_decoded(chat.tokenizer, sample.tolist())),
-                full_length=len(sample),
+                characters=len(_decoded(chat.tokenizer, sample.input_ids)),
+                full_length=len(sample.input_ids),
                 input_ids=np.array(within.input_ids, np.int64),
                 labels=np.array(within.labels, np.int64),
-                lost=_lost_in_chat(chat, record, turn, sample.tolist()),
+                lost=_lost_in_chat(chat, record, turn, sample.input_ids),
                 merges=not within.exact,
             )
         )
     return probes
-
-
-def _kept(chat: ChatEncoder, record: Record, config: EncodeConfig) -> list[EncodedSample]:
-    """Return a row's samples as the stages keep them: none of a row that they skip."""
-    try:
-        return chat.encode(
-            record.messages,
-            record.tools,
-            loss_on=config.loss_on,
-            max_length=config.max_length,
-            overlong=config.overlong,
-        ).samples
-    except OverlongError:
-        return []
 
 
 def _lost_in_text(tokenizer: Any, text: str, ids: np.ndarray) -> str:

@@ -5,8 +5,10 @@ from functools import cache
 from pathlib import Path
 
 import trl
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerFast
+
+from tests.byte_tokenizer import byte_tokenizer
 
 # What looks like a token of a template's own; "<think>" and "<tool_call>" are plain words of most
 # vocabularies.
@@ -31,17 +33,8 @@ def published() -> dict[str, str]:
 
 @cache
 def _bytes() -> str:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(["the part lies on the shelf\n\nuser assistant\n"] * 4, trainer)
-    return tokenizer.to_str()
+    texts = ["the part lies on the shelf\n\nuser assistant\n"] * 4
+    return byte_tokenizer(texts, 400, ["<s>", "</s>"]).to_str()
 
 
 def tokenizer_with(template: str) -> PreTrainedTokenizerFast:
