@@ -4,6 +4,7 @@
       recipe.yaml  env.json  quarantine.jsonl  holdout.jsonl
       scores/{*.parquet, tokens/*.arrow, duplicates/, profile.json, report.html}
       selected/{index.arrow, corpus-*.jsonl, dropped.jsonl}  encoded/*.parquet
+      replay/{plan.parquet, tokens/*.arrow, left_out.jsonl}
       train/<arm>/{metrics.jsonl, tensorboard/, checkpoints/, model/}
       paraphrases/cases.jsonl  eval/<variant>/{samples_<suite>.jsonl, results_all.json}
       eval/<variant>/{resamples/samples_<suite>.jsonl, flips.jsonl}
@@ -221,6 +222,11 @@ class RunDirectory:
     def encoded(self) -> StageFolder:
         """The plan of training samples."""
         return StageFolder(self.corpus / "encoded")
+
+    @property
+    def replay(self) -> StageFolder:
+        """The base model's own answers as training samples; only where an arm asks for them."""
+        return StageFolder(self.corpus / "replay")
 
     def arm(self, arm: str) -> StageFolder:
         """One training run: `metrics.jsonl`, `tensorboard/`, `checkpoints/`, `model/`."""

@@ -14,7 +14,14 @@ from cluster.config import ClusterConfig
 from cluster.rundir import NAME
 from eval.cases.sources import is_probe
 from eval.config import EvaluateConfig
-from nlirg.config.corpus import DataConfig, EncodeConfig, Order, ScoreConfig, SelectConfig
+from nlirg.config.corpus import (
+    DataConfig,
+    EncodeConfig,
+    Order,
+    ReplayConfig,
+    ScoreConfig,
+    SelectConfig,
+)
 from nlirg.config.training import TrainConfig
 from nlirg.errors import InputError
 from nlirg.section import Section
@@ -62,6 +69,7 @@ class Recipe(Section):
     select: SelectConfig = SelectConfig()
     order: Order = "random"
     encode: EncodeConfig = EncodeConfig()
+    replay: ReplayConfig = ReplayConfig()
     train: TrainConfig = TrainConfig()
     arms: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = {"nlirg": {}}  # noqa: RUF012
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -87,6 +87,6 @@ def scored(**changes: Any) -> dict[str, Any]:
 
 def encoded(**changes: Any) -> dict[str, Any]:
     """Return what the marker of an encoded corpus says, for rows that are made up."""
-    counts = {"rows": 1, "samples": 1, "tokens": 2, "trained_tokens": 1}
+    counts = {"rows": 1, "alone": 1, "samples": 1, "tokens": 2, "trained_tokens": 1}
     parts = {"holdout": 0, "truncated": 0, "skipped": 0}
     return EncodeSummary(**({**counts, **parts} | changes)).model_dump()

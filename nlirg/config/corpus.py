@@ -3,30 +3,67 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from nlirg.config.score_columns import ORDERS
-from nlirg.section import Count, Section
+from nlirg.section import Count, Positive, Section
 
 
-class DataConfig(Section):
+# What tells how often rows are trained, and nothing about what they are.
+MIXING = {"name", "weight", "repeat", "task_types"}
+
+
+class TimesConfig(Section):
+    """How often the rows of a source, or of a task type in it, are trained.
+
+    `weight` is their share of the trained tokens: a source's of the corpus', a task type's of its
+    source's. `repeat` is how often an epoch sees each of them. Without either that is once.
+    """
+
+    weight: Annotated[float, Field(gt=0, le=1)] | None = None
+    repeat: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.weight is not None and self.repeat is not None:
+            raise ValueError("weight and repeat both say how often rows are seen: give one of them")
+        return self
+
+
+class DataConfig(TimesConfig):
     """One source of rows; a recipe may give its `path` alone.
 
     `path` is a file, a directory, a glob, an `s3://` or `gs://` URI, a folder that
     `datasets.save_to_disk` wrote, or `hf://owner/name`, a dataset of the Hugging Face hub (its
     `config`, `split` and `revision`). `columns` maps our key to the source's:
     `{instruction: question, output: reply}`; null says that it has none, whatever its rows say
-    (`{id: null}`: ids are made). Text files are in `encoding`.
+    (`{id: null}`: ids are made). Text files are in `encoding`. `weight` or `repeat`, also of single
+    `task_types` in it, say how often its rows are trained; metrics call it by its `name`.
     """
 
     path: str
+    name: Annotated[str, Field(min_length=1)] | None = None
+    task_types: dict[str, TimesConfig] = Field(default_factory=dict)
     columns: dict[str, str | None] = Field(default_factory=dict)
     encoding: str = "utf-8"
     config: str | None = None
     split: str = "train"
     revision: str | None = None
+
+
+class ReplayConfig(Section):
+    """The base model's own answers to general prompts: `train.replay` and `train.guard` use them.
+
+    `prompts` are the shipped ones (`builtin`) or a file of JSON lines or plain text. Answers are
+    sampled at `temperature`: at 1 they are what the model says of itself, neither sharper nor
+    flatter.
+    """
+
+    prompts: str = "builtin"
+    temperature: Positive = 1.0
+    max_new_tokens: Count = 256
 
 
 class ScoreConfig(Section):

@@ -57,6 +57,36 @@ class DistillationConfig(Section):
     own_device: bool = False
 
 
+class ReplayShareConfig(Section):
+    """The base model's own answers (the recipe's `replay`) as rows beside the corpus.
+
+    `share` of the trained tokens are theirs. `ce` trains them as answers like others, `kl` trains
+    KL(base || model) on them. They have weight 1, unless they are to be `weighted` like the rest.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    objective: Literal["ce", "kl"] = "ce"
+    weighted: bool = False
+
+
+class GuardConfig(Section):
+    """What the model knew, watched while it trains: every `every` steps, and before the first.
+
+    Half of the `rows` are general texts (`general`: the shipped ones, or a file), whose mean token
+    loss is taken; half are the base model's own answers (the recipe's `replay`), on which
+    KL(base || model) is. A run is within the bound while `metric` lies at most `max_rise` nats per
+    token above its value before the first step. `validation.keep: best` then means the best of the
+    models within the bound; `stop` ends a run that leaves it.
+    """
+
+    general: str = "builtin"
+    rows: Annotated[int, Field(ge=4)] = 100
+    every: Count = 50
+    max_rise: Positive = 0.1
+    metric: Literal["loss", "kl"] = "loss"
+    stop: bool = False
+
+
 class TrackingConfig(Section):
     """Trackers beside `metrics.jsonl` and TensorBoard, through their own libraries.
 
@@ -91,7 +121,7 @@ class TrainConfig(Section):
     gradient_accumulation_steps: Count = 1
     gradient_context: Annotated[int, Field(ge=0)] | Literal["full"] = "full"
     reference_compat: bool = False
-    epochs: Count = 1
+    epochs: Positive = 1.0
     max_steps: Count | None = None
     max_tokens: Count | None = None
     learning_rate: Positive = 1e-4
@@ -103,6 +133,8 @@ class TrainConfig(Section):
     lora: LoraConfig | None = None
     distillation: DistillationConfig | None = None
     validation: ValidationConfig | None = None
+    replay: ReplayShareConfig | None = None
+    guard: GuardConfig | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     gradient_checkpointing: bool = False
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"

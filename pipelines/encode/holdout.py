@@ -47,7 +47,7 @@ def choose_holdout(
     if not count:
         return frozenset()
 
-    shared = _shared_prompts(scored, index)
+    shared = alike_rows(scored, index, ["prompt"])
     # Some rows cannot be cases (an answer without words, a function call): others replace them.
     candidates = 2 * count
     while True:
@@ -67,16 +67,27 @@ def choose_holdout(
     return frozenset(record.id for record in chosen)
 
 
-def _shared_prompts(scored: StageFolder, index: Path | None) -> np.ndarray:
-    """Row indices of the selected rows whose prompt another selected row has, or nearly has."""
-    table = duplicate_groups(scored, "prompt", "near")
-    row_indices, groups = table["row_index"].to_numpy(), table["group"].to_numpy()
-    if index is not None:
-        selected = find(open_row_table(index), row_indices) >= 0
-        row_indices, groups = row_indices[selected], groups[selected]
-    _, member, size = np.unique(groups, return_inverse=True, return_counts=True)
-    shared: np.ndarray = row_indices[size[member] > 1]
-    return shared
+def alike_rows(scored: StageFolder, index: Path | None, of: Sequence[str]) -> np.ndarray:
+    """Row indices of the selected rows that are the same as another selected one, or nearly.
+
+    Args:
+        scored: the scored corpus.
+        index: see `pipelines.select.stage.selected_index`.
+        of: what is compared: "prompt", "answer", "row".
+
+    Returns:
+        int64, ascending.
+    """
+    found = [np.empty(0, np.int64)]
+    for part in of:
+        table = duplicate_groups(scored, part, "near")
+        row_indices, groups = table["row_index"].to_numpy(), table["group"].to_numpy()
+        if index is not None:
+            selected = find(open_row_table(index), row_indices) >= 0
+            row_indices, groups = row_indices[selected], groups[selected]
+        _, member, size = np.unique(groups, return_inverse=True, return_counts=True)
+        found.append(row_indices[size[member] > 1])
+    return np.unique(np.concatenate(found))
 
 
 def _names(scored: StageFolder, index: Path | None, shared: np.ndarray) -> Iterator[str]:

@@ -22,13 +22,16 @@ GROUP_DOCUMENTS = 4096
 GROUP_TOKENS = 8 << 20
 # A row is a training sample: the tokens start..stop - 1 of each piece, one after the other. Samples
 # are trained in the order of their ranks, which may leave numbers out; those of one row of the
-# corpus share its rank, and are numbered.
+# corpus share its rank, and are numbered. `data` is the row's source in the recipe, and a row is
+# `alone` if no other selected row is nearly the same.
 PLAN = pa.schema(
     {
         "id": pa.string(),
         "rank": pa.int64(),
         "number": pa.int32(),
         "task_type": pa.string(),
+        "data": pa.int32(),
+        "alone": pa.bool_(),
         "n_tokens": pa.int32(),
         "n_trained": pa.int32(),
         "pieces": pa.list_(
@@ -36,15 +39,15 @@ PLAN = pa.schema(
         ),
     }
 )
-SCORED = ["id", "row_index", "task_type", "n_tokens"]
+SCORED = ["id", "row_index", "task_type", "data"]
 SAMPLES = ["sample_tokens", "sample_trained"]
 
 
 class PlanRows:
     """Plan the samples of every row that is trained."""
 
-    def __init__(self, index: Path | None, holdout: frozenset[str]) -> None:
-        self.index = index
+    def __init__(self, index: Path | None, holdout: frozenset[str], alike: np.ndarray) -> None:
+        self.index, self.alike = index, alike
         self.holdout = pa.array(sorted(holdout), pa.string())
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -69,36 +72,61 @@ class PlanRows:
             ),
         )
         columns = {
+            "alone": _alone(samples, self.alike),
             "number": np.arange(len(sizes)) - first,
             "n_tokens": sizes,
             "n_trained": trained,
             "pieces": pieces,
         }
-        planned = samples.select(["id", "rank", "task_type"])
+        planned = samples.select(["id", "rank", "task_type", "data"])
         for name, values in columns.items():
             planned = planned.append_column(name, pa.array(values))
         return planned.select(PLAN.names).cast(PLAN)
 
 
 class GroupRows:
-    """Say which documents are packed together: neighbours in the order."""
+    """Say which documents are packed together: those of one source, neighbours in the order.
 
-    def __init__(self, index: Path | None, starts: np.ndarray) -> None:
-        self.index, self.starts = index, starts
+    Args:
+        index: see `pipelines.select.stage.selected_index`.
+        starts: see `group_starts`.
+        alike: row indices of the rows that are nearly the same as another, ascending.
+    """
+
+    def __init__(self, index: Path | None, starts: pa.Table, alike: np.ndarray) -> None:
+        self.index, self.starts, self.alike = index, starts, alike
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Add rank and number of its group to every row of a batch of scored rows."""
+        """Add rank, number of its group and `alone` to every row of a batch of scored rows."""
         rows = ranked(batch, self.index)
-        group = np.searchsorted(self.starts, rows["rank"].to_numpy(), side="right") - 1
-        return rows.append_column("group", pa.array(group))
+        ranks, data = rows["rank"].to_numpy(), rows["data"].to_numpy()
+        group = np.zeros(len(ranks), np.int64)
+        starts, of = self.starts["rank"].to_numpy(), self.starts["data"].to_numpy()
+        for source in np.unique(data):
+            (numbers,), mine = np.nonzero(of == source), data == source
+            places = np.searchsorted(starts[numbers], ranks[mine], side="right") - 1
+            group[mine] = numbers[places]
+        rows = rows.append_column("group", pa.array(group))
+        return rows.append_column("alone", pa.array(_alone(rows, self.alike)))
+
+
+def _alone(rows: pa.Table, alike: np.ndarray) -> np.ndarray:
+    return ~np.isin(rows["row_index"].to_numpy(), alike)
 
 
 def pack_group(pack_length: int, batch: pa.Table) -> pa.Table:
     """Pack the documents of one group."""
     group = batch["group"][0].as_py()
     documents = batch.sort_by("rank").to_pylist()
+    alone = {document["row_index"]: document["alone"] for document in documents}
     samples = [
-        {**sample, "rank": (group << 32) + number, "number": 0}
+        {
+            **sample,
+            "rank": (group << 32) + number,
+            "number": 0,
+            "data": documents[0]["data"],
+            "alone": all(alone[piece["row_index"]] for piece in sample["pieces"]),
+        }
         for number, sample in enumerate(pack(documents, pack_length))
     ]
     return pa.Table.from_pylist(samples, schema=PLAN)
@@ -119,20 +147,25 @@ def ranked(rows: pa.Table, index: Path | None) -> pa.Table:
     return rows.filter(kept).append_column("rank", ranks["rank"].take(places[kept]))
 
 
-def planned_rows(scores: Path, index: Path | None, holdout: frozenset[str]) -> Any:
+def planned_rows(
+    scores: Path, index: Path | None, holdout: frozenset[str], alike: np.ndarray
+) -> Any:
     """Plan the samples of every selected row but those held out, as a dataset."""
-    return read_columns(parquet_files(scores), [*SCORED[:3], *SAMPLES]).map_batches(
-        PlanRows(index, holdout), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
+    return read_columns(parquet_files(scores), [*SCORED, *SAMPLES]).map_batches(
+        PlanRows(index, holdout, alike), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
     )
 
 
-def planned_packs(scores: Path, index: Path | None, pack_length: int) -> tuple[Any, int]:
+def planned_packs(
+    scores: Path, index: Path | None, pack_length: int, alike: np.ndarray
+) -> tuple[Any, int]:
     """Pack the documents, neighbours in the order together; a dataset of packs, and documents."""
     starts, documents = group_starts(scores, index, GROUP_DOCUMENTS, GROUP_TOKENS)
-    grouped = read_columns(parquet_files(scores), SCORED).map_batches(
-        GroupRows(index, starts), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
+    grouped = read_columns(parquet_files(scores), [*SCORED, "n_tokens"]).map_batches(
+        GroupRows(index, starts, alike), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
     )
-    packs = grouped.groupby("group", num_partitions=min(len(starts), MAX_PARTITIONS)).map_groups(
+    partitions = max(1, min(starts.num_rows, MAX_PARTITIONS))
+    packs = grouped.groupby("group", num_partitions=partitions).map_groups(
         partial(pack_group, pack_length), batch_format="pyarrow"
     )
     return packs, documents
@@ -140,8 +173,8 @@ def planned_packs(scores: Path, index: Path | None, pack_length: int) -> tuple[A
 
 def group_starts(
     scores: Path, index: Path | None, documents: int, tokens: int
-) -> tuple[np.ndarray, int]:
-    """Cut the corpus into runs of neighbouring documents to pack together.
+) -> tuple[pa.Table, int]:
+    """Cut the corpus into runs of neighbouring documents of one source, to pack together.
 
     Args:
         scores: folder of the scores.
@@ -150,16 +183,19 @@ def group_starts(
         tokens: at most so many in a run, if it has more than one document.
 
     Returns:
-        [groups] rank of the first document of each, and the number of documents. How scoring
-        happened to spread them over files does not matter.
+        Rank of the first document of each run and `data` of its source, ascending by rank, and the
+        number of documents. How scoring happened to spread them over files does not matter.
     """
-    table = pads.dataset(parquet_files(scores)).to_table(["row_index", "n_tokens"])
+    table = pads.dataset(parquet_files(scores)).to_table(["row_index", "n_tokens", "data"])
     rows = ranked(table, index).sort_by("rank")
-    starts: list[int] = []
-    count = size = 0
-    for rank, length in zip(*(rows[name].to_numpy() for name in ("rank", "n_tokens")), strict=True):
-        if not starts or count == documents or size + length > tokens:
-            starts.append(rank)
+    names = ("rank", "n_tokens", "data")
+    starts: list[tuple[int, int]] = []
+    open_runs: dict[int, tuple[int, int]] = {}  # documents and tokens of each source's last run
+    for rank, length, data in zip(*(rows[name].to_numpy() for name in names), strict=True):
+        count, size = open_runs.get(data, (documents, 0))
+        if count == documents or size + length > tokens:
+            starts.append((rank, data))
             count = size = 0
-        count, size = count + 1, size + length
-    return np.array(starts, np.int64), rows.num_rows
+        open_runs[data] = (count + 1, size + length)
+    ranks, sources = (np.array([pair[part] for pair in starts], np.int64) for part in (0, 1))
+    return pa.table({"rank": ranks, "data": sources}), rows.num_rows

@@ -16,7 +16,7 @@ import pyarrow.dataset as pads
 from cluster.rundir import RunDirectory, StageFolder
 from cluster.session import connect
 from nlirg.errors import InputError
-from pipelines.encode.holdout import choose_holdout
+from pipelines.encode.holdout import alike_rows, choose_holdout
 from pipelines.encode.plan import planned_packs, planned_rows
 from pipelines.ray_data import configure, parquet_files, root_cause, watch_parquet
 from pipelines.recipe import Recipe
@@ -26,11 +26,15 @@ from pipelines.stage import Stage, Summary
 from pipelines.store import identity
 
 
+COUNTED = ["number", "alone", "n_tokens", "n_trained"]
+
+
 class EncodeSummary(Summary):
     """What is there to train on.
 
     Attributes:
         rows: of the corpus, or packs of plain text.
+        alone: those of them that are nearly the same as no other.
         samples: that they are trained as.
         tokens: all tokens.
         trained_tokens: those with a label.
@@ -42,6 +46,7 @@ class EncodeSummary(Summary):
     """
 
     rows: int
+    alone: int
     samples: int
     tokens: int
     trained_tokens: int
@@ -99,12 +104,13 @@ class Encode(Stage[EncodeSummary]):
         connect(recipe.cluster)
         configure(recipe.cluster.stall_timeout_s)
         holdout = choose_holdout(scored, index, recipe.holdout, run.holdout, recipe.data)
+        alike = alike_rows(scored, index, ["prompt", "row"])
         packed: dict[str, Any] = {}
         if recipe.encode.task == "cpt":
             length = recipe.encode.pack_length
-            rows, packed["documents"] = planned_packs(scored.path, index, length)
+            rows, packed["documents"] = planned_packs(scored.path, index, length, alike)
         else:
-            rows = planned_rows(scored.path, index, holdout)
+            rows = planned_rows(scored.path, index, holdout, alike)
         folder.mkdir(parents=True, exist_ok=True)
         with watch_parquet("encode", folder), root_cause():
             rows.write_parquet(str(folder))
@@ -137,13 +143,16 @@ class Encode(Stage[EncodeSummary]):
 
 def _counts(folder: Path) -> dict[str, int]:
     """Count rows, samples and tokens from the files."""
-    rows = samples = tokens = trained = 0
+    rows = alone = samples = tokens = trained = 0
     if files := parquet_files(folder):
-        for batch in pads.dataset(files).to_batches(columns=["number", "n_tokens", "n_trained"]):
+        for batch in pads.dataset(files).to_batches(columns=COUNTED):
             samples += batch.num_rows
-            rows += int(np.count_nonzero(batch["number"].to_numpy() == 0))
+            first = batch["number"].to_numpy() == 0
+            rows += int(np.count_nonzero(first))
+            alone += int(np.count_nonzero(first & batch["alone"].to_numpy(zero_copy_only=False)))
             tokens += int(np.sum(batch["n_tokens"].to_numpy()))
             trained += int(np.sum(batch["n_trained"].to_numpy()))
     if not trained:
         raise InputError("no row is left to train on: lower holdout, or add rows to the corpus")
-    return {"rows": rows, "samples": samples, "tokens": tokens, "trained_tokens": trained}
+    counts = {"rows": rows, "alone": alone, "samples": samples}
+    return {**counts, "tokens": tokens, "trained_tokens": trained}

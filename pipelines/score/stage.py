@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.plan import model_pool
 from cluster.rundir import RunDirectory, StageFolder
 from cluster.session import connect
+from nlirg.config.corpus import MIXING
 from nlirg.corpus.rows import shards_of
 from nlirg.corpus.sources import Shard
 from nlirg.errors import InputError
@@ -105,7 +106,7 @@ class Score(Stage[ScoreSummary]):
             "model": identity(recipe.model),
             "template": recipe.template,
             "reference_model": reference and identity(reference),
-            "sources": [source.model_dump(exclude={"path"}) for source in recipe.data],
+            "sources": [source.model_dump(exclude={"path", *MIXING}) for source in recipe.data],
             "data": [
                 [identity(path), version]
                 for path, version in dict.fromkeys((shard.path, shard.version) for shard in shards)
