@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Field, model_validator
 from nlirg.config.score_columns import ORDERS
 from nlirg.section import Count, Positive, Section
 
-
 # What tells how often rows are trained, and nothing about what they are.
 MIXING = {"name", "weight", "repeat", "task_types"}
 

@@ -25,7 +25,6 @@ from pipelines.select.stage import Select, selected_index
 from pipelines.stage import Stage, Summary
 from pipelines.store import identity
 
-
 COUNTED = ["number", "alone", "n_tokens", "n_trained"]
 
 
