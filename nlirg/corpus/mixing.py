@@ -252,7 +252,7 @@ def mixed_order(
     Every group is passed through in permutations of its own, one after the other, so that no row
     comes again before all have come; of a last, partial pass there are as many rows as come nearest
     to the tokens asked for. Without `shuffle` the rows keep their order in every pass. In every
-    beginning of the run each group has its share of the trained tokens, to within its longest row
+    beginning of the run each group has its share of the trained tokens, to within the longest row
     (worst-case fair weighted fair queueing: Bennett and Zhang, INFOCOM 1996).
     """
     streams = []

@@ -31,7 +31,7 @@ sizes = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 corpora = st.lists(st.tuples(sizes, st.floats(0.1, 4.0)), min_size=1, max_size=6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(corpora, st.floats(0.3, 2.5), st.integers(0, 3), st.booleans())
 def test_every_beginning_has_every_share_within_one_row(parts, epochs, seed, shuffle) -> None:
     tokens = {str(number): rows for number, (rows, _) in enumerate(parts)}
@@ -44,7 +44,7 @@ def test_every_beginning_has_every_share_within_one_row(parts, epochs, seed, shu
             continue
         share = mine.sum() / came.sum()
         off = np.abs(np.cumsum(mine) - share * np.cumsum(came))
-        assert off.max() <= max(tokens[str(number)]) + 1e-6
+        assert off.max() <= came.max() + 1e-6
         # And the share itself is what was asked for, but for a part of one row of each group.
         wanted = mixed.groups[number].times * epochs * mixed.groups[number].tokens
         assert abs(mine.sum() - wanted) <= max(tokens[str(number)]) / 2 + 1e-6
