@@ -1,5 +1,6 @@
 """The engine in plain torch, in one process: what the DeepSpeed engine is held against."""
 
+import copy
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,8 +11,11 @@ import torch
 from torch import Tensor
 
 from nlirg.config.training import TrainConfig
+from nlirg.forward.batching import TokenBatch
+from nlirg.forward.output_head import Head
 from nlirg.forward.tapped_model import TappedModel
 from nlirg.models.export import export_model
+from nlirg.models.lora import adapters_off
 from nlirg.training.engine import (
     adamw,
     clip_gradients,
@@ -31,6 +35,11 @@ class TorchEngine:
     def __init__(
         self, model: Any, tokenizer: Any, config: TrainConfig, teacher: Any = None
     ) -> None:
+        self._base = None
+        if config.lora is None and (config.replays_divergence or config.guard):
+            base = copy.deepcopy(model).eval().requires_grad_(False)
+            self._base = TappedModel(base, base)
+            self._base.probe(base.device)
         self._module, self._tokenizer = model.train(), tokenizer
         self.model = TappedModel(model, model)
         self.device = next(model.parameters()).device
@@ -59,6 +68,13 @@ class TorchEngine:
     def gradients(self, loss: Callable[[], Tensor]) -> list[Tensor] | None:
         """See `Engine.gradients`."""
         return sampled_gradients(loss(), self._trainable)
+
+    def base_head(self, batch: TokenBatch) -> Head:
+        """See `Engine.base_head`."""
+        if self._base is not None:
+            return self._base.head(batch)
+        with self.evaluating(), adapters_off(self._module):
+            return self.model.head(batch)
 
     def evaluating(self) -> AbstractContextManager[None]:
         """See `Engine.evaluating`."""

@@ -147,6 +147,18 @@ class TrainConfig(Section):
     log_every: Count = 10
     tracking: TrackingConfig = TrackingConfig()
 
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the model that a run is for is the best one on its way, not the last."""
+        if self.validation is not None:
+            return self.validation.keep == "best"
+        return self.guard is not None and self.guard.stop
+
+    @property
+    def replays_divergence(self) -> bool:
+        """Whether replay is trained on the base model's distributions, not on its words."""
+        return self.replay is not None and self.replay.objective == "kl"
+
     def meaning(self) -> dict[str, Any]:
         """The settings that decide the result; the rest says how to get there safely."""
         return self.model_dump(mode="json", exclude=OPERATIONAL)

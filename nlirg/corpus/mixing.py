@@ -24,7 +24,7 @@ MOST_TIMES = 20
 _WHOLE = 1e-6  # shares that miss 1 by less add up to it
 
 
-class Group(NamedTuple):
+class MixPart(NamedTuple):
     """Rows that are seen equally often."""
 
     label: str
@@ -42,13 +42,19 @@ class Mixture:
         of_sample: int64 [samples] index into `groups`.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[MixPart, ...]
     of_sample: np.ndarray
 
     @property
     def tokens(self) -> float:
         """Trained tokens of an epoch."""
         return sum(group.tokens * group.times for group in self.groups)
+
+
+def unmixed(n_trained: np.ndarray) -> Mixture:
+    """Return the mixture that sees every sample once an epoch."""
+    group = MixPart("corpus", len(n_trained), int(n_trained.sum()), 1.0)
+    return Mixture((group,), np.zeros(len(n_trained), np.int64))
 
 
 def source_names(data: Sequence[DataConfig]) -> tuple[str, ...]:
@@ -120,22 +126,15 @@ def mixture(
     Raises:
         InputError: if a share cannot be met, with how often rows would be seen.
     """
-    names = source_names(data)
-    of_sample = np.zeros(len(n_trained), np.int64)
     labels, times = ["corpus"], [1.0]
+    of_sample = np.zeros(len(n_trained), np.int64)
     if is_mixed(data):
-        labels, times = [], []
         kinds = dict(zip(task_types, range(len(task_types)), strict=True))
-        within = [
-            _split(name, one, (source == index), kinds, task, n_trained)
-            for index, (name, one) in enumerate(zip(names, data, strict=True))
-        ]
-        tokens = {name: part.tokens for name, part in zip(names, within, strict=True)}
-        outer = _times("data", dict(zip(names, data, strict=True)), tokens)
-        for name, part in zip(names, within, strict=True):
-            of_sample[part.inside] = part.of_sample[part.inside] + len(labels)
-            labels += part.labels
-            times += [outer[name] * each for each in part.times]
+        within = {
+            name: _split(name, one, source == index, kinds, task, n_trained)
+            for index, (name, one) in enumerate(zip(source_names(data), data, strict=True))
+        }
+        labels, times = _joined(data, within, of_sample)
     if replay_share is not None:
         replayed = source == len(data)
         of_sample[replayed] = len(labels)
@@ -146,11 +145,26 @@ def mixture(
     if replay_share is not None:
         times[-1] = _replayed(float(sizes[:-1] @ times[:-1]), float(sizes[-1]), replay_share)
     groups = tuple(
-        Group(label, int(count), int(size), each if size else 0.0)
+        MixPart(label, int(count), int(size), each if size else 0.0)
         for label, count, size, each in zip(labels, rows, sizes, times, strict=True)
     )
     _require_rows(groups)
     return Mixture(groups, of_sample)
+
+
+def _joined(
+    data: Sequence[DataConfig], within: dict[str, _Within], of_sample: np.ndarray
+) -> tuple[list[str], list[float]]:
+    """Put the sources together: labels and times of all parts; numbers the samples in place."""
+    tokens = {name: part.tokens for name, part in within.items()}
+    outer = _times("data", dict(zip(within, data, strict=True)), tokens)
+    labels: list[str] = []
+    times: list[float] = []
+    for name, part in within.items():
+        of_sample[part.inside] = part.of_sample[part.inside] + len(labels)
+        labels += part.labels
+        times += [outer[name] * each for each in part.times]
+    return labels, times
 
 
 class _Within(NamedTuple):
@@ -229,7 +243,7 @@ def _replayed(corpus: float, replay: float, share: float) -> float:
     return corpus * share / (1 - share) / replay
 
 
-def _require_rows(groups: Sequence[Group]) -> None:
+def _require_rows(groups: Sequence[MixPart]) -> None:
     """Refuse shares that so few rows cannot meet."""
     worst = max(groups, key=lambda group: group.times)
     if worst.times <= MOST_TIMES:

@@ -36,6 +36,9 @@ class EncodedCorpus:
         task_types: names of the kinds of samples.
         tasks: [samples] index into `task_types`.
         packed: whether some row holds more than one document; None to look through the rows.
+        sources: names of where samples come from.
+        source: [samples] index into `sources`.
+        replay: index into `sources` of the base model's own answers; None without them.
     """
 
     rows: SampleRows
@@ -43,6 +46,9 @@ class EncodedCorpus:
     task_types: tuple[str, ...] = ("",)
     tasks: Array = field(default_factory=lambda: np.empty(0, np.int64))
     packed: bool | None = None
+    sources: tuple[str, ...] = ("",)
+    source: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    replay: int | None = None
 
     def holds_packs(self) -> bool:
         """Whether some row holds more than one document."""
@@ -59,12 +65,15 @@ class EncodedCorpus:
         ids, labels = np.asarray(row["input_ids"]), np.asarray(row["labels"])
         base = row.get("base_loss")
         segments = row.get("segments")
+        source = int(self.source[index]) if len(self.source) else 0
         return TokenizedSample(
             ids,
             labels,
             np.empty(0, np.float32) if base is None else np.asarray(base, np.float32),
             np.array([len(ids)]) if segments is None or not len(segments) else np.asarray(segments),
             int(self.tasks[index]) if len(self.tasks) else 0,
+            source,
+            source == self.replay,
         )
 
 
@@ -78,6 +87,8 @@ class TokenizedSample:
         base_loss: [n_trained] losses under the base model; empty if unknown.
         segments: lengths of the documents in it; their sum is T.
         task: index of its task type.
+        source: index of its source.
+        replayed: whether it is an answer of the base model's own.
     """
 
     ids: Array
@@ -85,6 +96,8 @@ class TokenizedSample:
     base_loss: Array
     segments: Array
     task: int
+    source: int = 0
+    replayed: bool = False
 
     @cached_property
     def positions(self) -> Array:
@@ -160,6 +173,7 @@ class TokenBatch:
         base_loss: float32 [n] losses under the base model, NaN where unknown.
         windows: int64 [n] window of each token, unique within the run.
         tasks: int64 [n] task type of each token; stays on the CPU.
+        sources: int64 [n] source of each token; stays on the CPU.
         tokens: input tokens without padding.
     """
 
@@ -171,6 +185,7 @@ class TokenBatch:
     base_loss: Tensor
     windows: Tensor
     tasks: Tensor
+    sources: Tensor
     tokens: int
 
     @property
@@ -190,7 +205,7 @@ class TokenBatch:
         moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)
             for name, value in vars(self).items()
-            if isinstance(value, Tensor) and name != "tasks"
+            if isinstance(value, Tensor) and name not in ("tasks", "sources")
         }
         return replace(self, **moved)
 
@@ -219,7 +234,7 @@ def token_batch(rows: Sequence[Row], flat: bool = False) -> TokenBatch:
         input_ids[line, place] = row.sample.ids[span]
         positions[line, place] = row.sample.positions[span]
         trained.append(_trained(row, line, start))
-    columns = [list(column) for column in zip(*trained, strict=True)] or [[]] * 6
+    columns = [list(column) for column in zip(*trained, strict=True)] or [[]] * 7
     alone = all(row.from_start() for row in rows) and (len(rows) < 2 or not flat)
     return TokenBatch(
         input_ids=torch.from_numpy(input_ids),
@@ -230,12 +245,13 @@ def token_batch(rows: Sequence[Row], flat: bool = False) -> TokenBatch:
         base_loss=_joined(columns[3], np.float32),
         windows=_joined(columns[4]),
         tasks=_joined(columns[5]),
+        sources=_joined(columns[6]),
         tokens=sum(row.length for row in rows),
     )
 
 
 def _trained(row: Row, line: int, start: int) -> tuple[Array, ...]:
-    """Return row, column, target, base loss, window and task of each token of a window."""
+    """Return row, column, target, base loss, window, task and source of a window's tokens."""
     first, stop = row.window
     sample = row.sample
     positions = np.flatnonzero(sample.labels[first:stop] != IGNORE) + first
@@ -250,6 +266,7 @@ def _trained(row: Row, line: int, start: int) -> tuple[Array, ...]:
         base,
         row.identity * same,
         sample.task * same,
+        sample.source * same,
     )
 
 

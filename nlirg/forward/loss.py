@@ -61,6 +61,7 @@ class TokenTargets:
         windows: int64 [n] window of each token, if the weighting needs it.
         teacher: the teacher's head at the same tokens, without gradient; None without one.
         label_share: c, the label's share beside the teacher's (1 without a teacher).
+        divergence: take the teacher's entropy from CE(teacher).
         scale: that the objective is multiplied by. Known beforehand it costs nothing; at backward
             it would be one more pass over the gradient of the head's weight.
     """
@@ -71,6 +72,7 @@ class TokenTargets:
     windows: Tensor | None = None
     teacher: Head | None = None
     label_share: float = 1.0
+    divergence: bool = False
     scale: float = 1.0
 
     def weights(self, loss: Tensor, entropy: Tensor | None, rows: slice) -> Tensor:
@@ -111,7 +113,8 @@ def token_loss(head: Head, targets: TokenTargets) -> TokenLoss:
     Backward can run once.
 
     With a teacher a token's objective is (1 - c) CE(teacher) + c CE(label), weighted by the
-    weight of the label's loss.
+    weight of the label's loss; CE(teacher) may have the teacher's entropy taken from it, which
+    changes no gradient and makes it KL(teacher || model).
 
     Args:
         head: logits of the n tokens, or what they are made of.
@@ -240,6 +243,8 @@ def _objective(
     objective = loss
     if teacher is not None:
         ce = normal - (teacher * logits).sum(-1)
+        if targets.divergence:
+            ce -= torch.special.entr(teacher).sum(-1)
         objective = (1 - targets.label_share) * ce + targets.label_share * loss
     return torch.where(weights > 0, weights * objective, 0.0).sum()
 

@@ -117,11 +117,19 @@ class TappedModel:
         return request.result._replace(objective=output.sum())
 
     @torch.no_grad()
-    def head(self, batch: TokenBatch, **inputs: Any) -> Head:
-        """Return what makes the logits of a batch's positions, to be computed in chunks later."""
-        request = HeadRequest(batch.rows, batch.columns, hidden_only=self._fused)
+    def head(self, batch: TokenBatch, whole: bool = True, **inputs: Any) -> Head:
+        """Return what makes the logits of a batch's positions, to be computed in chunks later.
+
+        Args:
+            batch: inputs and positions.
+            whole: whether the head's weight is whole outside the forward too; if not (under ZeRO
+                3), the logits are made in it.
+            inputs: further arguments of the model.
+        """
+        hidden_only = self._fused and whole
+        request = HeadRequest(batch.rows, batch.columns, hidden_only=hidden_only)
         output = self._run(request, **(batch.inputs() | inputs))
-        if not self._fused or request.seen is None:
+        if not hidden_only or request.seen is None:
             return Head(output[0])
         return Head(request.seen, self._module.weight, self._module.bias)
 

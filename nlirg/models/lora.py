@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,25 @@ def add_lora(model: Any, config: LoraConfig, base_name: str) -> Any:
     if tensors is not None:
         _load_tensors(adapted, tensors, config)
     return adapted
+
+
+@contextmanager
+def adapters_off(adapted: Any) -> Iterator[None]:
+    """Return a context in which a peft model computes what its base computes.
+
+    peft's own also freezes the adapters and thaws them again, on which an optimizer's hooks and a
+    graph that waits for its backward do not count.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [m for m in adapted.modules() if isinstance(m, BaseTunerLayer)]
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
 
 
 def check_lora(

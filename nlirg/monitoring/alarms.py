@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from nlirg.config.training import GuardConfig
 from nlirg.monitoring.alarm import Alarm
 
 START_STEPS, START_TOKENS = 20, 500  # the start of a run is over after either
@@ -33,10 +34,11 @@ class Alarms:
     Args:
         end_of_turn_share: share of the samples whose last trained token ends the turn; None
             where there are no turns (continued pre-training).
+        guard: the bound on what the run may forget; None without one.
     """
 
-    def __init__(self, end_of_turn_share: float | None) -> None:
-        self._end_of_turn_share = end_of_turn_share
+    def __init__(self, end_of_turn_share: float | None, guard: GuardConfig | None = None) -> None:
+        self._end_of_turn_share, self._guard = end_of_turn_share, guard
         self._raised: set[str] = set()
         self._start = StartTotals()
         self._loss: list[float] = []
@@ -60,6 +62,7 @@ class Alarms:
             "stairs": self._stairs(record),
             "gradient_cosine": _low_cosine(record),
             "skipped_steps": _skipping(record),
+            "forgetting": self._forgetting(record),
         }
         new = {kind: text for kind, text in messages.items() if text and kind not in self._raised}
         self._raised |= new.keys()
@@ -73,6 +76,22 @@ class Alarms:
             f"only {share:.0%} of the samples end in a trained end-of-turn token: the model will "
             "not learn to stop; check that the chat template writes the end token after an "
             "answer, and raise encode.max_length if answers are cut off"
+        )
+
+    def _forgetting(self, record: dict[str, Any]) -> str | None:
+        guard = self._guard
+        if guard is None or "general_rise" not in record:
+            return None
+        rise = record["general_rise"]  # None where it was not finite
+        if rise is not None and rise <= guard.max_rise:
+            return None
+        what = "loss on general text" if guard.metric == "loss" else "KL from the base model"
+        told = "is no number any more" if rise is None else f"has risen by {rise:.3f} nats a token"
+        ends = "the run ends here" if guard.stop else "the run goes on"
+        return (
+            f"the model is forgetting: {what} {told}, and train.guard allows {guard.max_rise:g}; "
+            f"{ends}. Lower train.learning_rate, train fewer epochs, add train.replay, or choose a "
+            "weaker adapter afterwards (evaluate.scales)"
         )
 
     def _rising_loss(self, record: dict[str, Any]) -> str | None:

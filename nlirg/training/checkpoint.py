@@ -86,7 +86,7 @@ class Checkpoints:
             files = sorted(directory.glob("context-*.pt"))
             cache.load(files, self._engine.device, self._trainer.serves)
         progress = json.loads((directory / "progress.json").read_text(encoding="utf-8"))
-        self._trainer.progress = TrainingProgress(**progress)
+        self._trainer.progress = TrainingProgress.of(progress)
 
     def remove_unfinished(self) -> None:
         """Delete what killed workers were saving; on the first rank, before anything is saved.
@@ -103,27 +103,23 @@ class Checkpoints:
         Raises:
             InputError: on every rank, if a weight is not finite.
         """
-        if self._keeps_best():
+        if self._config.keeps_best:
             together(lambda: self._engine.export(self._output / "best"))
 
     def export(self) -> None:
-        """Write the model that the run is for: the best by validation, or the last.
+        """Write the model that the run is for: the best on its way, or the last.
 
         Raises:
             InputError: on the first rank, if a weight is not finite.
         """
         best, model, first = self._output / "best", self._output / "model", self._engine.rank == 0
-        if not self._keeps_best():
+        if not self._config.keeps_best:
             self._engine.export(model)
         elif first and best.is_dir():
             shutil.rmtree(model, ignore_errors=True)
             best.rename(model)
         if first and self._config.lora is not None and self._config.lora.merge:
             export_merged(self._base, model, self._output / "merged")
-
-    def _keeps_best(self) -> bool:
-        validation = self._config.validation
-        return validation is not None and validation.keep == "best"
 
     def _world(self) -> dict[str, int]:
         return {"num_workers": self._engine.world_size, "zero_stage": self._config.zero_stage}

@@ -20,11 +20,13 @@ from transformers.integrations import HfDeepSpeedConfig
 
 from nlirg.config.training import TrainConfig
 from nlirg.errors import InputError
+from nlirg.forward.batching import TokenBatch
+from nlirg.forward.output_head import Head
 from nlirg.forward.tapped_model import TappedModel
 from nlirg.models.export import export_model
 from nlirg.models.language_model import freeze_other_senses
 from nlirg.models.loading import check_precision, check_vocabulary, load_model, load_tokenizer
-from nlirg.models.lora import add_lora
+from nlirg.models.lora import adapters_off, add_lora
 from nlirg.training.deepspeed_settings import deepspeed_settings
 from nlirg.training.engine import (
     ModelSource,
@@ -77,6 +79,7 @@ class DeepSpeedEngine:
         self._tokenizer = load_tokenizer(source.path, chat=False, template=source.template)
         # Before the model: while a sharding configuration lives, every model is sharded.
         self.teacher = _load_teacher(train, self._tokenizer)
+        self._base = _load_base(source, train)
         module = _load(source, train, settings)
         self.model_config = module.config
         self.model = TappedModel(module, self._forward)
@@ -141,6 +144,13 @@ class DeepSpeedEngine:
             return sampled_gradients(loss(), list(self._engine.module.parameters()))
         finally:
             self._forward_module = self._engine
+
+    def base_head(self, batch: TokenBatch) -> Head:
+        """See `Engine.base_head`."""
+        if self._base is not None:
+            return self._base.head(batch)
+        with self.evaluating(), adapters_off(self._engine.module):
+            return self.model.head(batch, whole=self._train.zero_stage < 3)
 
     def evaluating(self) -> AbstractContextManager[None]:
         """See `Engine.evaluating`."""
@@ -207,11 +217,22 @@ def _load_teacher(train: TrainConfig, tokenizer: Any) -> TappedModel | None:
         return None
     check_vocabulary("train.distillation.teacher", wanted.teacher, tokenizer)
     device = _teacher_device(wanted.own_device)
-    model: Any = load_model(wanted.teacher, DTYPES[wanted.precision])
+    return _frozen(load_model(wanted.teacher, DTYPES[wanted.precision]), device)
+
+
+def _load_base(source: ModelSource, train: TrainConfig) -> TappedModel | None:
+    """Load the base model a second time, where it is needed as it was and all of it is trained."""
+    if train.lora is not None or not (train.replays_divergence or train.guard):
+        return None
+    model = load_model(source.path, DTYPES[train.precision], train.attention)
+    return _frozen(model, _teacher_device(own=False))
+
+
+def _frozen(model: Any, device: torch.device) -> TappedModel:
     model = model.to(device).eval().requires_grad_(False)
-    teacher = TappedModel(model, model)
-    teacher.probe(device)
-    return teacher
+    tapped = TappedModel(model, model)
+    tapped.probe(device)
+    return tapped
 
 
 def _teacher_device(own: bool) -> torch.device:

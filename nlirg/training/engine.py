@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from nlirg.config.training import TrainConfig
+from nlirg.forward.batching import TokenBatch
+from nlirg.forward.output_head import Head
 from nlirg.forward.tapped_model import TappedModel
 
 # Weights whose gradients are compared when a short gradient context is checked.
@@ -91,6 +93,12 @@ class Engine(Protocol):
         Returns:
             One tensor per weight of a fixed sample of them; None, without computing anything, where
             weights are sharded.
+        """
+
+    def base_head(self, batch: TokenBatch) -> Head:
+        """Return what makes the base model's logits at a batch's positions, without gradient.
+
+        With adapters it is the trained model without them, else a frozen copy.
         """
 
     def evaluating(self) -> AbstractContextManager[None]:

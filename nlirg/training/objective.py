@@ -15,7 +15,8 @@ from nlirg.errors import InputError
 from nlirg.forward.batching import Row, TokenBatch, by_length, token_batch
 from nlirg.forward.cached_context import ContextCache, check_cacheable
 from nlirg.forward.loss import TokenLoss, TokenTargets
-from nlirg.weighting.weightings import UniformWeighting
+from nlirg.forward.output_head import Head
+from nlirg.weighting.weightings import UniformWeighting, Weighting
 
 if TYPE_CHECKING:
     from nlirg.training.engine import Engine
@@ -33,12 +34,14 @@ class WindowsLoss:
     Attributes:
         tokens: losses and weights of their trained tokens.
         tasks: int64 [n] task type of each, on the CPU.
+        sources: int64 [n] source of each, on the CPU.
         processed: input tokens computed.
         padded: the same with padding.
     """
 
     tokens: TokenLoss
     tasks: Tensor
+    sources: Tensor
     processed: int
     padded: int
 
@@ -77,11 +80,18 @@ class Objective:
         """
         if self.cache is None:
             return self.full_context(rows, scale)
-        return self._cached(self.cache, rows, scale)
+        cache = self.cache
+        return merged([self._cached(cache, part, scale, own) for part, own in self._kinds(rows)])
 
     def full_context(self, rows: Sequence[Row], scale: float) -> WindowsLoss:
         """Compute the same with the whole prefix in the gradient, whatever the settings say."""
-        return merged([self._full(group, scale) for group in self._groups(rows)])
+        return merged(
+            [
+                self._full(group, scale, own)
+                for part, own in self._kinds(rows)
+                for group in self._groups(part)
+            ]
+        )
 
     @torch.no_grad()
     def token_losses(self, rows: Sequence[Row]) -> Tensor:
@@ -89,6 +99,31 @@ class Objective:
         batch = token_batch(rows, self._flat).to(self._engine.device)
         targets = TokenTargets(batch.targets, UniformWeighting())
         return self._engine.model.loss(batch, targets).loss
+
+    @torch.no_grad()
+    def divergence(self, rows: Sequence[Row], base: Head | None) -> tuple[Tensor, Head]:
+        """Add up KL(base || model) over the windows' tokens, in nats, without gradient.
+
+        Args:
+            rows: windows of whole samples.
+            base: what an earlier call with these rows has returned of the base model.
+        """
+        batch = token_batch(rows, self._flat).to(self._engine.device)
+        base = base or self._engine.base_head(batch)
+        targets = replace(TokenTargets(batch.targets, UniformWeighting()), **_divergence_from(base))
+        return self._engine.model.loss(batch, targets).objective, base
+
+    def _kinds(self, rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], bool]]:
+        """Yield rows of the corpus, and apart from them replay that is trained in its own way."""
+        replay = self._config.replay
+        if replay is None or (replay.weighted and replay.objective == "ce"):
+            yield rows, False
+            return
+        parts = [[row for row in rows if row.sample.replayed is own] for own in (False, True)]
+        for own, part in zip((False, True), parts, strict=True):
+            # Ranks of a sharded model must do the same number of forwards.
+            if part or self._engine.lockstep or not (rows or own):
+                yield part, own
 
     def _groups(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         # Ranks of a sharded model must do the same number of forwards.
@@ -98,12 +133,14 @@ class Objective:
         overhead = FORWARD_OVERHEAD.get(self._engine.device.type, GPU_FORWARD_OVERHEAD)
         yield from by_length(rows, overhead)
 
-    def _full(self, rows: Sequence[Row], scale: float) -> WindowsLoss:
+    def _full(self, rows: Sequence[Row], scale: float, own: bool) -> WindowsLoss:
         batch = token_batch(rows, self._flat).to(self._engine.device)
-        loss = self._engine.model.loss(batch, self._targets(batch, scale, teacher_reads=batch))
+        loss = self._engine.model.loss(batch, self._targets(batch, scale, batch, own))
         return _counted(loss, batch)
 
-    def _cached(self, cache: ContextCache, rows: Sequence[Row], scale: float) -> WindowsLoss:
+    def _cached(
+        self, cache: ContextCache, rows: Sequence[Row], scale: float, own: bool
+    ) -> WindowsLoss:
         unread = cache.unread(rows)
         if unread or self._engine.lockstep:
             self._read(cache, unread)
@@ -111,10 +148,10 @@ class Objective:
         past, inputs = self._past(cache, cut)
         batch = token_batch(cut).to(self._engine.device)
         whole = None
-        if self._engine.teacher is not None:
+        if self._engine.teacher is not None or (own and self._config.replays_divergence):
             # It is never trained, so nothing of it is cached: it reads the whole prefix.
             whole = token_batch([row.whole() for row in rows])
-        targets = self._targets(batch, scale, teacher_reads=whole)
+        targets = self._targets(batch, scale, whole, own)
         loss = self._engine.model.loss(batch, targets, **inputs)
         cache.extend(cut, past)
         counted = _counted(loss, batch)
@@ -137,20 +174,41 @@ class Objective:
         return past, {"past_key_values": past, "use_cache": True, **moved}
 
     def _targets(
-        self, batch: TokenBatch, scale: float, teacher_reads: TokenBatch | None
+        self, batch: TokenBatch, scale: float, teacher_reads: TokenBatch | None, own: bool
     ) -> TokenTargets:
-        """Return a batch's targets; the teacher reads the same windows with whole prefixes."""
-        distillation, teacher = self._config.distillation, self._engine.teacher
+        """Return a batch's targets.
+
+        Args:
+            batch: of one kind of rows.
+            scale: see `loss`.
+            teacher_reads: the same windows with whole prefixes.
+            own: whether they are the base model's own answers, which have weight 1 and teach its
+                distributions, as the settings say.
+        """
+        config, teacher = self._config, self._engine.teacher
+        weighting: Weighting = config.weighting
+        if own and config.replay is not None and not config.replay.weighted:
+            weighting = UniformWeighting()
         targets = TokenTargets(
-            batch.targets, self._config.weighting, batch.base_loss, batch.windows, scale=scale
+            batch.targets, weighting, batch.base_loss, batch.windows, scale=scale
         )
-        if distillation is None or teacher is None or teacher_reads is None:
+        if teacher_reads is None:
+            return targets
+        if own and config.replays_divergence:
+            base = self._engine.base_head(teacher_reads.to(self._engine.device))
+            return replace(targets, **_divergence_from(base))
+        if config.distillation is None or teacher is None or own:
             return targets
         return replace(
             targets,
             teacher=teacher.head(teacher_reads.to(teacher.device)),
-            label_share=distillation.label_share,
+            label_share=config.distillation.label_share,
         )
+
+
+def _divergence_from(base: Head) -> dict[str, Any]:
+    """Return the targets' fields that make the objective KL(base || model)."""
+    return {"teacher": base, "label_share": 0.0, "divergence": True}
 
 
 def check_packable(config: PretrainedConfig, train: TrainConfig) -> None:
@@ -180,7 +238,7 @@ def keeps_documents_apart(engine: Engine) -> bool:
 
 
 def _counted(loss: TokenLoss, batch: TokenBatch) -> WindowsLoss:
-    return WindowsLoss(loss, batch.tasks, batch.tokens, batch.padded_tokens)
+    return WindowsLoss(loss, batch.tasks, batch.sources, batch.tokens, batch.padded_tokens)
 
 
 def merged(parts: Sequence[WindowsLoss]) -> WindowsLoss:
@@ -191,6 +249,7 @@ def merged(parts: Sequence[WindowsLoss]) -> WindowsLoss:
     return WindowsLoss(
         TokenLoss(torch.stack(sums).sum(), torch.cat(losses), torch.cat(weights)),
         torch.cat([part.tasks for part in parts]),
+        torch.cat([part.sources for part in parts]),
         sum(part.processed for part in parts),
         sum(part.padded for part in parts),
     )

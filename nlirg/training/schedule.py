@@ -8,21 +8,9 @@ from collections.abc import Callable
 import numpy as np
 
 from nlirg.config.training import TrainConfig
+from nlirg.corpus.mixing import Mixture, mixed_order, unmixed
 from nlirg.forward.batching import Row
 from nlirg.forward.windows import Schedule, WindowRule
-
-
-def sample_order(samples: int, epochs: int, seed: int, shuffle: bool = True) -> np.ndarray:
-    """Return the order of the samples in all epochs, concatenated; int64 [samples * epochs].
-
-    Every epoch is a seeded permutation of its own, or without `shuffle` the samples as they come.
-    """
-    if not shuffle:
-        return np.tile(np.arange(samples), epochs)
-    epoch_orders = [
-        np.random.default_rng((seed, epoch)).permutation(samples) for epoch in range(epochs)
-    ]
-    return np.concatenate(epoch_orders)
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
@@ -60,6 +48,7 @@ class Plan:
         config: settings of the run.
         seed: of the order of samples.
         shuffle: whether every epoch has an order of its own, not that of the samples.
+        mixed: how often each sample is seen; None for once an epoch.
 
     Attributes:
         rule: how samples are cut into windows.
@@ -68,11 +57,17 @@ class Plan:
     """
 
     def __init__(
-        self, n_trained: np.ndarray, config: TrainConfig, seed: int, shuffle: bool = True
+        self,
+        n_trained: np.ndarray,
+        config: TrainConfig,
+        seed: int,
+        shuffle: bool = True,
+        mixed: Mixture | None = None,
     ) -> None:
         self._config = config
         self.rule = WindowRule(config.token_batch, config.reference_compat)
-        order = sample_order(len(n_trained), config.epochs, seed, shuffle)
+        mixed = mixed or unmixed(n_trained)
+        order = mixed_order(mixed, n_trained, config.epochs, seed, shuffle)
         self.schedule = Schedule(self.rule.count(n_trained), order, config.batch_size)
         per_window = self.schedule.tokens(self.rule, n_trained)
         starts = np.arange(0, len(per_window), config.gradient_accumulation_steps)

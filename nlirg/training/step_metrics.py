@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from nlirg.weighting.zones import ZONES, zone_shares
+from nlirg.weighting.zones import ZONES, zone_of
 
 if TYPE_CHECKING:
     from nlirg.training.engine import Engine
@@ -30,6 +31,7 @@ class StepRecord:
         loss: float32 [n], unweighted token losses in nats, detached; may hold NaN and infinity.
         weights: float32 [n], the tokens' weights.
         tasks: int64 [n] on the CPU, the tokens' indices into the corpus' task types.
+        sources: the same into its sources.
         objective: this rank's sum(w * L) / N, which sums over ranks to the step's loss; 0 if the
             step was skipped.
         trained: whether the optimizer stepped; the same on every rank.
@@ -42,6 +44,7 @@ class StepRecord:
     loss: Tensor
     weights: Tensor
     tasks: Tensor
+    sources: Tensor
     objective: float | Tensor
     trained: bool
     grad_norm: float | None
@@ -55,10 +58,11 @@ class StepMetrics:
 
     Args:
         task_types: names of the corpus' task types, the same on every rank.
+        sources: names of its sources.
     """
 
-    def __init__(self, task_types: Sequence[str]) -> None:
-        self._task_types = tuple(task_types)
+    def __init__(self, task_types: Sequence[str], sources: Sequence[str] = ("",)) -> None:
+        self._kinds = {"task": tuple(task_types), "source": tuple(sources)}
         self._steps: list[StepRecord] = []
 
     def add(self, step: StepRecord) -> None:
@@ -71,13 +75,14 @@ class StepMetrics:
         Returns:
             tokens, loss (mean of the finite unweighted losses, nats), weighted_loss (mean over
             the steps that trained of sum(w * L) / N), mean_weight, one share of the tokens per
-            zone, loss_by_task (mean finite loss of the task types seen), loss_histogram (tokens)
-            and weight_histogram (sums of weights) on `LOSS_BINS`, processed_tokens,
-            padding_share, grad_norm (of the last step), seconds and memory_gb (peak of this
-            rank). A mean of nothing is None.
+            zone, loss_by_task (mean finite loss of the task types seen) and zones_by_task (share
+            of their tokens per zone, under "<task type>/<zone>"), the same by source,
+            loss_histogram (tokens) and weight_histogram (sums of weights) on `LOSS_BINS`,
+            processed_tokens, padding_share, grad_norm (of the last step), seconds and memory_gb
+            (peak of this rank). A mean of nothing is None.
         """
         steps, self._steps = self._steps, []
-        sums = _local_sums(steps, len(self._task_types))
+        sums = _local_sums(steps, {kind: len(names) for kind, names in self._kinds.items()})
         lengths = [len(part) for part in sums.values()]
         vector = torch.cat(list(sums.values())).to(engine.device)
         total = engine.all_reduce_sum(vector).cpu().split(lengths)
@@ -93,7 +98,6 @@ class StepMetrics:
         """Return the means, shares and histograms from the sums over all ranks."""
         tokens = sum(sums["loss_histogram"])
         [objective], [processed], [padded] = sums["objective"], sums["processed"], sums["padded"]
-        by_task = zip(self._task_types, sums["task_loss"], sums["task_count"], strict=True)
         zones = zip(ZONES, sums["zones"], strict=True)
         return {
             "tokens": int(tokens),
@@ -101,32 +105,52 @@ class StepMetrics:
             "weighted_loss": _mean(objective, trained_steps),
             "mean_weight": _mean(sum(sums["weight_histogram"]), tokens),
             **{zone: _mean(count, tokens) for zone, count in zones},
-            "loss_by_task": {task: loss / count for task, loss, count in by_task if count},
+            **self._by_kind(sums),
             "loss_histogram": [int(count) for count in sums["loss_histogram"]],
             "weight_histogram": sums["weight_histogram"],
             "processed_tokens": int(processed),
             "padding_share": 1 - processed / padded if padded else None,
         }
 
+    def _by_kind(self, sums: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+        """Return mean losses and zone shares of the task types and sources that were seen."""
+        found: dict[str, dict[str, float]] = {}
+        for kind, names in self._kinds.items():
+            known = zip(names, sums[f"{kind}_loss"], sums[f"{kind}_count"], strict=True)
+            found[f"loss_by_{kind}"] = {name: loss / count for name, loss, count in known if count}
+            tokens = np.array(sums[f"{kind}_zones"]).reshape(len(names), len(ZONES))
+            found[f"zones_by_{kind}"] = {
+                f"{name}/{zone}": float(count / row.sum())
+                for name, row in zip(names, tokens, strict=True)
+                for zone, count in zip(ZONES, row, strict=True)
+                if row.sum()
+            }
+        return found
 
-def _local_sums(steps: Sequence[StepRecord], task_types: int) -> dict[str, Tensor]:
+
+def _local_sums(steps: Sequence[StepRecord], kinds: dict[str, int]) -> dict[str, Tensor]:
     """Return what this rank adds to each sum over ranks: float64 vectors on the CPU."""
     loss = torch.cat([step.loss for step in steps]).cpu().double()
     weights = torch.cat([step.weights for step in steps]).cpu().double()
-    tasks = torch.cat([step.tasks for step in steps])
     bins, finite = _bins(loss), loss.isfinite()
-    zones = zone_shares(loss.numpy())
+    zones = zone_of(loss.numpy())
     scalars = {
         "objective": sum(float(step.objective) for step in steps if step.trained),
         "processed": sum(step.processed_tokens for step in steps),
         "padded": sum(step.padded_tokens for step in steps),
     }
+    by_kind: dict[str, Tensor] = {}
+    for kind, count in kinds.items():
+        of = torch.cat([getattr(step, f"{kind}s") for step in steps])
+        placed = of * len(ZONES) + torch.from_numpy(zones)
+        by_kind[f"{kind}_loss"] = of[finite].bincount(loss[finite], minlength=count)
+        by_kind[f"{kind}_count"] = of[finite].bincount(minlength=count).double()
+        by_kind[f"{kind}_zones"] = placed.bincount(minlength=count * len(ZONES)).double()
     return {
+        **by_kind,
         "loss_histogram": bins.bincount(minlength=len(LOSS_BINS)).double(),
         "weight_histogram": bins.bincount(weights, minlength=len(LOSS_BINS)),
-        "task_loss": tasks[finite].bincount(loss[finite], minlength=task_types),
-        "task_count": tasks[finite].bincount(minlength=task_types).double(),
-        "zones": torch.tensor([zones[zone] * len(loss) for zone in ZONES], dtype=torch.float64),
+        "zones": torch.from_numpy(np.bincount(zones, minlength=len(ZONES))).double(),
         **{name: torch.tensor([value], dtype=torch.float64) for name, value in scalars.items()},
     }
 

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 from nlirg.config.training import TrainConfig
+from nlirg.corpus.mixing import Mixture
 from nlirg.errors import InputError
 from nlirg.forward.batching import EncodedCorpus, Row, WindowReader
 from nlirg.forward.loss import normalizer
 from nlirg.training.engine import Engine
 from nlirg.training.gradient_check import GradientCheck
+from nlirg.training.guard import Guard, GuardReading
 from nlirg.training.objective import (
     Objective,
     WindowsLoss,
@@ -42,9 +44,13 @@ class TrainingProgress:
         skipped_steps: steps that changed nothing: every token discarded, or the gradient not
             finite.
         seconds: time spent in them.
-        best_loss: lowest validation loss so far, nats per token; None before the first.
+        best_loss: validation loss of the best model so far, nats per token; None before the first.
+        best_rise: how far above its value at the start the guarded metric was for it, nats per
+            token; None without a guard.
         best_step: the step it was measured after.
         stale: validations since then.
+        start: what the guard measured before the first step.
+        rise: how far above that the guarded metric was when last measured.
     """
 
     step: int = 0
@@ -52,8 +58,17 @@ class TrainingProgress:
     skipped_steps: int = 0
     seconds: float = 0.0
     best_loss: float | None = None
+    best_rise: float | None = None
     best_step: int = 0
     stale: int = 0
+    start: GuardReading | None = None
+    rise: float | None = None
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> TrainingProgress:
+        """Return what `dataclasses.asdict` made a record of."""
+        start = record["start"]
+        return cls(**{**record, "start": start and GuardReading(**start)})
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,9 @@ class Trainer:
         held_out: what is validated on; required by `config.validation`.
         progress: where to continue; may also be set before `run`.
         shuffle: whether every epoch has an order of its own, not that of the corpus.
+        mixed: how often each sample is seen; None for once an epoch.
+        known: what `config.guard` watches: general text, and the base model's own answers if there
+            are any.
 
     Raises:
         InputError: if the corpus has no trained token, or the model cannot do what `config` asks.
@@ -100,10 +118,12 @@ class Trainer:
         held_out: EncodedCorpus | None = None,
         progress: TrainingProgress | None = None,
         shuffle: bool = True,
+        mixed: Mixture | None = None,
+        known: tuple[EncodedCorpus, EncodedCorpus | None] | None = None,
     ) -> None:
         self._engine, self._config, self._seed = engine, config, seed
         self.progress = progress or TrainingProgress()
-        self._plan = Plan(corpus.n_trained, config, seed, shuffle)
+        self._plan = Plan(corpus.n_trained, config, seed, shuffle, mixed)
         if not self._plan.total_steps:
             raise InputError(
                 "no trained token in the encoded corpus: every answer was empty, quarantined, or "
@@ -112,9 +132,12 @@ class Trainer:
         _check_corpus(corpus, config, engine)
         self.objective = Objective(engine, config)
         self._reader = WindowReader(corpus, self._plan.rule)
-        self._metrics = StepMetrics(corpus.task_types)
+        self._metrics = StepMetrics(corpus.task_types, corpus.sources)
         self._check = GradientCheck(engine, self.objective)
         self._validator = None if held_out is None else Validator(self.objective, engine, held_out)
+        self._guard = None
+        if config.guard is not None and known is not None:
+            self._guard = Guard(self.objective, engine, config.guard, *known)
 
     @property
     def total_steps(self) -> int:
@@ -124,12 +147,16 @@ class Trainer:
     def run(self, callbacks: Callbacks) -> TrainingProgress:
         """Train to the end, or until validation has not improved for `patience` times.
 
+        A guard that may stop the run ends it too.
+
         Returns:
             The final progress.
 
         Raises:
             InputError: if not one step could change the model.
         """
+        if self._guard is not None and self.progress.start is None:
+            self.progress = replace(self.progress, start=self._guard.measure())
         while self.progress.step < self.total_steps and not self._exhausted():
             self._step()
             self._after_step(callbacks)
@@ -141,29 +168,66 @@ class Trainer:
         return self.progress
 
     def _exhausted(self) -> bool:
-        validation = self._config.validation
+        validation, guard = self._config.validation, self._config.guard
+        if guard is not None and guard.stop and self._outside(self.progress.rise):
+            return True
         patience = validation.patience if validation else None
         return patience is not None and self.progress.stale >= patience
+
+    def _outside(self, rise: float | None) -> bool:
+        """Say whether a model has left the guard's bound."""
+        guard = self._config.guard
+        return guard is not None and rise is not None and rise > guard.max_rise
+
+    def _standing(self, loss: float | None, rise: float | None, step: int) -> tuple[bool, float]:
+        """Return what tells models apart, the better ones less.
+
+        One within the guard's bound is better than any outside. Within it the validation loss
+        counts, or without validation how long a model was trained; outside it the rise does.
+        """
+        if self._outside(rise):
+            return True, rise or 0.0
+        return False, -step if loss is None else loss
 
     def _after_step(self, callbacks: Callbacks) -> None:
         """Validate, log and save, each where it is due."""
         step, last = self.progress.step, self.progress.step == self.total_steps
-        loss, better = self._validate(last), False
-        if loss is not None:
-            better = self.progress.best_loss is None or loss < self.progress.best_loss
-            self.progress = (
-                replace(self.progress, best_loss=loss, best_step=step, stale=0)
-                if better
-                else replace(self.progress, stale=self.progress.stale + 1)
-            )
+        loss = self._validate(last)
+        known = self._watch(last or loss is not None)
+        better = self._compare(loss, known)
         last = last or self._exhausted()
-        saves = self._plan.saves(step)
-        if last or saves or loss is not None or step % self._config.log_every == 0:
-            callbacks.log(self._record(loss))
+        saves, measured = self._plan.saves(step), loss is not None or known is not None
+        if last or saves or measured or step % self._config.log_every == 0:
+            callbacks.log(self._record(loss, known))
         if better:
             callbacks.best(self.progress)
         if saves and not last:
             callbacks.checkpoint(self.progress)
+
+    def _compare(self, loss: float | None, known: GuardReading | None) -> bool:
+        """Note whether the model as it is was measured to be the best so far."""
+        done = self.progress
+        if loss is None and (self._validator is not None or known is None):
+            return False
+        best = self._standing(done.best_loss, done.best_rise, done.best_step)
+        better = not done.best_step or self._standing(loss, done.rise, done.step) < best
+        self.progress = (
+            replace(done, best_loss=loss, best_rise=done.rise, best_step=done.step, stale=0)
+            if better
+            else replace(done, stale=done.stale + 1)
+        )
+        return better
+
+    def _watch(self, due: bool) -> GuardReading | None:
+        """Measure what the model still knows, where it is time to."""
+        guard, start = self._config.guard, self.progress.start
+        if self._guard is None or guard is None or start is None:
+            return None
+        if not due and self.progress.step % guard.every:
+            return None
+        reading = self._guard.measure()
+        self.progress = replace(self.progress, rise=reading.rise_since(start, guard))
+        return reading
 
     def _validate(self, last: bool) -> float | None:
         validation = self._config.validation
@@ -231,6 +295,7 @@ class Trainer:
                 loss=part.tokens.loss,
                 weights=part.tokens.weights,
                 tasks=part.tasks,
+                sources=part.sources,
                 objective=part.tokens.objective * (factor / self._engine.world_size),
                 trained=applied,
                 grad_norm=norm if applied else None,
@@ -246,7 +311,7 @@ class Trainer:
             seconds=done.seconds + seconds,
         )
 
-    def _record(self, validation_loss: float | None) -> Record:
+    def _record(self, validation_loss: float | None, known: GuardReading | None) -> Record:
         """Summarize the steps since the last record, over all ranks."""
         summary = self._metrics.flush(self._engine)
         tokens, seconds = summary.pop("tokens"), summary.pop("seconds")
@@ -268,8 +333,26 @@ class Trainer:
         if validation_loss is not None and self._validator is not None:
             record["validation_loss"] = validation_loss if math.isfinite(validation_loss) else None
             record["validation_base_loss"] = self._validator.base_loss
+        if known is not None and self.progress.start is not None:
+            record |= _of_guard(known, self.progress)
         cosine = self._check.cosine()
         return record if cosine is None else record | {"gradient_cosine": cosine}
+
+
+def _of_guard(known: GuardReading, progress: TrainingProgress) -> Record:
+    """Return what a record says of a guard's reading; None where it is not finite."""
+    start = progress.start or known
+    numbers = {
+        "general_loss": known.loss,
+        "general_kl": known.kl,
+        "general_base_loss": start.loss,
+        "general_base_kl": start.kl,
+        "general_rise": progress.rise,
+    }
+    return {
+        key: number if number is None or math.isfinite(number) else None
+        for key, number in numbers.items()
+    }
 
 
 def _check_corpus(corpus: EncodedCorpus, config: TrainConfig, engine: Engine) -> None:

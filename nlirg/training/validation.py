@@ -18,27 +18,42 @@ from nlirg.training.objective import Objective
 TOKENS_PER_FORWARD = 8192
 
 
-def check_held_out(count: int, rows: int) -> None:
-    """Check that holding out `count` rows of a corpus leaves some to train.
+def check_held_out(count: int, rows: int, alone: int) -> None:
+    """Check that `count` rows of a corpus can be held out.
+
+    Args:
+        count: of rows to hold out.
+        rows: of the corpus.
+        alone: those that are nearly the same as no other; what is trained tells nothing of them.
 
     Raises:
-        InputError: if it does not.
+        InputError: if too few are alone, or none would be left to train.
     """
     if count >= rows:
         raise InputError(
             f"train.validation.rows is {count}, and the encoded corpus has {rows} rows: lower it"
         )
+    if count > alone:
+        raise InputError(
+            f"train.validation.rows is {count}, and {alone} of the {rows} rows are nearly the same "
+            "as no other: lower it, or drop near duplicates (select: {dedup: row, near: true})"
+        )
 
 
-def held_out_ids(ids: Sequence[str], count: int) -> frozenset[str]:
+def held_out_ids(ids: Sequence[str], alone: Sequence[bool], count: int) -> frozenset[str]:
     """Return the `count` ids of smallest hash: adding rows to a corpus moves few of them across.
 
+    Args:
+        ids: of samples; a row may be several.
+        alone: whether each one's row is nearly the same as no other; only those are held out.
+        count: of rows.
+
     Raises:
-        InputError: if nothing would be left to train.
+        InputError: if too few are alone, or nothing would be left to train.
     """
-    rows = set(ids)  # a row may be several samples
-    check_held_out(count, len(rows))
-    return frozenset(heapq.nsmallest(count, rows, key=hash_rank))
+    free = {name for name, by_itself in zip(ids, alone, strict=True) if by_itself}
+    check_held_out(count, len(set(ids)), len(free))
+    return frozenset(heapq.nsmallest(count, free, key=hash_rank))
 
 
 class Validator:
@@ -63,21 +78,16 @@ class Validator:
                 "train.validation: the held-out rows have no trained token; raise "
                 "train.validation.rows"
             )
-        # Samples of similar length share a forward; every rank does equally many.
-        order = np.argsort([len(row["input_ids"]) for row in corpus.rows], kind="stable")
-        longest = max(len(corpus.rows[int(order[-1])]["input_ids"]), 1)
-        size = max(1, TOKENS_PER_FORWARD // longest) * engine.world_size
         self.base_loss = self._base_loss()
-        self._batches = [order[start : start + size] for start in range(0, len(order), size)]
+        self._batches = batches_of(corpus, engine)
 
     def loss(self) -> float:
         """Average the unweighted token losses, in nats; infinite ones make it infinite."""
         engine = self._engine
         sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
         with engine.evaluating(), torch.no_grad():
-            for batch in self._batches:
-                mine = batch[engine.rank :: engine.world_size]
-                losses = self._objective.token_losses(self._rows(mine))
+            for samples in self._batches:
+                losses = self._objective.token_losses(whole_rows(self._corpus, samples))
                 sums[0] += losses.double().sum()
                 sums[1] += len(losses)
         total, count = engine.all_reduce_sum(sums).tolist()
@@ -91,9 +101,25 @@ class Validator:
         mean = float(np.concatenate(known).mean(dtype=np.float64))
         return mean if np.isfinite(mean) else None
 
-    def _rows(self, samples: np.ndarray) -> list[Row]:
-        rows = []
-        for index in samples.tolist():
-            sample = self._corpus.sample(index)
-            rows += [Row(sample, window) for window in WindowRule("all").windows(sample.labels)]
-        return rows
+
+def batches_of(corpus: EncodedCorpus, engine: Engine) -> list[np.ndarray]:
+    """Return this rank's samples of each forward; every rank does equally many.
+
+    Samples of similar length share a forward.
+    """
+    order = np.argsort([len(row["input_ids"]) for row in corpus.rows], kind="stable")
+    longest = max(len(corpus.rows[int(order[-1])]["input_ids"]), 1)
+    size = max(1, TOKENS_PER_FORWARD // longest) * engine.world_size
+    return [
+        order[start : start + size][engine.rank :: engine.world_size]
+        for start in range(0, len(order), size)
+    ]
+
+
+def whole_rows(corpus: EncodedCorpus, samples: np.ndarray) -> list[Row]:
+    """Return all trained tokens of each sample as one window."""
+    rows = []
+    for index in samples.tolist():
+        sample = corpus.sample(index)
+        rows += [Row(sample, window) for window in WindowRule("all").windows(sample.labels)]
+    return rows

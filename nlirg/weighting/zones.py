@@ -10,22 +10,21 @@ ZONES = ("low", "mid", "high", "discarded")  # easy to hopeless
 LOW_ZONE, MID_ZONE, HIGH_ZONE = 1.45, 6.6, 15.0
 
 
-def zone_shares(loss: np.ndarray) -> dict[str, float]:
-    """Return the share of tokens per loss zone.
+def zone_of(loss: np.ndarray) -> np.ndarray:
+    """Return the zone of each token, int64 indices into `ZONES` of the same shape.
 
     The zones are low (L <= 1.45), mid (< 6.6), high (< 15) and discarded (>= 15 or not finite);
     they stay the same whatever the weighting, so that runs can be compared.
 
     Args:
         loss: token losses in nats, any shape.
-
-    Returns:
-        Shares in [0, 1] under the keys low, mid, high, discarded; all 0 if there is no token.
     """
     values = np.where(np.isfinite(loss), loss, np.inf)
-    low, mid, high = (
-        int(np.count_nonzero(inside))
-        for inside in (values <= LOW_ZONE, values < MID_ZONE, values < HIGH_ZONE)
-    )
-    counts = {"low": low, "mid": mid - low, "high": high - mid, "discarded": values.size - high}
-    return {zone: counts[zone] / max(values.size, 1) for zone in ZONES}
+    above = (values > LOW_ZONE, values >= MID_ZONE, values >= HIGH_ZONE)
+    return np.asarray(np.sum(above, axis=0, dtype=np.int64))
+
+
+def zone_shares(loss: np.ndarray) -> dict[str, float]:
+    """Return the share of tokens per loss zone (see `zone_of`); all 0 if there is no token."""
+    counts = np.bincount(zone_of(loss).ravel(), minlength=len(ZONES)).tolist()
+    return {zone: count / max(np.size(loss), 1) for zone, count in zip(ZONES, counts, strict=True)}

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from eval.cases.general import guard_passages
+from nlirg.config.corpus import DataConfig
 from nlirg.config.training import TrainConfig
+from nlirg.corpus.mixing import check_shares
+from nlirg.corpus.sources import Task
+from nlirg.errors import InputError
 from nlirg.forward.cached_context import check_cacheable
 from nlirg.models.export import check_exportable
 from nlirg.models.loading import check_vocabulary, load_tokenizer, model_skeleton
@@ -41,4 +48,32 @@ def check_training(model: str, name: str, config: TrainConfig, corpus: EncodeSum
     if config.distillation is not None:
         check_vocabulary("train.distillation.teacher", config.distillation.teacher, tokenizer)
     if config.validation is not None:
-        check_held_out(config.validation.rows, corpus.rows)
+        check_held_out(config.validation.rows, corpus.rows, corpus.alone)
+
+
+def check_keeping(data: Sequence[DataConfig], config: TrainConfig, task: Task) -> None:
+    """Refuse mixing, replay or a guard that plain text or the settings do not allow.
+
+    Raises:
+        InputError: naming the key, and a remedy.
+    """
+    check_shares(data)
+    if config.guard is not None:
+        guard_passages(config.guard.general)
+    if task == "sft":
+        return
+    if any(source.task_types for source in data):
+        raise InputError(
+            "data.task_types: packs of plain text hold documents of several task types: make a "
+            "source of each and give it a weight"
+        )
+    if config.replay is not None:
+        raise InputError(
+            "train.replay: a base model that is trained on plain text (encode.task cpt) answers no "
+            "prompts: mix in general text as a source with a weight"
+        )
+    if config.guard is not None and config.guard.metric == "kl":
+        raise InputError(
+            "train.guard.metric kl is measured on answers, and encode.task cpt has none: set it "
+            "to loss"
+        )

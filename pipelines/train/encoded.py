@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 
+from nlirg.corpus.mixing import REPLAY
 from nlirg.corpus.tokens import Pieces, PlannedSamples, TokenFiles
 from nlirg.forward.batching import EncodedCorpus
 from nlirg.training.validation import held_out_ids
 from pipelines.ray_data import parquet_files
 
-COLUMNS = ["id", "rank", "number", "task_type", "n_trained", "pieces"]
+COLUMNS = ["id", "rank", "number", "task_type", "data", "alone", "n_trained", "pieces"]
 
 
-def read_encoded(plan: Path, tokens: Path, held_out: int = 0) -> tuple[EncodedCorpus, ...]:
+def read_encoded(
+    plan: Path, tokens: Path, held_out: int = 0, sources: Sequence[str] = ("",)
+) -> tuple[EncodedCorpus, ...]:
     """Open the encoded corpus, in the order of the samples' ranks.
 
     Args:
         plan: `encoded/` of a run.
         tokens: folder of the token files that the plan speaks of.
         held_out: rows of the corpus to keep from training, with all their samples.
+        sources: names of the recipe's sources.
 
     Returns:
         What is trained; and what is held out, if anything is.
@@ -30,24 +35,59 @@ def read_encoded(plan: Path, tokens: Path, held_out: int = 0) -> tuple[EncodedCo
     Raises:
         InputError: if nothing would be left to train, or token files lack rows of the plan.
     """
-    columns = COLUMNS if held_out else COLUMNS[1:]
-    table = pads.dataset(parquet_files(plan)).to_table(columns)
+    files = TokenFiles(tokens)
+    return tuple(_corpus(table, files, sources) for table in read_plan(plan, held_out))
+
+
+def read_plan(
+    plan: Path, held_out: int = 0, columns: Sequence[str] = tuple(COLUMNS)
+) -> tuple[pa.Table, ...]:
+    """Read the plan, in the order of the samples' ranks.
+
+    Args:
+        plan: `encoded/` of a run.
+        held_out: see `read_encoded`.
+        columns: to read; id, rank, number, task_type and alone are needed.
+
+    Returns:
+        What is trained; and what is held out, if anything is.
+
+    Raises:
+        InputError: if too few rows can be held out, or nothing would be left to train.
+    """
+    table = pads.dataset(parquet_files(plan)).to_table(list(columns))
     table = table.take(np.lexsort([table[name].to_numpy() for name in ("number", "rank")]))
     table = table.set_column(
         table.schema.get_field_index("task_type"),
         "task_type",
         table["task_type"].combine_chunks().dictionary_encode(),  # one numbering for all parts
     )
-    files = TokenFiles(tokens)
     if not held_out:
-        return (_corpus(table, files),)
+        return (table,)
     ids = table["id"].to_pylist()
-    out = held_out_ids(ids, held_out)
+    out = held_out_ids(ids, table["alone"].to_pylist(), held_out)
     inside = np.array([name in out for name in ids])
-    return _corpus(table.filter(~inside), files), _corpus(table.filter(inside), files)
+    return table.filter(~inside), table.filter(inside)
 
 
-def _corpus(plan: pa.Table, files: TokenFiles) -> EncodedCorpus:
+def read_replay(folder: Path, reserved: int) -> tuple[EncodedCorpus, EncodedCorpus]:
+    """Open the base model's own answers.
+
+    Args:
+        folder: `replay/` of a run.
+        reserved: how many of them no arm trains.
+
+    Returns:
+        Those, to be watched; and the others, to be trained.
+    """
+    files = TokenFiles(folder / "tokens")
+    (table,) = read_plan(folder)
+    parts = table.slice(0, reserved), table.slice(reserved)
+    kept, trained = (_corpus(part, files, (REPLAY,)) for part in parts)
+    return kept, trained
+
+
+def _corpus(plan: pa.Table, files: TokenFiles, sources: Sequence[str]) -> EncodedCorpus:
     """Some samples of the plan, in their order."""
     plan = plan.combine_chunks()
     pieces, tasks = (plan[name].combine_chunks() for name in ("pieces", "task_type"))
@@ -59,4 +99,6 @@ def _corpus(plan: pa.Table, files: TokenFiles) -> EncodedCorpus:
         tuple(tasks.dictionary.to_pylist()),
         tasks.indices.to_numpy(),
         packed=bool(sizes.max(initial=0) > 1),
+        sources=tuple(sources),
+        source=plan["data"].to_numpy().astype(np.int64),
     )

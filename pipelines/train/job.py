@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nlirg.config.corpus import DataConfig
 from nlirg.config.training import TrainConfig
 from nlirg.training.checkpoint import FOLDER
 from nlirg.training.engine import ModelSource
@@ -18,6 +19,10 @@ class TrainJob:
         model: base model, and the user's own DeepSpeed settings.
         encoded: folder of the plan of training samples.
         tokens: folder of the token files that the samples are read from.
+        data: sources of the corpus, with how often each is to be seen.
+        replay: folder of the base model's own answers; None where they are not needed.
+        reserved: how many of those are watched and not trained.
+        general: token ids of the texts that the guard watches.
         output: folder of the run: metrics, TensorBoard, `model/`.
         run: name of the run.
         arm: name of the arm.
@@ -30,6 +35,10 @@ class TrainJob:
     model: ModelSource
     encoded: Path
     tokens: Path
+    data: tuple[DataConfig, ...]
+    replay: Path | None
+    reserved: int
+    general: tuple[tuple[int, ...], ...]
     output: Path
     run: str
     arm: str

@@ -52,7 +52,7 @@ class Monitor:
         trackers = start_trackers(job.train.tracking, job.output, name, job.train.meaning())
         self._log = MetricsLog(job.output, after_step=step, trackers=trackers)
         share = None if job.end_ids is None else end_of_turn_share(corpus, job.end_ids)
-        self._alarms = Alarms(share)
+        self._alarms = Alarms(share, job.train.guard)
         self._alarms.replay(read_metrics(job.output / "metrics.jsonl"))
         self._gauges = RayMetrics(job.run, job.arm)
         self._mfu = _Mfu(job, corpus, model_config, devices)

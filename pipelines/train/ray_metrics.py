@@ -10,6 +10,8 @@ GAUGES = {
     "loss": "mean unweighted token loss, nats",
     "weighted_loss": "mean weighted training objective",
     "validation_loss": "mean token loss on held-out samples, nats",
+    "general_loss": "mean token loss on general text, nats",
+    "general_kl": "KL(base || model) per token of the base model's own answers, nats",
     "mean_weight": "mean token weight",
     "low": "share of tokens in the low loss zone",
     "mid": "share of tokens in the mid loss zone",

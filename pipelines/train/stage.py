@@ -15,7 +15,9 @@ from cluster.environment import PACKAGES, environment
 from cluster.plan import worker_resources
 from cluster.rundir import RunDirectory, StageFolder
 from cluster.session import connect
+from nlirg.config.corpus import MIXING
 from nlirg.config.training import TrainConfig
+from nlirg.corpus.mixing import is_mixed
 from nlirg.errors import InputError
 from nlirg.models.chat import stop_ids
 from nlirg.models.loading import check_model
@@ -33,7 +35,16 @@ from pipelines.score.ledger import TOKENS
 from pipelines.stage import Stage, Summary
 from pipelines.store import identity
 from pipelines.train.checkpoint_index import INDEX, index_keeper
-from pipelines.train.checks import check_training
+from pipelines.train.checks import check_keeping, check_training
+from pipelines.train.data import (
+    asks_for_mixing,
+    guard_texts,
+    own_answers,
+    planned_mixture,
+    reserved,
+    texts_hash,
+    told,
+)
 from pipelines.train.job import TrainJob
 from pipelines.train.worker import train_worker
 
@@ -107,7 +118,7 @@ class Train(Stage[TrainSummary]):
 
     def settings(self, recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
         """Return what decides the result of training."""
-        config = self._config(recipe)
+        config, task = self._config(recipe), recipe.encode.task
         return {
             "encoded": run.encoded.fingerprint(),
             "model": identity(recipe.model),
@@ -115,6 +126,13 @@ class Train(Stage[TrainSummary]):
             "train": config.meaning(),
             "deepspeed": _source(recipe, config).deepspeed,
             "seed": recipe.seed,
+            "mixing": [source.model_dump(mode="json", include=MIXING) for source in recipe.data]
+            if is_mixed(recipe.data)
+            else None,
+            "replay": [run.replay.fingerprint(), reserved(recipe)]
+            if own_answers(config, task)
+            else None,
+            "general": texts_hash(_general(recipe, config)),
         }
 
     def check(self, recipe: Recipe) -> None:
@@ -122,6 +140,7 @@ class Train(Stage[TrainSummary]):
         config = self._config(recipe)
         _source(recipe, config)
         check_tracking(config.tracking)
+        check_keeping(recipe.data, config, recipe.encode.task)
 
     def check_corpus(self, recipe: Recipe, run: RunDirectory) -> None:
         """Hold the arm's settings against model and encoded corpus."""
@@ -129,6 +148,8 @@ class Train(Stage[TrainSummary]):
         check_model(recipe.model, chat=recipe.encode.task == "sft", template=recipe.template)
         source = _source(recipe, config)
         check_training(source.path, source.name, config, corpus)
+        if asks_for_mixing(recipe.data, config):
+            planned_mixture(recipe, run, config)
 
     def work(self, recipe: Recipe, run: RunDirectory, resumed: bool) -> TrainSummary:
         """Train to the end.
@@ -138,11 +159,18 @@ class Train(Stage[TrainSummary]):
                 `max_failures`.
         """
         config, folder = self._config(recipe), self.folder(run).path
+        if asks_for_mixing(recipe.data, config):
+            for line in told(planned_mixture(recipe, run, config)):
+                say(self.title, line)
         connect(recipe.cluster)
         job = TrainJob(
             model=_source(recipe, config),
             encoded=run.encoded.path,
             tokens=run.scores.path / TOKENS,
+            data=recipe.data,
+            replay=run.replay.path if own_answers(config, recipe.encode.task) else None,
+            reserved=reserved(recipe),
+            general=_general(recipe, config),
             output=folder,
             run=recipe.name,
             arm=self.arm,
@@ -184,6 +212,13 @@ def _located(config: TrainConfig) -> TrainConfig:
         teacher = here(config.distillation.teacher)
         changes["distillation"] = config.distillation.model_copy(update={"teacher": teacher})
     return config.model_copy(update=changes)
+
+
+def _general(recipe: Recipe, config: TrainConfig) -> tuple[tuple[int, ...], ...]:
+    """Token ids of the texts that the arm's guard watches; none without a guard."""
+    if config.guard is None:
+        return ()
+    return guard_texts(config.guard, chat_of(recipe).tokenizer, recipe.encode.task)
 
 
 def _end_ids(recipe: Recipe) -> tuple[int, ...] | None:

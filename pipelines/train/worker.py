@@ -11,7 +11,7 @@ from nlirg.errors import InputError
 from nlirg.training.checkpoint import Checkpoints
 from nlirg.training.ranks import together
 from nlirg.training.trainer import Callbacks, Trainer
-from pipelines.train.encoded import read_encoded
+from pipelines.train.data import read_training
 from pipelines.train.job import TrainJob
 from pipelines.train.monitor import Monitor
 
@@ -51,11 +51,18 @@ def _set_up(job: TrainJob) -> tuple[Trainer, Checkpoints, Monitor | None]:
 
     from nlirg.training.deepspeed_engine import DeepSpeedEngine
 
-    validation = job.train.validation
-    corpus, *kept = read_encoded(job.encoded, job.tokens, validation.rows if validation else 0)
-    held_out = kept[0] if kept else None
+    data = read_training(job)
     engine = DeepSpeedEngine(job.model, job.train, job.seed)
-    trainer = Trainer(engine, corpus, job.train, job.seed, held_out, shuffle=job.shuffle)
+    trainer = Trainer(
+        engine,
+        data.corpus,
+        job.train,
+        job.seed,
+        data.held_out,
+        shuffle=job.shuffle,
+        mixed=data.mixed,
+        known=data.known,
+    )
     checkpoints = Checkpoints(job.output, job.model.path, job.train, engine, trainer, _report)
     last = ray.train.get_checkpoint()
     if last is not None:
@@ -65,7 +72,7 @@ def _set_up(job: TrainJob) -> tuple[Trainer, Checkpoints, Monitor | None]:
         return trainer, checkpoints, None
     checkpoints.remove_unfinished()
     step = trainer.progress.step
-    monitor = Monitor(job, corpus, engine.model_config, engine.world_size, step)
+    monitor = Monitor(job, data.corpus, engine.model_config, engine.world_size, step)
     return trainer, checkpoints, monitor
 
 

@@ -394,10 +394,10 @@ def packed_in_groups(folder: Path) -> list[dict[str, Any]]:
     starts, documents = group_starts(folder, None, 8, 1 << 20)
     assert documents == 23
     rows = pads.dataset([str(file) for file in folder.glob("*.parquet")]).to_table()
-    groups = GroupRows(None, starts)(rows)
+    groups = GroupRows(None, starts, np.empty(0, np.int64))(rows)
     return [
         row
-        for number in range(len(starts))
+        for number in range(starts.num_rows)
         for row in pack_group(PACK, groups.filter(pc.field("group") == number)).to_pylist()
     ]
 

@@ -45,13 +45,15 @@ def encoded_run(path, samples=24):
         tokens.append({"row_index": sample, "input_ids": ids, "labels": labels})
         tokens[-1] |= {"token_loss": losses, "token_entropy": losses}
         rows.append({"id": str(sample), "row_index": sample, "task_type": "ab"[sample % 2]})
+        rows[-1]["data"] = 0
         rows[-1] |= {"sample_tokens": [len(ids)], "sample_trained": [len(ids) - 5]}
     run.encoded.path.mkdir(parents=True)
     for part in range(2):
-        plan = PlanRows(None, frozenset())(pa.Table.from_pylist(rows[part::2]))
+        planned = PlanRows(None, frozenset(), np.empty(0, np.int64))
+        plan = planned(pa.Table.from_pylist(rows[part::2]))
         pq.write_table(plan, run.encoded.path / f"part-{part}.parquet")
         write_tokens(run, f"{part}.arrow", tokens[part::2])
-    run.encoded.succeed("encoded", encoded(rows=samples))
+    run.encoded.succeed("encoded", encoded(rows=samples, alone=samples))
     return run
 
 

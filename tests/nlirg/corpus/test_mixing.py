@@ -8,19 +8,20 @@ from hypothesis import strategies as st
 from nlirg.config.corpus import DataConfig, TimesConfig
 from nlirg.corpus.mixing import (
     MOST_TIMES,
-    Group,
+    MixPart,
     Mixture,
     check_shares,
     mixed_order,
     mixture,
     source_names,
+    unmixed,
 )
 from nlirg.errors import InputError
 
 
 def made(tokens: dict[str, list[int]], times: list[float]) -> tuple[Mixture, np.ndarray]:
     groups = [
-        Group(name, len(sizes), sum(sizes), each)
+        MixPart(name, len(sizes), sum(sizes), each)
         for (name, sizes), each in zip(tokens.items(), times, strict=True)
     ]
     of = np.repeat(np.arange(len(tokens)), [len(sizes) for sizes in tokens.values()])
@@ -70,6 +71,30 @@ def test_many_small_sources_do_not_crowd_out_a_large_one() -> None:
     assert np.abs(large - 0.5 * np.arange(1, 1001)).max() <= 1
 
 
+def epochs_of(samples: int, epochs: float, seed: int, shuffle: bool = True) -> np.ndarray:
+    n_trained = np.full(samples, 3)
+    return mixed_order(unmixed(n_trained), n_trained, epochs, seed, shuffle)
+
+
+@given(st.integers(1, 50), st.integers(1, 4), st.integers(0, 2**31))
+def test_every_epoch_is_a_permutation_and_the_seed_decides_it(samples, epochs, seed) -> None:
+    order = epochs_of(samples, epochs, seed)
+    for epoch in order.reshape(epochs, samples):
+        assert sorted(epoch) == list(range(samples))
+    assert np.array_equal(order, epochs_of(samples, epochs, seed))
+
+
+def test_epochs_differ_and_do_not_depend_on_how_many_follow() -> None:
+    order = epochs_of(100, 3, seed=5)
+    assert not np.array_equal(order[:100], order[100:200])
+    assert np.array_equal(epochs_of(100, 2, seed=5), order[:200])
+
+
+def test_without_shuffling_every_epoch_follows_the_samples_whatever_the_seed() -> None:
+    assert epochs_of(3, 2, seed=5, shuffle=False).tolist() == [0, 1, 2, 0, 1, 2]
+    assert epochs_of(0, 2, seed=5, shuffle=False).tolist() == []
+
+
 def test_a_tenth_of_an_epoch_more_is_a_tenth_once_more() -> None:
     mixed, n_trained = made({"corpus": [7] * 100}, [1.0])
     order = mixed_order(mixed, n_trained, 1.1, seed=3)
@@ -101,7 +126,7 @@ def mix(data: list[DataConfig], tokens: list[int], replay: float | None = None) 
 
 
 def test_nothing_asked_is_one_group_seen_once() -> None:
-    assert [*mix(config({}, {}), [6, 4]).groups] == [Group("corpus", 10, 10, 1.0)]
+    assert [*mix(config({}, {}), [6, 4]).groups] == [MixPart("corpus", 10, 10, 1.0)]
 
 
 def test_a_weight_is_a_share_beside_what_has_none() -> None:

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,25 @@ def test_the_fused_loss_equals_autograd_over_whole_logits(
     found = gradients_of(3 * result.objective, head)
     for mine, theirs in zip(found, gradients_of(3 * expected, head), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_teachers_divergence_is_its_cross_entropy_with_another_zero() -> None:
+    head, ids, teacher = head_case()
+    p = teacher.inputs.softmax(-1)
+    log_q = (head.inputs @ head.weight.T + head.bias).log_softmax(-1)
+    expected = (p * (teacher.inputs.log_softmax(-1) - log_q)).sum()
+    uniform = UniformWeighting()
+    plain = TokenTargets(ids, uniform, teacher=teacher, label_share=0.0)
+    found = token_loss(head, replace(plain, divergence=True)).objective
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-5, atol=1e-5)
+    of_ce = gradients_of(token_loss(head, plain).objective, head)
+    of_kl, by_hand = gradients_of(found, head), gradients_of(expected, head)
+    for mine, ce, theirs in zip(of_kl, of_ce, by_hand, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+        assert torch.equal(mine, ce)
+    itself = Head(head.inputs @ head.weight.T + head.bias)
+    same = TokenTargets(ids, uniform, teacher=itself, label_share=0.0, divergence=True)
+    assert abs(token_loss(head, same).objective.item()) < 1e-4
 
 
 def test_a_hidden_state_of_nan_puts_none_into_the_heads_gradient(monkeypatch) -> None:

@@ -6,26 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlirg.config.training import TrainConfig
-from nlirg.training.schedule import Plan, learning_rate, sample_order, step_seed
-
-
-@given(st.integers(1, 50), st.integers(1, 4), st.integers(0, 2**31))
-def test_every_epoch_is_a_permutation_and_the_seed_decides_it(samples, epochs, seed):
-    order = sample_order(samples, epochs, seed)
-    for epoch in order.reshape(epochs, samples):
-        assert sorted(epoch) == list(range(samples))
-    assert np.array_equal(order, sample_order(samples, epochs, seed))
-
-
-def test_epochs_differ_and_do_not_depend_on_how_many_follow():
-    order = sample_order(100, 3, seed=5)
-    assert not np.array_equal(order[:100], order[100:200])
-    assert np.array_equal(sample_order(100, 2, seed=5), order[:200])
-
-
-def test_without_shuffling_every_epoch_follows_the_samples_whatever_the_seed():
-    assert sample_order(3, 2, seed=5, shuffle=False).tolist() == [0, 1, 2, 0, 1, 2]
-    assert sample_order(0, 2, seed=5, shuffle=False).tolist() == []
+from nlirg.training.schedule import Plan, learning_rate, step_seed
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])

@@ -42,6 +42,7 @@ def step(losses, weights=None, tasks=None, **changes):
         "loss": torch.tensor(losses, dtype=torch.float32),
         "weights": torch.tensor(weights if weights is not None else [1.0] * n),
         "tasks": torch.tensor(tasks if tasks is not None else [0] * n, dtype=torch.int64),
+        "sources": torch.zeros(n, dtype=torch.int64),
         "objective": 0.5,
         "trained": True,
         "grad_norm": 2.0,
@@ -70,6 +71,10 @@ def test_known_answers():
     assert record["mean_weight"] == pytest.approx(1.5 / 4)
     assert [record[zone] for zone in ZONES] == [0.25, 0.25, 0, 0.5]
     assert record["loss_by_task"] == {"triage": 8.0, "record": 3.0}
+    assert record["zones_by_task"]["record/mid"] == 0.5
+    assert record["zones_by_task"]["triage/discarded"] == 0.5
+    assert record["loss_by_source"] == {"": pytest.approx(19 / 3)}
+    assert record["zones_by_source"]["/discarded"] == 0.5
     assert record["loss_histogram"][2] == 1  # [1, 1.5)
     assert record["loss_histogram"][-1] == 1  # NaN; 15 has a bin of its own
     assert record["weight_histogram"][6] == 1.0  # [3, 3.5)

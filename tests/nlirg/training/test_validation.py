@@ -111,12 +111,24 @@ def test_a_held_out_loss_that_is_not_finite_can_be_logged(tiny_model_dir, monkey
 
 def test_held_out_rows_are_chosen_by_id_and_hardly_move_with_the_corpus():
     ids = [str(number) for number in range(1000)]
-    chosen = held_out_ids(ids, 100)
+    alone = [True] * 1000
+    chosen = held_out_ids(ids, alone, 100)
     assert len(chosen) == 100
-    assert held_out_ids(ids[::-1], 100) == chosen
-    assert len(chosen & held_out_ids([*ids, "new", "newer"], 100)) >= 98
+    assert held_out_ids(ids[::-1], alone, 100) == chosen
+    assert len(chosen & held_out_ids([*ids, "new", "newer"], [*alone, True, True], 100)) >= 98
     with pytest.raises(InputError, match="lower it"):
-        held_out_ids(ids, 1000)
+        held_out_ids(ids, alone, 1000)
+
+
+def test_rows_that_nearly_repeat_others_are_never_held_out():
+    ids = [str(number) for number in range(100)]
+    alone = [number % 3 == 0 for number in range(100)]
+    chosen = held_out_ids(ids, alone, 30)
+    assert {int(name) % 3 for name in chosen} == {0}
+    with pytest.raises(
+        InputError, match=r"is 40, and 34 of the 100 rows are nearly the same as no"
+    ):
+        held_out_ids(ids, alone, 40)
 
 
 def test_rows_without_a_trained_token_cannot_be_validated_on(tiny_model_dir):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -19,6 +20,7 @@ from nlirg.forward.windows import SlotWindow, WindowRule
 from nlirg.labels import IGNORE
 from nlirg.training.validation import held_out_ids
 from pipelines.encode.plan import GroupRows, PlanRows, group_starts, pack_group
+from pipelines.ray_data import parquet_files
 from pipelines.row_table import write_row_table
 from pipelines.train.encoded import read_encoded
 from tests.pipelines.made_scores import write_tokens
@@ -53,6 +55,7 @@ def scored(documents: bool) -> list[dict[str, Any]]:
                 "id": f"r{number}",
                 "row_index": (number // 25 << 32) + number % 25,
                 "task_type": "abc"[number % 3],
+                "data": 0,
                 "n_tokens": len(ids),
                 "n_trained": n_trained,
                 "sample_tokens": segments,
@@ -72,7 +75,8 @@ def written(folder: Path, rows: list[dict[str, Any]]) -> RunDirectory:
     run = RunDirectory(str(folder), "run")
     run.scores.path.mkdir(parents=True)
     order = np.random.default_rng(1).permutation(len(rows))
-    columns = ["id", "row_index", "task_type", "n_tokens", "sample_tokens", "sample_trained"]
+    columns = ["id", "row_index", "task_type", "data", "n_tokens"]
+    columns += ["sample_tokens", "sample_trained"]
     for number, part in enumerate(np.array_split(order, 3)):
         mine = [rows[index] for index in part]
         pq.write_table(
@@ -191,14 +195,18 @@ def test_conversations_train_in_the_batches_of_their_rows(tmp_path: Path, select
     if selected:
         index, rows = ranked_index(tmp_path, rows)
     held = frozenset({"r3", "r7"})
+    alike = np.sort([row["row_index"] for row in rows[:4]])
     for number, file in enumerate(sorted(run.scores.path.glob("*.parquet"))):
-        plan = PlanRows(index, held)(pq.read_table(file))
+        plan = PlanRows(index, held, alike)(pq.read_table(file))
         pq.write_table(plan, run.encoded.path / f"{number}.parquet")
     samples = [one for row in rows if row["id"] not in held for one in samples_of(row)]
     assert len(samples) > len(rows), "some rows are several samples"
     (corpus,) = read_encoded(run.encoded.path, run.scores.path / "tokens")
     assert_same(corpus, samples)
-    out = held_out_ids([row["id"] for row in samples], 5)
+    twins = {row["id"] for row in rows[:4]}
+    alone = [row["id"] not in twins for row in samples]
+    out = held_out_ids([row["id"] for row in samples], alone, 5)
+    assert not out & twins
     trained, kept = read_encoded(run.encoded.path, run.scores.path / "tokens", 5)
     assert_same(trained, [row for row in samples if row["id"] not in out])
     assert_same(kept, [row for row in samples if row["id"] in out])
@@ -215,11 +223,11 @@ def test_documents_train_in_the_batches_of_their_packs(tmp_path: Path, selected:
     starts, documents = group_starts(run.scores.path, index, 12, 1 << 20)
     assert documents == len(rows)
     tables = [
-        GroupRows(index, starts)(pq.read_table(file))
+        GroupRows(index, starts, np.empty(0, np.int64))(pq.read_table(file))
         for file in sorted(run.scores.path.glob("*.parquet"))
     ]
     groups = pa.concat_tables(tables)
-    for number in reversed(range(len(starts))):
+    for number in reversed(range(starts.num_rows)):
         plan = pack_group(PACK, groups.filter(pc.field("group") == number))
         pq.write_table(plan, run.encoded.path / f"{9 - number}.parquet")
     samples = [
@@ -228,3 +236,22 @@ def test_documents_train_in_the_batches_of_their_packs(tmp_path: Path, selected:
     (corpus,) = read_encoded(run.encoded.path, run.scores.path / "tokens")
     assert_same(corpus, samples)
     assert corpus.holds_packs()
+
+
+def test_a_pack_holds_documents_of_one_source(tmp_path: Path) -> None:
+    rows = scored(documents=True)
+    for number, row in enumerate(rows):
+        row["data"] = int(number % 3 == 0)
+    run = written(tmp_path, rows)
+    alike = np.array([rows[4]["row_index"]])
+    starts, _ = group_starts(run.scores.path, None, 7, 1 << 20)
+    groups = GroupRows(None, starts, alike)(pads.dataset(parquet_files(run.scores.path)).to_table())
+    sources = {row["row_index"]: row["data"] for row in rows}
+    seen = []
+    for number in range(starts.num_rows):
+        for pack in pack_group(PACK, groups.filter(pc.field("group") == number)).to_pylist():
+            members = [piece["row_index"] for piece in pack["pieces"]]
+            assert {sources[member] for member in members} == {pack["data"]}
+            assert pack["alone"] == (rows[4]["row_index"] not in members)
+            seen += members
+    assert set(seen) == set(sources)
