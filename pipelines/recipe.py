@@ -89,7 +89,7 @@ class Recipe(Section):
             return str(Path(path).expanduser().absolute())
 
         domain, ood = self.evaluate.domain, self.evaluate.ood
-        general = self.evaluate.general
+        general, prompts = self.evaluate.general, self.replay.prompts
         evaluate = {
             "general": general and here(general),
             "domain": domain and here(domain),
@@ -103,6 +103,9 @@ class Recipe(Section):
                     if "://" in source.path
                     else source.model_copy(update={"path": here(source.path)})
                     for source in self.data
+                ),
+                "replay": self.replay.model_copy(
+                    update={"prompts": prompts if prompts == "builtin" else here(prompts)}
                 ),
                 "evaluate": self.evaluate.model_copy(update=evaluate),
             }

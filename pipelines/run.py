@@ -27,6 +27,10 @@ ROAD = {
     "encode": Entry(
         "pipelines.encode.stage:Encode", "Turn the scored corpus into token ids and labels."
     ),
+    "replay": Entry(
+        "pipelines.replay.stage:Replay",
+        "Have the base model answer general prompts, where an arm has replay or guard.",
+    ),
     "train": Entry("pipelines.train.stage:Train", "Train every arm of the recipe."),
     "evaluate": Entry(
         "pipelines.evaluate.stage:Evaluate",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,16 +102,31 @@ class Generation:
 
     def ask_base(self, requests: Sequence[Request]) -> dict[Key, Completion]:
         """Answer requests with the base model alone, keeping nothing."""
+        answers: dict[Key, Completion] = {}
+        with closing(self.base_answers(requests, "reword", "text")) as parts:
+            for asked, completions in parts:
+                answers |= zip((request.key for request in asked), completions, strict=True)
+        return answers
+
+    def base_answers(
+        self, requests: Sequence[Request], name: str, unit: str
+    ) -> Generator[tuple[Sequence[Request], list[Completion]], None, None]:
+        """Answer requests with the base model alone, and yield the answers as they come.
+
+        Args:
+            requests: to be answered.
+            name: of this work, for its progress.
+            unit: what an answer is called there.
+        """
         pool, spec = self._engines()
         check_model(self.base)
         fleet = self._fleet(pool, [Group(spec, tuple(_chunks(BASE, None, requests, spec)))])
-        answers: dict[Key, Completion] = {}
-        with Progress("reword", len(requests), "text") as progress, closing(fleet.run()) as results:
+        done = 0
+        with Progress(name, len(requests), unit) as progress, closing(fleet.run()) as results:
             for chunk, completions in results:
-                keys = [request.key for request in chunk.requests]
-                answers |= dict(zip(keys, completions, strict=True))
-                progress.to(len(answers), BASE)
-        return answers
+                yield chunk.requests, completions
+                done += len(completions)
+                progress.to(done, BASE)
 
     def _resumed(
         self,

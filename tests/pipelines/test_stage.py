@@ -200,9 +200,9 @@ def test_every_command_takes_its_stages_from_the_one_list(recipe) -> None:
     def titles(command: str) -> list[str]:
         return [stage.title for stage in stages(command, recipe)]
 
-    road = ["score", "select", "encode", "train a", "train b", "evaluate", "report"]
+    road = ["score", "select", "encode", "replay", "train a", "train b", "evaluate", "report"]
     assert titles("run") == road
-    assert titles("tune") == [*road[:3], "tune"], "the corpus is selected before a sweep, too"
+    assert titles("tune") == [*road[:4], "tune"], "the corpus is selected before a sweep, too"
     assert titles("evaluate") == ["evaluate", "report"]
     assert set(COMMANDS) == {*ROAD, "tune", "run"}
     for name in set(ROAD) - {"evaluate", "train"}:

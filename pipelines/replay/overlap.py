@@ -1,0 +1,116 @@
+"""Prompts of the replay that an evaluation asks, too: what is trained must not be what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cluster.rundir import RunDirectory
+from eval.cases.sources import ood_cases
+from eval.cases.suites import load_cases
+from eval.schema.case import Case
+from nlirg.corpus.duplicates import NEAR, min_hashes, normal_form, signatures, similarity
+from nlirg.errors import InputError
+from pipelines.encode.stage import Encode
+from pipelines.evaluate.cases import evaluation_cases
+from pipelines.recipe import Recipe
+from pipelines.replay.prompt_files import BUILTIN, KEY, ReplayPrompt, read_prompts
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an evaluation asks, and where that stands."""
+
+    text: str
+    where: str
+
+
+def near_pairs(texts: Sequence[str], others: Sequence[str]) -> list[tuple[int, int]]:
+    """Return indices of equal and nearly equal texts, the first in `texts`, in order.
+
+    Args:
+        texts: n of them.
+        others: m; every one is compared with every text, 126 bytes a pair.
+    """
+    mine, theirs = (
+        signatures(min_hashes([normal_form(text) for text in part])) for part in (texts, others)
+    )
+    if not len(theirs):
+        return []
+    pairs = []
+    for index, signature in enumerate(mine):
+        alike = similarity(np.broadcast_to(signature, theirs.shape), theirs) >= NEAR
+        pairs += [(index, int(other)) for other in np.flatnonzero(alike)]
+    return pairs
+
+
+def overlaps(
+    prompts: Sequence[ReplayPrompt], questions: Sequence[Question]
+) -> list[tuple[ReplayPrompt, Question]]:
+    """Return every prompt with the question that it is nearly the same as."""
+    asked = [question.text for question in questions]
+    found = near_pairs([prompt.text for prompt in prompts], asked)
+    return [(prompts[i], questions[j]) for i, j in found]
+
+
+def file_questions(recipe: Recipe) -> list[Question]:
+    """Return the questions of the recipe's files of cases and probe sets, as they are written."""
+    domain, ood = recipe.evaluate.domain, recipe.evaluate.ood
+    found = list(_questions(load_cases(domain, "domain"), domain)) if domain else []
+    for source in ood:
+        found += _questions(ood_cases([source]), source)
+    return found
+
+
+def held_out_questions(recipe: Recipe, run: RunDirectory) -> list[Question]:
+    """Return the questions that are rows kept from training.
+
+    Raises:
+        InputError: if the corpus is not encoded yet, which keeps them.
+    """
+    if recipe.evaluate.domain is not None or not recipe.holdout:
+        return []
+    Encode().summary(run)
+    cases = [case for case in evaluation_cases(recipe, run) if case.suite == "domain"]
+    return list(_questions(cases, str(run.holdout)))
+
+
+def refuse_overlap(prompts: Sequence[ReplayPrompt], questions: Sequence[Question]) -> None:
+    """Refuse prompts that are asked in the evaluation.
+
+    Raises:
+        InputError: naming the first prompt and question, and how many there are.
+    """
+    if not (found := overlaps(prompts, questions)):
+        return
+    prompt, question = found[0]
+    more = f" ({len(found)} such pairs)" if len(found) > 1 else ""
+    raise InputError(
+        f"{KEY}: {prompt.where}: prompt {prompt.id!r} is nearly the same as {question.where}{more}:"
+        " what is evaluated must not be trained; take one of the two out"
+    )
+
+
+def chosen_prompts(recipe: Recipe, run: RunDirectory) -> tuple[list[ReplayPrompt], int]:
+    """Return the prompts to be answered, and how many of the shipped ones are left out.
+
+    A user's file is refused before, where it overlaps with the evaluation; the shipped prompts,
+    which nobody can edit, are left out where they do.
+
+    Raises:
+        InputError: if the prompts or the cases cannot be read.
+    """
+    prompts = read_prompts(recipe.replay.prompts)
+    if recipe.replay.prompts != BUILTIN:
+        return prompts, 0
+    questions = file_questions(recipe) + held_out_questions(recipe, run)
+    asked = {prompt.id for prompt, _ in overlaps(prompts, questions)}
+    return [prompt for prompt in prompts if prompt.id not in asked], len(asked)
+
+
+def _questions(cases: Sequence[Case], source: str) -> Iterator[Question]:
+    for case in cases:
+        text = "\n".join(turn.content for turn in case.messages if turn.role != "system")
+        yield Question(text, f"evaluation case {case.id!r} of {source}")
