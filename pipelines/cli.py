@@ -67,6 +67,11 @@ def _show(command: str, recipe: Recipe) -> None:
     print(f"# run directory: {run.path}")
     for stage in stages(command, recipe):
         print(f"# stage {stage.title}: {state(stage, recipe, run)}")
+    if command in ("run", "train", "tune"):
+        from pipelines.preflight.mixing import mixing_lines
+
+        for line in mixing_lines(settled(recipe), run):
+            print(f"# mixing {line}")
     print(f"# resources: {describe(recipe.cluster.address, recipe.train.num_workers)}")
     if (judge := recipe.evaluate.judge) is not None:
         print(f"# judge: domain questions and answers are sent to {judge.base_url}")

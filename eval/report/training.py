@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from eval.report.charts.curves import Event, Line, areas, curves, heatmap
 from eval.report.figures import ZONE_STYLES, Figure, styles
-from eval.schema.report import Report, TrainingCurve
+from eval.schema.report import GuardCurve, Report, TrainingCurve
 from nlirg.monitoring.alarm import Alarm
 
 MAX_POINTS = 120  # per curve: more cannot be distinguished at the size they are drawn
@@ -46,9 +46,11 @@ def thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float],
 
 
 def losses(report: Report) -> Iterator[Figure]:
-    """Draw training and validation loss, each of every arm in one chart."""
+    """Draw training and validation loss and what was still known, each of all arms in one chart."""
     yield from _training_loss(report)
     yield from _validation_loss(report)
+    yield from _general_loss(report)
+    yield from _general_divergence(report)
 
 
 def _training_loss(report: Report) -> Iterator[Figure]:
@@ -88,12 +90,55 @@ def _validation_loss(report: Report) -> Iterator[Figure]:
     yield Figure("Validation loss", note, curves(lines, STEPS, "Loss in nats"), [])
 
 
+def _general_loss(report: Report) -> Iterator[Figure]:
+    """Draw the loss on general text from before the first step on."""
+    note = "Mean loss of general text: where it rises, the arm forgets."
+    guards = {arm: each for arm, curve in report.training.items() if (each := curve.guard)}
+    lines = {arm: (each.steps, each.loss) for arm, each in guards.items()}
+    yield from _watched(report, "Loss on general text", note, guards, lines, "loss")
+
+
+def _general_divergence(report: Report) -> Iterator[Figure]:
+    """Draw how far predictions have moved from the base's, on what the base itself would say."""
+    note = "KL(base ‖ model) on the base model’s own answers: how far it has moved from the base."
+    guards = {arm: each for arm, curve in report.training.items() if (each := curve.guard)}
+    lines = {arm: (each.steps, each.kl) for arm, each in guards.items() if each.kl}
+    yield from _watched(report, "Changed predictions while training", note, guards, lines, "kl")
+
+
+def _watched(
+    report: Report,
+    title: str,
+    note: str,
+    guards: Mapping[str, GuardCurve],
+    readings: Mapping[str, tuple[list[int], list[float]]],
+    metric: str,
+) -> Iterator[Figure]:
+    """Draw readings of guards, and the bounds on them."""
+    if not readings:
+        return
+    colour = styles(report)
+    lines = [
+        Line(arm, colour.get(arm, "s0"), *thinned(steps, values))
+        for arm, (steps, values) in readings.items()
+    ]
+    ends = [min(min(line.x) for line in lines), max(max(line.x) for line in lines)]
+    bounds = {
+        round(guard.max_rise + readings[arm][1][0], 6)
+        for arm, guard in guards.items()
+        if guard.metric == metric and arm in readings and math.isfinite(readings[arm][1][0])
+    }
+    lines += [Line("bound", "s0", ends, [bound, bound]) for bound in sorted(bounds)]
+    yield Figure(title, note, curves(lines, STEPS, "Nats per token"), [])
+
+
 def of_arm(arm: str, curve: TrainingCurve) -> Iterator[Figure]:
     """Draw zones of an arm's tokens, loss per task type, and where its weights lay."""
     if not curve.steps:
         return
     yield from _zones(arm, curve)
-    yield from _tasks(arm, curve)
+    yield from _kinds(arm, curve.steps, curve.loss_by_task, "task type")
+    yield from _kinds(arm, curve.steps, curve.loss_by_source, "source")
     if curve.weights and any(map(any, curve.weights.shares)):
         svg = heatmap(
             curve.weights.steps, curve.weights.shares, curve.weights.bin_width,
@@ -115,20 +160,22 @@ def _zones(arm: str, curve: TrainingCurve) -> Iterator[Figure]:
         yield Figure(f"Loss zones while training {arm}", note, svg, [])
 
 
-def _tasks(arm: str, curve: TrainingCurve) -> Iterator[Figure]:
-    """Draw loss per task type; of many, those that end highest. One type alone is no news."""
-    if len(curve.loss_by_task) < 2:
+def _kinds(
+    arm: str, steps: Sequence[int], losses: Mapping[str, list[float]], kind: str
+) -> Iterator[Figure]:
+    """Draw loss per kind of rows; of many, those that end highest. One alone is no news."""
+    if len(losses) < 2:
         return
-    curves_of = {task: thinned(curve.steps, loss) for task, loss in curve.loss_by_task.items()}
-    highest = sorted(curves_of, key=lambda task: -_last(curves_of[task][1]))[:MAX_TASKS]
+    curves_of = {name: thinned(steps, loss) for name, loss in losses.items()}
+    highest = sorted(curves_of, key=lambda name: -_last(curves_of[name][1]))[:MAX_TASKS]
     lines = [
-        Line(task or "no task type", f"s{number}", *curves_of[task])
-        for number, task in enumerate(highest, start=1)
+        Line(name or f"no {kind}", f"s{number}", *curves_of[name])
+        for number, name in enumerate(highest, start=1)
     ]
-    note = "Mean unweighted loss of each task type’s tokens."
+    note = f"Mean unweighted loss of each {kind}’s tokens."
     if len(curves_of) > MAX_TASKS:
         note += f" The {MAX_TASKS} of {len(curves_of)} that end highest."
-    yield Figure(f"Loss per task type of {arm}", note, curves(lines, STEPS, "Loss in nats"), [])
+    yield Figure(f"Loss per {kind} of {arm}", note, curves(lines, STEPS, "Loss in nats"), [])
 
 
 def _last(values: Sequence[float]) -> float:

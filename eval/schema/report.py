@@ -163,6 +163,19 @@ class ValidationCurve(Strict):
     base_loss: float | None  # of the same rows under the base model, where scoring knows it
 
 
+class GuardCurve(Strict):
+    """What a guard measured, nats per token; lists have one entry per reading, the first at step 0.
+
+    NaN where a reading was not finite; `kl` is empty where there were no answers to measure it on.
+    """
+
+    steps: list[int]
+    loss: list[float]  # on general text
+    kl: list[float]  # KL(base || model) on the base model's own answers
+    metric: Literal["loss", "kl"]  # that the bound is on
+    max_rise: float  # above the first reading
+
+
 class TrainingCurve(Strict):
     """What one arm's training logged; lists have one entry per logged step."""
 
@@ -171,8 +184,10 @@ class TrainingCurve(Strict):
     weighted_loss: list[float]
     zones: dict[str, list[float]]  # shares of trained tokens: low, mid, high, discarded
     loss_by_task: dict[str, list[float]] = Field(default_factory=dict)  # NaN where not seen
+    loss_by_source: dict[str, list[float]] = Field(default_factory=dict)
     weights: WeightMap | None = None
     validation: ValidationCurve | None = None
+    guard: GuardCurve | None = None
     alarms: list[Alarm] = Field(default_factory=list)
     trained_tokens: int
     optimizer_steps: int

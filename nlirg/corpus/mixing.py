@@ -1,13 +1,13 @@
 """How often each row of a corpus is trained, and in which order rows of several kinds alternate.
 
-Rows are mixed by groups: a source, or a task type within one. All of it is a pure function of the
+Rows are mixed by parts: a source, or a task type within one. All of it is a pure function of the
 settings, the rows' trained tokens and the seed, so a step's number is enough to go on.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import NamedTuple
@@ -38,23 +38,23 @@ class Mixture:
     """Which samples are seen how often in an epoch.
 
     Attributes:
-        groups: at least one.
-        of_sample: int64 [samples] index into `groups`.
+        parts: at least one.
+        of_sample: int64 [samples] index into `parts`.
     """
 
-    groups: tuple[MixPart, ...]
+    parts: tuple[MixPart, ...]
     of_sample: np.ndarray
 
     @property
     def tokens(self) -> float:
         """Trained tokens of an epoch."""
-        return sum(group.tokens * group.times for group in self.groups)
+        return sum(part.tokens * part.times for part in self.parts)
 
 
 def unmixed(n_trained: np.ndarray) -> Mixture:
     """Return the mixture that sees every sample once an epoch."""
-    group = MixPart("corpus", len(n_trained), int(n_trained.sum()), 1.0)
-    return Mixture((group,), np.zeros(len(n_trained), np.int64))
+    part = MixPart("corpus", len(n_trained), int(n_trained.sum()), 1.0)
+    return Mixture((part,), np.zeros(len(n_trained), np.int64))
 
 
 def source_names(data: Sequence[DataConfig]) -> tuple[str, ...]:
@@ -144,12 +144,12 @@ def mixture(
     sizes = np.bincount(of_sample, n_trained, minlength=len(labels))
     if replay_share is not None:
         times[-1] = _replayed(float(sizes[:-1] @ times[:-1]), float(sizes[-1]), replay_share)
-    groups = tuple(
+    parts = tuple(
         MixPart(label, int(count), int(size), each if size else 0.0)
         for label, count, size, each in zip(labels, rows, sizes, times, strict=True)
     )
-    _require_rows(groups)
-    return Mixture(groups, of_sample)
+    _require_rows(parts)
+    return Mixture(parts, of_sample)
 
 
 def _joined(
@@ -243,12 +243,12 @@ def _replayed(corpus: float, replay: float, share: float) -> float:
     return corpus * share / (1 - share) / replay
 
 
-def _require_rows(groups: Sequence[MixPart]) -> None:
+def _require_rows(parts: Sequence[MixPart]) -> None:
     """Refuse shares that so few rows cannot meet."""
-    worst = max(groups, key=lambda group: group.times)
+    worst = max(parts, key=lambda part: part.times)
     if worst.times <= MOST_TIMES:
         return
-    seen = ", ".join(f"{group.label} {group.times:.3g} times" for group in groups)
+    seen = ", ".join(f"{part.label} {part.times:.3g} times" for part in parts)
     remedy = "lower train.replay.share or give more replay.prompts"
     if worst.label != REPLAY:
         remedy = "lower its weight or repeat, or add rows (and raise train.epochs to see all more)"
@@ -258,23 +258,35 @@ def _require_rows(groups: Sequence[MixPart]) -> None:
     )
 
 
+def mixing_table(mixed: Mixture, about: str = "") -> Iterator[str]:
+    """Yield a line for every part: its rows, tokens, how often an epoch sees them, its share."""
+    total = mixed.tokens or 1.0
+    width = max(len(part.label) for part in mixed.parts)
+    for part in mixed.parts:
+        yield (
+            f"{part.label:<{width}}  {about}{part.rows:,} rows, {about}{part.tokens:,} tokens, "
+            f"seen {part.times:.3g} times an epoch, "
+            f"{part.tokens * part.times / total:.1%} of what is trained"
+        )
+
+
 def mixed_order(
     mixed: Mixture, n_trained: np.ndarray, epochs: float, seed: int, shuffle: bool = True
 ) -> np.ndarray:
     """Return which sample is taken up when in a run: int64 [visits].
 
-    Every group is passed through in permutations of its own, one after the other, so that no row
+    Every part is passed through in permutations of its own, one after the other, so that no row
     comes again before all have come; of a last, partial pass there are as many rows as come nearest
     to the tokens asked for. Without `shuffle` the rows keep their order in every pass. In every
-    beginning of the run each group has its share of the trained tokens, to within the longest row
+    beginning of the run each part has its share of the trained tokens, to within the longest row
     (worst-case fair weighted fair queueing: Bennett and Zhang, INFOCOM 1996).
     """
     streams = []
-    for number, group in enumerate(mixed.groups):
+    for number, part in enumerate(mixed.parts):
         members = np.flatnonzero(mixed.of_sample == number)
         key = (seed,) if number == 0 else (seed, number)
-        if len(members) and group.times:
-            passes = group.times * epochs
+        if len(members) and part.times:
+            passes = part.times * epochs
             streams.append(_stream(members, n_trained[members], passes, key, shuffle))
     if len(streams) < 2:
         return streams[0] if streams else np.empty(0, np.int64)
@@ -284,7 +296,7 @@ def mixed_order(
 def _stream(
     members: np.ndarray, n_trained: np.ndarray, passes: float, key: tuple[int, ...], shuffle: bool
 ) -> np.ndarray:
-    """Return the samples of one group, pass after pass."""
+    """Return the samples of one part, pass after pass."""
 
     def order(number: int) -> np.ndarray:
         if not shuffle:

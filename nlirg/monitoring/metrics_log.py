@@ -132,15 +132,21 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def last_record(path: Path) -> dict[str, Any] | None:
-    """Return the last whole record of a `metrics.jsonl` of any size; None if there is none yet."""
+def last_record(path: Path, key: str = "step") -> dict[str, Any] | None:
+    """Return the last whole record of a `metrics.jsonl` that has a key; None if there is none yet.
+
+    Of a large file only the last records are looked at.
+    """
     if not path.is_file():
         return None
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
         lines = file.read().splitlines(keepends=True)
-    whole = [line for line in lines if line.startswith(b"{") and line.endswith(b"\n")]
-    return json.loads(whole[-1]) if whole else None
+    for line in reversed(lines):
+        if line.startswith(b"{") and line.endswith(b"\n") and key in (record := json.loads(line)):
+            found: dict[str, Any] = record
+            return found
+    return None
 
 
 def _rewound(path: Path, after_step: int) -> tuple[list[dict[str, Any]], TextIO]:

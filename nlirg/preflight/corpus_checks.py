@@ -73,6 +73,8 @@ class Probe:
         lost: what the round trip through the tokenizer changed; "" if nothing.
         merges: whether a token of the whole text would reach over the border between a prompt and
             its answer, so that the two are encoded apart.
+        data: index of its source in the recipe's `data`.
+        task_type: of its row.
     """
 
     place: str
@@ -83,6 +85,8 @@ class Probe:
     labels: np.ndarray
     lost: str
     merges: bool = False
+    data: int = 0
+    task_type: str = ""
 
     @property
     def trained(self) -> np.ndarray:

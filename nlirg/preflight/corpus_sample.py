@@ -7,7 +7,7 @@ import random
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class CorpusSample:
     Attributes:
         rows: in the order of the corpus.
         sources: that of every row.
+        numbers: its index in the recipe's `data`.
         total: rows of the corpus; an estimate unless `exact`.
         exact: whether every row of the corpus was read.
         read: rows that were read.
@@ -52,6 +53,7 @@ class CorpusSample:
 
     rows: list[RawRow]
     sources: list[DataConfig]
+    numbers: list[int]
     total: int
     exact: bool
     read: int = 0
@@ -87,11 +89,12 @@ def draw(
     chance = random.Random(seed)
     chosen = sorted(chance.sample(range(len(shards)), min(len(shards), READ_SHARDS)))
     quota = READ_ROWS // len(chosen)
-    kept: list[tuple[int, RawRow, DataConfig]] = []
+    kept: list[tuple[int, RawRow, int]] = []
     places: dict[str, list[str]] = {}
     read, exact = 0, len(chosen) == len(shards)
     for index in chosen:
-        source = data[shards[index].data]
+        number = shards[index].data
+        source = data[number]
         for row_of_shard, row in enumerate(read_shard(shards[index], source)):
             if row_of_shard == quota:
                 exact = False
@@ -99,7 +102,7 @@ def draw(
             # Reservoir sampling: the n-th row replaces a kept one with probability count / n.
             place = len(kept) if read < count else chance.randrange(read + 1)
             if place < count:
-                kept[place : place + 1] = [(read, row, source)]
+                kept[place : place + 1] = [(read, row, number)]
             _note_id(places, row, source, task)
             read += 1
     if not kept:
@@ -108,7 +111,9 @@ def draw(
     rows = [row for _, row, _ in kept]
     total = read if exact else max(read, _estimated(shards, rows))
     repeated = {name: found for name, found in places.items() if len(found) > 1}
-    return CorpusSample(rows, [source for *_, source in kept], total, exact, read, repeated)
+    numbers = [number for *_, number in kept]
+    sources = [data[number] for number in numbers]
+    return CorpusSample(rows, sources, numbers, total, exact, read, repeated)
 
 
 def _note_id(places: dict[str, list[str]], row: RawRow, source: DataConfig, task: Task) -> None:
@@ -161,16 +166,17 @@ def encode_sample(chat: ChatEncoder, sample: CorpusSample, config: EncodeConfig)
     """Encode the rows of a sample as the pipeline's own stages do."""
     probes, faults = [], []
     notes: Counter[str] = Counter()
-    for row, source in zip(sample.rows, sample.sources, strict=True):
+    for row, source, number in zip(sample.rows, sample.sources, sample.numbers, strict=True):
         place = f"{Path(row.source).name}:{row.line}"
         try:
             record = parse(row, source, config.task)
             if isinstance(record, Document):
-                probes.append(_document_probe(chat, record, place, config))
-                continue
-            whole = chat.encode(record.messages, record.tools, loss_on=config.loss_on)
-            probes += _probes(chat, record, place, config, whole)
-            notes.update({*record.notes, *whole.notes})
+                found = [_document_probe(chat, record, place, config)]
+            else:
+                whole = chat.encode(record.messages, record.tools, loss_on=config.loss_on)
+                found = _probes(chat, record, place, config, whole)
+                notes.update({*record.notes, *whole.notes})
+            probes += [replace(one, data=number, task_type=record.task_type) for one in found]
         except BadRowError as error:
             faults.append(Fault(place, str(error)))
     return SampledCorpus(sample, probes, faults, notes)

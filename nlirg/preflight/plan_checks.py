@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from nlirg.config.corpus import EncodeConfig
+from nlirg.config.corpus import DataConfig, EncodeConfig
 from nlirg.config.training import TrainConfig
+from nlirg.corpus.mixing import Mixture, is_mixed, mixing_table, mixture
 from nlirg.corpus.packing import best_fit, piece_lengths
+from nlirg.errors import InputError
 from nlirg.forward.windows import Schedule, WindowRule
 from nlirg.preflight.corpus_checks import Check
 from nlirg.preflight.corpus_sample import SampledCorpus
@@ -19,7 +21,11 @@ SCHEDULED_ROWS = 20_000  # a schedule of more is extrapolated from one of these
 
 
 def check_plans(
-    arms: Mapping[str, TrainConfig], config: EncodeConfig, corpus: SampledCorpus, holdout: int
+    arms: Mapping[str, TrainConfig],
+    config: EncodeConfig,
+    corpus: SampledCorpus,
+    holdout: int,
+    data: Sequence[DataConfig],
 ) -> list[Check]:
     """Check the plan of each arm, equal ones as one.
 
@@ -30,6 +36,7 @@ def check_plans(
         config: how the sample was encoded.
         corpus: the sample, with at least one usable row.
         holdout: rows kept from training for the evaluation.
+        data: the recipe's sources.
     """
     sample = corpus.sample
     scale = sample.total / len(sample.rows)
@@ -43,14 +50,53 @@ def check_plans(
     rows = len({probe.place for probe in corpus.probes if len(probe.trained)})
     holdout = round(holdout * len(n_trained) / max(rows, 1))  # a row may be several samples
     exact = sample.exact and len(sample.rows) == sample.total
+    try:
+        mixed = sampled_mixture(corpus, data)
+    except InputError as error:
+        # What a sample does not hold may be in the corpus.
+        return [Check("mixing", "fail" if exact else "warn", str(error), "correct the shares")]
+    growth = mixed.tokens / max(sum(part.tokens for part in mixed.parts), 1)
     plans: dict[Check, list[str]] = {}
     for name, settings in arms.items():
-        plan = check_plan(settings, np.array(n_trained, np.int64), usable, holdout, exact)
+        trained = np.array(n_trained, np.int64)
+        more = growth / (1 - (settings.replay.share if settings.replay else 0.0))
+        plan = check_plan(settings, trained, usable, holdout, exact, more)
         plans.setdefault(plan, []).append(name)
-    return [
+    found = [
         replace(plan, measured=f"{', '.join(names)}: {plan.measured}")
         for plan, names in plans.items()
     ]
+    if is_mixed(data):
+        table = "; ".join(mixing_table(mixed, "" if exact else "about "))
+        found.append(Check("mixing", "ok", table))
+    return found
+
+
+def sampled_mixture(corpus: SampledCorpus, data: Sequence[DataConfig]) -> Mixture:
+    """Estimate how often an epoch sees the rows of each source, replay aside.
+
+    Args:
+        corpus: a sample of the rows.
+        data: the recipe's sources.
+
+    Raises:
+        InputError: if the shares do not go together, or the sample lacks what has a share.
+    """
+    probes = [probe for probe in corpus.probes if len(probe.trained)]
+    types = sorted({probe.task_type for probe in probes})
+    found = mixture(
+        data,
+        np.array([probe.data for probe in probes], np.int64),
+        types,
+        np.array([types.index(probe.task_type) for probe in probes], np.int64),
+        np.array([len(probe.trained) for probe in probes], np.int64),
+    )
+    scale = corpus.sample.total / len(corpus.sample.rows)
+    parts = tuple(
+        part._replace(rows=round(part.rows * scale), tokens=round(part.tokens * scale))
+        for part in found.parts
+    )
+    return replace(found, parts=parts)
 
 
 def _packed(lengths: Sequence[int], pack_length: int) -> list[int]:
@@ -61,7 +107,12 @@ def _packed(lengths: Sequence[int], pack_length: int) -> list[int]:
 
 
 def check_plan(
-    config: TrainConfig, n_trained: np.ndarray, usable: int, holdout: int, exact: bool
+    config: TrainConfig,
+    n_trained: np.ndarray,
+    usable: int,
+    holdout: int,
+    exact: bool,
+    more: float = 1.0,
 ) -> Check:
     """Extrapolate an arm's optimizer steps and trained tokens from the sample.
 
@@ -71,6 +122,7 @@ def check_plan(
         usable: rows of the corpus that can be used.
         holdout: how many of them are kept from training, beside those for validation.
         exact: whether the sample is the whole corpus.
+        more: tokens that mixing and replay make of each.
     """
     kept = holdout + (config.validation.rows if config.validation else 0)
     rows, about = usable - kept, "" if exact and not kept else "about "
@@ -81,7 +133,7 @@ def check_plan(
     planned = np.resize(n_trained, min(rows, SCHEDULED_ROWS))
     windows = WindowRule(config.token_batch, config.reference_compat).count(planned)
     schedule = Schedule(windows, np.arange(len(planned)), config.batch_size)
-    scale = rows / len(planned)
+    scale = more * rows / len(planned)
     steps = schedule.total_steps * scale / config.gradient_accumulation_steps
     tokens = float(planned.sum()) * scale
     limits = (config.max_steps or math.inf, (config.max_tokens or math.inf) * steps / tokens)

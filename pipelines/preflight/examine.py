@@ -14,20 +14,17 @@ from transformers.utils import logging
 from eval.generation.adapters import Adapter
 from eval.generation.serving import adapter_obstacle, require_engine
 from nlirg.config.training import LoraConfig, TrainConfig
-from nlirg.corpus.rows import shards_of
 from nlirg.errors import InputError
 from nlirg.models.chat import End
-from nlirg.models.loading import check_model, model_directory, model_skeleton
+from nlirg.models.loading import model_directory, model_skeleton
 from nlirg.models.lora import adapted_layers
 from nlirg.preflight.corpus_checks import Check, check_corpus, check_ids, check_rows, check_template
-from nlirg.preflight.corpus_sample import draw, encode_sample
 from nlirg.preflight.loss_checks import check_losses
 from nlirg.preflight.model_checks import check_feasibility, check_tokens_in_use, weight_shapes
 from nlirg.preflight.plan_checks import check_plans
 from pipelines.chat import chat_of
+from pipelines.preflight.mixing import sampled
 from pipelines.recipe import Recipe
-
-SAMPLE_ROWS = 200
 
 
 def examine(recipe: Recipe) -> list[Check]:
@@ -39,15 +36,12 @@ def examine(recipe: Recipe) -> list[Check]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # it warns of the long samples that are counted here
     config, chat = recipe.encode, recipe.encode.task == "sft"
-    shards = shards_of(recipe.data, config.task)
-    check_model(recipe.model, chat=chat, template=recipe.template)
-    encoder = chat_of(recipe)
+    corpus = sampled(recipe)
+    sample, encoder = corpus.sample, chat_of(recipe)
     tokenizer = encoder.tokenizer
     directory = model_directory(recipe.model)
     shapes = weight_shapes(directory)
     arms = {name: recipe.arm(name) for name in recipe.arms}
-    sample = draw(shards, recipe.data, SAMPLE_ROWS, recipe.seed, config.task)
-    corpus = encode_sample(encoder, sample, config)
     probes = corpus.probes
     checks = [
         check_rows(
@@ -71,7 +65,7 @@ def examine(recipe: Recipe) -> list[Check]:
             arms,
             recipe.seed,
         )
-        checks += check_plans(arms, config, corpus, recipe.holdout)
+        checks += check_plans(arms, config, corpus, recipe.holdout, recipe.data)
     checks += check_feasibility(arms, recipe.model)
     return [*checks, check_engine(recipe, arms, directory)]
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from cluster.rundir import StageFolder
-from eval.schema.report import TrainingCurve, ValidationCurve, WeightMap
-from nlirg.config.training import TrainConfig
+from eval.schema.report import GuardCurve, TrainingCurve, ValidationCurve, WeightMap
+from nlirg.config.training import GuardConfig, TrainConfig
 from nlirg.monitoring.alarm import Alarm
 from nlirg.training.step_metrics import BIN_WIDTH
 from nlirg.weighting.zones import ZONES
@@ -31,9 +31,11 @@ def training_curve(stage: StageFolder, train: TrainConfig) -> TrainingCurve:
         loss=[row["loss"] for row in rows],
         weighted_loss=[row["weighted_loss"] for row in rows],
         zones={zone: [row[zone] for row in rows] for zone in ZONES},
-        loss_by_task=loss_by_task(rows),
+        loss_by_task=loss_by(rows, "loss_by_task"),
+        loss_by_source=loss_by(rows, "loss_by_source"),
         weights=weight_map(rows) if rows else None,
         validation=validation_curve(records),
+        guard=guard_curve(records, train.guard),
         alarms=[Alarm(**line) for line in _lines(stage.path / "alarms.jsonl")],
         trained_tokens=summary["trained_tokens"],
         optimizer_steps=summary["optimizer_steps"],
@@ -42,16 +44,49 @@ def training_curve(stage: StageFolder, train: TrainConfig) -> TrainingCurve:
             "token_batch": str(train.token_batch),
             "batch_size": str(train.batch_size),
             "learning_rate": f"{train.learning_rate:g}",
-            "epochs": str(train.epochs),
+            "epochs": f"{train.epochs:g}",
+            **_keeping(train),
             "parameters": f"LoRA rank {train.lora.rank}" if train.lora else "all",
         },
     )
 
 
-def loss_by_task(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    """Return each task type's loss at every record, NaN where none of its tokens were trained."""
-    names = dict.fromkeys(name for row in rows for name in row["loss_by_task"])
-    return {name: [row["loss_by_task"].get(name, math.nan) for row in rows] for name in names}
+def _keeping(train: TrainConfig) -> dict[str, str]:
+    """What the run does to keep what the model knows, in words."""
+    found = {}
+    if train.replay is not None:
+        found["replay"] = f"{train.replay.share:.0%} {train.replay.objective}"
+    if train.guard is not None:
+        guard = train.guard
+        found["guard"] = f"{guard.metric} +{guard.max_rise:g}" + (" stops" if guard.stop else "")
+    return found
+
+
+def loss_by(rows: Sequence[dict[str, Any]], kind: str) -> dict[str, list[float]]:
+    """Return losses at every record by a key of it, NaN where nothing of a name was trained."""
+    names = dict.fromkeys(name for row in rows for name in row[kind])
+    return {name: [row[kind].get(name, math.nan) for row in rows] for name in names}
+
+
+def guard_curve(records: Sequence[dict[str, Any]], config: GuardConfig | None) -> GuardCurve | None:
+    """Return a guard's readings among log records, from before the first step; None without one."""
+    readings = [record for record in records if "general_loss" in record]
+    if config is None or not readings:
+        return None
+    first = readings[0]
+
+    def values(key: str, start: str) -> list[float]:
+        found = [first[start], *(record[key] for record in readings)]
+        return [math.nan if value is None else value for value in found]
+
+    kl = values("general_kl", "general_base_kl")
+    return GuardCurve(
+        steps=[0, *(record["step"] for record in readings)],
+        loss=values("general_loss", "general_base_loss"),
+        kl=kl if any(map(math.isfinite, kl)) else [],
+        metric=config.metric,
+        max_rise=config.max_rise,
+    )
 
 
 def validation_curve(records: Sequence[dict[str, Any]]) -> ValidationCurve | None:

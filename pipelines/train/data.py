@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,15 +131,3 @@ def planned_mixture(recipe: Recipe, run: RunDirectory, config: TrainConfig) -> M
         task = np.concatenate([task, np.full(len(own), len(types))])
         n_trained, types = np.concatenate([n_trained, own]), [*types, REPLAY]
     return mixture(recipe.data, source, types, task, n_trained, share)
-
-
-def told(mixed: Mixture, about: str = "") -> Iterator[str]:
-    """Yield a line for every group: its rows, tokens, how often an epoch sees them, its share."""
-    total = mixed.tokens or 1.0
-    width = max(len(group.label) for group in mixed.groups)
-    for group in mixed.groups:
-        yield (
-            f"{group.label:<{width}}  {about}{group.rows:,} rows, {about}{group.tokens:,} tokens, "
-            f"seen {group.times:.3g} times an epoch, "
-            f"{group.tokens * group.times / total:.1%} of what is trained"
-        )

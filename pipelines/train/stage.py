@@ -17,7 +17,7 @@ from cluster.rundir import RunDirectory, StageFolder
 from cluster.session import connect
 from nlirg.config.corpus import MIXING
 from nlirg.config.training import TrainConfig
-from nlirg.corpus.mixing import is_mixed
+from nlirg.corpus.mixing import is_mixed, mixing_table
 from nlirg.errors import InputError
 from nlirg.models.chat import stop_ids
 from nlirg.models.loading import check_model
@@ -43,7 +43,6 @@ from pipelines.train.data import (
     planned_mixture,
     reserved,
     texts_hash,
-    told,
 )
 from pipelines.train.job import TrainJob
 from pipelines.train.worker import train_worker
@@ -160,7 +159,7 @@ class Train(Stage[TrainSummary]):
         """
         config, folder = self._config(recipe), self.folder(run).path
         if asks_for_mixing(recipe.data, config):
-            for line in told(planned_mixture(recipe, run, config)):
+            for line in mixing_table(planned_mixture(recipe, run, config)):
                 say(self.title, line)
         connect(recipe.cluster)
         job = TrainJob(
@@ -360,4 +359,8 @@ def _show(progress: Progress, metrics: Path) -> None:
         return
     progress.total = last["total_steps"]
     loss = "-" if last["loss"] is None else f"{last['loss']:.3f}"
-    progress.to(last["step"], f"loss {loss}, {last['tokens_per_s']:.0f} tokens/s")
+    known = last_record(metrics, "general_rise")
+    kept = ""
+    if known is not None and known["general_rise"] is not None:
+        kept = f", general {known['general_rise']:+.3f}"
+    progress.to(last["step"], f"loss {loss}{kept}, {last['tokens_per_s']:.0f} tokens/s")

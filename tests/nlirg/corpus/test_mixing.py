@@ -47,7 +47,7 @@ def test_every_beginning_has_every_share_within_one_row(parts, epochs, seed, shu
         off = np.abs(np.cumsum(mine) - share * np.cumsum(came))
         assert off.max() <= came.max() + 1e-6
         # And the share itself is what was asked for, but for a part of one row of each group.
-        wanted = mixed.groups[number].times * epochs * mixed.groups[number].tokens
+        wanted = mixed.parts[number].times * epochs * mixed.parts[number].tokens
         assert abs(mine.sum() - wanted) <= max(tokens[str(number)]) / 2 + 1e-6
 
 
@@ -126,22 +126,22 @@ def mix(data: list[DataConfig], tokens: list[int], replay: float | None = None) 
 
 
 def test_nothing_asked_is_one_group_seen_once() -> None:
-    assert [*mix(config({}, {}), [6, 4]).groups] == [MixPart("corpus", 10, 10, 1.0)]
+    assert [*mix(config({}, {}), [6, 4]).parts] == [MixPart("corpus", 10, 10, 1.0)]
 
 
 def test_a_weight_is_a_share_beside_what_has_none() -> None:
-    vertical, general = mix(config({}, {"weight": 0.2}), [80, 1000]).groups
+    vertical, general = mix(config({}, {"weight": 0.2}), [80, 1000]).parts
     assert (vertical.times, general.times * general.tokens) == (1.0, pytest.approx(20))
 
 
 def test_where_all_have_weights_the_corpus_stays_as_long() -> None:
-    one, other = mix(config({"weight": 0.75}, {"weight": 0.25}), [60, 60]).groups
+    one, other = mix(config({"weight": 0.75}, {"weight": 0.25}), [60, 60]).parts
     assert (one.times, other.times) == (pytest.approx(1.5), pytest.approx(0.5))
 
 
 def test_task_types_share_their_source() -> None:
     hard = {"task_types": {"x": TimesConfig(weight=0.8)}}
-    x, y, rest = mix(config({**hard, "repeat": 2}, {}), [40, 10]).groups
+    x, y, rest = mix(config({**hard, "repeat": 2}, {}), [40, 10]).parts
     assert (x.label, y.label, rest.label) == ("a: x", "a: the others", "b")
     assert x.times * x.tokens == pytest.approx(4 * y.times * y.tokens)
     assert (y.times, rest.times) == (2.0, 1.0)
@@ -149,7 +149,7 @@ def test_task_types_share_their_source() -> None:
 
 def test_replay_comes_on_top_of_the_corpus() -> None:
     mixed = mix(config({}), [80, 100], replay=0.2)
-    assert [group.times for group in mixed.groups] == [1.0, pytest.approx(0.2)]
+    assert [group.times for group in mixed.parts] == [1.0, pytest.approx(0.2)]
     assert mixed.tokens == pytest.approx(100)
 
 
@@ -181,7 +181,7 @@ def test_too_few_rows_are_told_with_how_often_each_would_be_seen() -> None:
 def test_all_task_types_of_a_source_may_have_weights() -> None:
     data = config({"task_types": {t: TimesConfig(weight=w) for t, w in (("x", 0.25), ("y", 0.75))}})
     check_shares(data)
-    assert [group.times for group in mix(data, [40]).groups] == [0.5, 1.5]
+    assert [group.times for group in mix(data, [40]).parts] == [0.5, 1.5]
 
 
 def test_names_are_short_where_they_can_be() -> None:

@@ -100,7 +100,9 @@ def encoded(tokenizer, values: list, **settings: object) -> corpus_sample.Sample
     config = EncodeConfig.model_validate(settings)
     return encode_sample(
         ChatEncoder(tokenizer),
-        CorpusSample(rows, [DataConfig(path="c.jsonl")] * len(rows), len(rows), True),
+        CorpusSample(
+            rows, [DataConfig(path="c.jsonl")] * len(rows), [0] * len(rows), len(rows), True
+        ),
         config,
     )
 

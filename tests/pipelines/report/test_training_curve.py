@@ -22,7 +22,7 @@ def record(step: int, **changes: Any) -> dict[str, Any]:
     weights[step % 2] = 3.0
     zones = dict.fromkeys(ZONES, 0.25)
     row = {"step": step, "loss": 2.0, "weighted_loss": 1.0, "weight_histogram": weights, **zones}
-    return row | {"loss_by_task": {"triage": 2.0}} | changes
+    return row | {"loss_by_task": {"triage": 2.0}, "loss_by_source": {"corpus": 2.0}} | changes
 
 
 def write_arm(
