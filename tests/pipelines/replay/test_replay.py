@@ -13,6 +13,7 @@ from eval.generation.transformers_engine import TransformersEngine
 from nlirg.corpus.ordering import hash_rank
 from nlirg.errors import InputError
 from nlirg.labels import IGNORE
+from nlirg.models.loading import model_directory
 from nlirg.scoring.scorer import Scorer
 from pipelines.chat import chat_of
 from pipelines.replay.asking import base_answers
@@ -168,20 +169,14 @@ def test_a_seed_gives_the_same_answers_and_another_seed_others(
     for name, seed in {"one": 0, "same": 0, "other": 1}.items():
         recipe, directory = make_replay(storage=name, seed=seed, replay={"max_new_tokens": 8})
         prompts, _ = chosen_prompts(recipe, directory)
-        answers = base_answers(recipe, directory, engines_model(recipe), prompts)
+        answers = base_answers(recipe, directory, model_directory(recipe.model), prompts)
         found[name] = [one.answer.token_ids for one in answers]
     assert len(engines) == 3
     assert found["one"] == found["same"] != found["other"]
     assert len(set(found["one"])) > PROMPTS // 2
 
 
-def engines_model(recipe):
-    from nlirg.models.loading import model_directory
-
-    return model_directory(recipe.model)
-
-
-def test_a_second_process_waits_for_the_first(make_replay, fleet, capsys, monkeypatch) -> None:
+def test_a_second_process_waits_for_the_first(make_replay, fleet, monkeypatch) -> None:
     recipe, run = make_replay()
     run_stage(Replay(), recipe, run)
     lock = FileLock(answers_file(run).parent / ".lock")
