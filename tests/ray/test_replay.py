@@ -1,7 +1,5 @@
 """The replay on a real cluster: engines that sample, and a process that scores what they said."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -17,10 +15,10 @@ pytestmark = pytest.mark.ray
 
 
 def test_the_base_model_answers_and_its_answers_are_scored(ray_cluster, tmp_path) -> None:
-    cases = (DEMO / "data" / "ood_cases.jsonl").read_text(encoding="utf-8").splitlines()[:24]
-    rows = [{"messages": json.loads(line)["messages"]} for line in cases]
+    shipped = (DEMO / "data" / "replay_prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = shipped[::16]
     prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prompts.write_text("\n".join(rows))
     words = [
         f"model={DEMO / 'base_model'}",
         f"storage={tmp_path}",

@@ -61,6 +61,22 @@ def test_every_prompt_is_answered_and_training_reads_the_answers(make_replay, fl
         np.testing.assert_allclose(sample["base_loss"], scores.loss, atol=1e-5)
 
 
+def test_thinking_is_trained_as_it_was_generated(make_replay, fleet) -> None:
+    fleet.speak = lambda request: f"<think>\nlet me see\n</think>\n\nyes {request.key[1]}"
+    recipe, run = make_replay()
+    assert run_stage(Replay(), recipe, run).kept == PROMPTS
+    (corpus,) = read_encoded(run.replay.path, run.replay.path / "tokens")
+    for row in corpus.rows:
+        trained = row["labels"][row["labels"] != IGNORE]
+        text = chat_of(recipe).tokenizer.decode(trained.tolist())
+        assert text.startswith("<think>\nlet me see\n</think>\n\nyes p")
+        assert text.endswith("<|im_end|>")
+    fleet.speak = lambda request: "<think>\nlet me see, and see"
+    recipe, run = make_replay("unfinished", seed=1)
+    with pytest.raises(InputError, match=r"0 of 24 .*24 empty"):
+        run_stage(Replay(), recipe, run)
+
+
 @pytest.mark.parametrize("torn", [False, True])
 def test_a_killed_stage_goes_on_with_what_is_there(make_replay, fleet, torn) -> None:
     recipe, run = make_replay(storage="quiet")
