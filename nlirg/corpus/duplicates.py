@@ -120,6 +120,26 @@ def similarity(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64
     return (np.concatenate([*equal, np.empty(0)]) - chance) / (1 - chance)
 
 
+def near_pairs(texts: Sequence[str], others: Sequence[str]) -> list[tuple[int, int]]:
+    """Find equal and nearly equal texts of two small sets, every pair of which is compared.
+
+    Args:
+        texts: n of them, as they are written.
+        others: m.
+
+    Returns:
+        Indices in `texts` and in `others`, in order.
+    """
+    mine, theirs = (
+        signatures(min_hashes([normal_form(text) for text in part])) for part in (texts, others)
+    )
+    pairs = []
+    for index, signature in enumerate(mine):
+        alike = similarity(np.broadcast_to(signature, theirs.shape), theirs) >= NEAR
+        pairs += [(index, int(other)) for other in np.flatnonzero(alike)]
+    return pairs
+
+
 def in_runs(keys: Keys, exact: Keys) -> NDArray[np.int64]:
     """Texts that share a band key with a different text.
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from eval.schema.case import Case
-from pipelines.demo.world import corpus, domain_case, skill_cases, tickets_split
+from nlirg.corpus.duplicates import near_pairs
+from pipelines.demo.world import corpus, domain_case, known_turns, skill_cases, tickets_split
 
 SEED = 2024
 TRAIN_TICKETS = 400
 TEST_TICKETS = 120
 CASES_PER_SKILL = 16
+PROMPTS_PER_KIND = 24
 DIRECTORY = Path(__file__).parent / "data"
 
 
@@ -25,7 +27,20 @@ def files(seed: int = SEED) -> dict[str, str]:
         "train.jsonl": _lines(corpus(train, seed)),
         "domain_cases.jsonl": _cases(domain),
         "ood_cases.jsonl": _cases(ood),
+        "replay_prompts.jsonl": _lines(_replay_prompts(seed, domain + ood)),
     }
+
+
+def _replay_prompts(seed: int, cases: Sequence[Case]) -> list[dict[str, object]]:
+    """Prompts for the base model to answer; none is nearly the same as a case's."""
+    turns = known_turns(seed, PROMPTS_PER_KIND)
+    asked = [case.messages[-1].content for case in cases]
+    near = {index for index, _ in near_pairs([turn.prompt for turn in turns], asked)}
+    return [
+        {"id": f"prompt-{index:03d}", "task_type": turn.skill, "prompt": turn.prompt}
+        for index, turn in enumerate(turns)
+        if index not in near
+    ]
 
 
 def _cases(cases: Iterable[Case]) -> str:

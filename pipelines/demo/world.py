@@ -116,6 +116,25 @@ def skill_cases(seed: int, per_skill: int) -> list[Case]:
     ]
 
 
+def known_turns(seed: int, per_kind: int) -> list[Turn]:
+    """Turns of every skill and kind of text as pre-training has them, with different prompts.
+
+    Args:
+        seed: of the draw.
+        per_kind: of each; fewer where a kind has fewer.
+    """
+    rng = Random(f"known:{seed}")
+    found: list[Turn] = []
+    for maker in (*SKILLS.values(), *PROSE.values()):
+        turns: dict[str, Turn] = {}
+        for _ in range(100 * per_kind):
+            if len(turns) < per_kind:
+                turn = draw(maker, rng, held_out=False)
+                turns.setdefault(turn.prompt, turn)
+        found += turns.values()
+    return found
+
+
 def skill_case(turn: Turn, case_id: str) -> Case:
     """A general question with one right answer."""
     return Case(

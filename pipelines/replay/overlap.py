@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from cluster.rundir import RunDirectory
 from eval.cases.sources import ood_cases
 from eval.cases.suites import load_cases
 from eval.schema.case import Case
-from nlirg.corpus.duplicates import NEAR, min_hashes, normal_form, signatures, similarity
+from nlirg.corpus.duplicates import near_pairs
 from nlirg.errors import InputError
 from pipelines.encode.stage import Encode
 from pipelines.evaluate.cases import evaluation_cases
@@ -25,25 +23,6 @@ class Question:
 
     text: str
     where: str
-
-
-def near_pairs(texts: Sequence[str], others: Sequence[str]) -> list[tuple[int, int]]:
-    """Return indices of equal and nearly equal texts, the first in `texts`, in order.
-
-    Args:
-        texts: n of them.
-        others: m; every one is compared with every text, 126 bytes a pair.
-    """
-    mine, theirs = (
-        signatures(min_hashes([normal_form(text) for text in part])) for part in (texts, others)
-    )
-    if not len(theirs):
-        return []
-    pairs = []
-    for index, signature in enumerate(mine):
-        alike = similarity(np.broadcast_to(signature, theirs.shape), theirs) >= NEAR
-        pairs += [(index, int(other)) for other in np.flatnonzero(alike)]
-    return pairs
 
 
 def overlaps(

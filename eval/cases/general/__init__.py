@@ -16,7 +16,11 @@ from typing import Any
 
 from nlirg.errors import HALF_SURROGATE, InputError
 
-SHIPPED = Path(__file__).parent / "v1.jsonl"
+FOLDER = Path(__file__).parent
+SHIPPED = FOLDER / "v1.jsonl"
+# Watched while a model trains, and so another text than the one that is reported in the end.
+GUARD = FOLDER / "guard_v1.jsonl"
+BUILTIN = "builtin"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Passage:
 
 
 def general_passages(path: str | None) -> list[Passage]:
-    """Read the user's texts, or the shipped ones for None.
+    """Read the texts that an evaluation measures: the user's, or the shipped ones for None.
 
     Args:
         path: JSON lines with `text` and, as they like, `id` and `task_type`; or, where it ends
@@ -39,32 +43,53 @@ def general_passages(path: str | None) -> list[Passage]:
         InputError: naming file and line, if a file or line cannot be used, or the shipped file is
             not the one that was released.
     """
-    source = SHIPPED if path is None else Path(path)
+    return _passages(path, SHIPPED, "evaluate.general")
+
+
+def guard_passages(source: str) -> list[Passage]:
+    """Read the texts that training watches: the user's, or the shipped ones for `builtin`.
+
+    No text of the shipped ones is among those that `general_passages` ships, so that no model is
+    chosen by what is reported of it.
+
+    Args:
+        source: `builtin`, or a file as `general_passages` takes it.
+
+    Raises:
+        InputError: as `general_passages`.
+    """
+    return _passages(None if source == BUILTIN else source, GUARD, "train.guard.general")
+
+
+def _passages(path: str | None, shipped: Path, key: str) -> list[Passage]:
+    """Read a file of the user's, which a key of the recipe names, or else the shipped one."""
+    source = shipped if path is None else Path(path)
+    where = f"{key}: {source}"
     try:
         content = source.read_bytes()
         text = content.decode("utf-8-sig")
     except OSError as error:
-        raise InputError(f"{source}: cannot read the general text: {error.strerror}") from None
+        raise InputError(f"{where}: cannot read the general text: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InputError(f"{source}: not UTF-8 text; save it as UTF-8") from None
+        raise InputError(f"{where}: not UTF-8 text; save it as UTF-8") from None
     if path is None:
-        _require_released(content)
-    found = list(_paragraphs(text) if source.suffix == ".txt" else _lines(text, source))
+        _require_released(content, shipped, key)
+    found = list(_paragraphs(text) if source.suffix == ".txt" else _lines(text, where))
     if len(found) < 2:
-        raise InputError(f"{source}: holds {len(found)} texts; at least two are needed")
+        raise InputError(f"{where}: holds {len(found)} texts; at least two are needed")
     ids = [passage.id for passage in found]
     if len(set(ids)) < len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
-        raise InputError(f"{source}: id {twice!r} appears twice; ids must be unique")
+        raise InputError(f"{where}: id {twice!r} appears twice; ids must be unique")
     return found
 
 
-def _require_released(content: bytes) -> None:
-    manifest = json.loads((SHIPPED.parent / "manifest.json").read_text(encoding="utf-8"))
-    if hashlib.sha256(content).hexdigest() != manifest[SHIPPED.name]:
+def _require_released(content: bytes, shipped: Path, key: str) -> None:
+    manifest = json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
+    if hashlib.sha256(content).hexdigest() != manifest[shipped.name]:
         raise InputError(
-            f"{SHIPPED}: changed since its release; install the package again, or name your copy "
-            "in evaluate.general"
+            f"{shipped}: changed since its release; install the package again, or name your copy "
+            f"in {key}"
         )
 
 
@@ -74,10 +99,10 @@ def _paragraphs(text: str) -> Iterator[Passage]:
         yield Passage(str(number), block)
 
 
-def _lines(text: str, source: Path) -> Iterator[Passage]:
+def _lines(text: str, where: str) -> Iterator[Passage]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            yield _passage(line, f"{source}:{number}", number)
+            yield _passage(line, f"{where}:{number}", number)
 
 
 def _passage(line: str, where: str, number: int) -> Passage:

@@ -131,6 +131,13 @@ def test_planted_edits_are_found_and_nothing_else() -> None:
     assert len(found & clear) >= 0.85 * max(len(clear), len(found))
 
 
+def test_pairs_of_two_sets_are_those_that_are_alike() -> None:
+    long = "the ticket was closed after a long call about routers in the old town hall"
+    others = ["quite another text", long.upper() + "!", long]
+    assert duplicates.near_pairs([long, "nothing of it"], others) == [(0, 1), (0, 2)]
+    assert duplicates.near_pairs([long], []) == duplicates.near_pairs([], others) == []
+
+
 def test_groups_are_chains_and_named_by_their_first_row() -> None:
     rng = random.Random(2)
     (a, b) = corpus(rng, 2)

@@ -3,7 +3,9 @@ import json
 import pytest
 
 from eval.schema.case import Case
+from nlirg.corpus.duplicates import near_pairs
 from pipelines.demo.data import CASES_PER_SKILL, DIRECTORY, TRAIN_TICKETS, files
+from pipelines.demo.prose import PROSE
 from pipelines.demo.skills import SKILLS
 from pipelines.demo.world import skill_cases
 
@@ -44,3 +46,13 @@ def test_rows_have_alpaca_keys_and_the_mark():
     assert len(rows) == TRAIN_TICKETS
     assert all(row["instruction"] and row["input"] and row["output"] for row in rows)
     assert len({row["id"] for row in rows}) == len(rows)
+
+
+def test_prompts_of_the_replay_are_of_every_kind_and_no_case_asks_them():
+    prompts = [json.loads(line) for line in FILES["replay_prompts.jsonl"].splitlines()]
+    assert {prompt["task_type"] for prompt in prompts} == {*SKILLS, *PROSE}
+    texts = [prompt["prompt"] for prompt in prompts]
+    assert len(set(texts)) == len(texts) > 300
+    lines = [*FILES["domain_cases.jsonl"].splitlines(), *FILES["ood_cases.jsonl"].splitlines()]
+    asked = [Case.model_validate_json(line).messages[-1].content for line in lines]
+    assert near_pairs(texts, asked) == []

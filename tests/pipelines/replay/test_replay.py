@@ -13,6 +13,7 @@ from eval.generation.transformers_engine import TransformersEngine
 from nlirg.corpus.ordering import hash_rank
 from nlirg.errors import InputError
 from nlirg.labels import IGNORE
+from nlirg.models.loading import model_directory
 from nlirg.scoring.scorer import Scorer
 from pipelines.chat import chat_of
 from pipelines.replay.asking import base_answers
@@ -58,6 +59,22 @@ def test_every_prompt_is_answered_and_training_reads_the_answers(make_replay, fl
         assert (sample["labels"][: len(prompt_ids)] == IGNORE).all()
         (scores,) = scorer.score([(sample["input_ids"], sample["labels"])])
         np.testing.assert_allclose(sample["base_loss"], scores.loss, atol=1e-5)
+
+
+def test_thinking_is_trained_as_it_was_generated(make_replay, fleet) -> None:
+    fleet.speak = lambda request: f"<think>\nlet me see\n</think>\n\nyes {request.key[1]}"
+    recipe, run = make_replay()
+    assert run_stage(Replay(), recipe, run).kept == PROMPTS
+    (corpus,) = read_encoded(run.replay.path, run.replay.path / "tokens")
+    for row in corpus.rows:
+        trained = row["labels"][row["labels"] != IGNORE]
+        text = chat_of(recipe).tokenizer.decode(trained.tolist())
+        assert text.startswith("<think>\nlet me see\n</think>\n\nyes p")
+        assert text.endswith("<|im_end|>")
+    fleet.speak = lambda request: "<think>\nlet me see, and see"
+    recipe, run = make_replay("unfinished", seed=1)
+    with pytest.raises(InputError, match=r"0 of 24 .*24 empty"):
+        run_stage(Replay(), recipe, run)
 
 
 @pytest.mark.parametrize("torn", [False, True])
@@ -168,20 +185,14 @@ def test_a_seed_gives_the_same_answers_and_another_seed_others(
     for name, seed in {"one": 0, "same": 0, "other": 1}.items():
         recipe, directory = make_replay(storage=name, seed=seed, replay={"max_new_tokens": 8})
         prompts, _ = chosen_prompts(recipe, directory)
-        answers = base_answers(recipe, directory, engines_model(recipe), prompts)
+        answers = base_answers(recipe, directory, model_directory(recipe.model), prompts)
         found[name] = [one.answer.token_ids for one in answers]
     assert len(engines) == 3
     assert found["one"] == found["same"] != found["other"]
     assert len(set(found["one"])) > PROMPTS // 2
 
 
-def engines_model(recipe):
-    from nlirg.models.loading import model_directory
-
-    return model_directory(recipe.model)
-
-
-def test_a_second_process_waits_for_the_first(make_replay, fleet, capsys, monkeypatch) -> None:
+def test_a_second_process_waits_for_the_first(make_replay, fleet, monkeypatch) -> None:
     recipe, run = make_replay()
     run_stage(Replay(), recipe, run)
     lock = FileLock(answers_file(run).parent / ".lock")
