@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.rundir import RunDirectory, StageFolder
 from eval.metrics.flips import summarize_flips
-from eval.report import gate_lines, terminal_table, write_report
+from eval.report import gate_lines, scale_lines, terminal_table, write_report
 from eval.schema.report import CorpusSummary, Report, ScaleCurve
 from eval.schema.sample import Sample
 from eval.verdict.compare import compare, read_samples
@@ -76,7 +76,7 @@ class WriteReport(Stage[ReportSummary]):
         text = (run.report.path / "results.json").read_text(encoding="utf-8")
         result = Report.model_validate_json(text)
         Console().print(terminal_table(result))
-        for line in gate_lines(result):
+        for line in (*scale_lines(result), *gate_lines(result)):
             print(line)
         print(f"report: {run.report.path / 'index.html'}")
         if any(gate.state == "failed" for gate in result.gates):
