@@ -18,8 +18,12 @@ Perturbation = Annotated[str, AfterValidator(known_perturbation)]
 STRONGEST_SCALE = 1.5  # beyond it weights lie far outside everything that was trained
 
 
-def _known_scales(value: tuple[float, ...]) -> tuple[float, ...]:
-    """Each scale once, the weakest first; digits beyond the twelfth are rounding."""
+def known_scales(value: tuple[float, ...]) -> tuple[float, ...]:
+    """Return each scale once, the weakest first; digits beyond the twelfth are rounding.
+
+    Raises:
+        ValueError: if one is out of range.
+    """
     wrong = [scale for scale in value if not 0 < scale <= STRONGEST_SCALE]
     if wrong:
         raise ValueError(
@@ -29,7 +33,7 @@ def _known_scales(value: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(sorted({float(f"{scale:.12g}") for scale in value}))
 
 
-Scales = Annotated[tuple[float, ...], AfterValidator(_known_scales)]
+Scales = Annotated[tuple[float, ...], AfterValidator(known_scales)]
 
 
 def _plain_url(value: str) -> str:

@@ -125,7 +125,9 @@ def _gates(gates: Sequence[GateResult]) -> str:
     ]
     if parts:
         return "; ".join(parts)
-    return f"keeps all {len(applied)}" if applied else "none judged"
+    if not applied:
+        return "none judged"
+    return f"keeps all {len(applied)}" if len(applied) > 1 else "keeps it"
 
 
 def choice_text(curve: ScaleCurve) -> str:

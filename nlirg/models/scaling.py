@@ -34,7 +34,7 @@ def scale_name(arm: str, scale: float) -> str:
     return f"{arm}@{scale:.12g}"
 
 
-def scale_adapter(adapter: Path, scale: float, directory: Path) -> None:
+def scale_adapter(adapter: Path, scale: float, directory: Path, *, own: bool = False) -> None:
     """Write a LoRA adapter that acts `scale` times as strongly.
 
     peft's and vLLM's factor is alpha / r, with rsLoRA alpha / sqrt(r): alpha carries the scale in
@@ -44,6 +44,8 @@ def scale_adapter(adapter: Path, scale: float, directory: Path) -> None:
         adapter: directory of the adapter.
         scale: above 0.
         directory: replaced whole, in one rename.
+        own: whether the weights are copied all the same, so that whoever changes them later does
+            not change the adapter's.
 
     Raises:
         InputError: if the adapter's settings cannot be read.
@@ -63,7 +65,8 @@ def scale_adapter(adapter: Path, scale: float, directory: Path) -> None:
         temporary.mkdir()
         for file in adapter.iterdir():
             if file.is_file() and file.name not in (ADAPTER_SETTINGS, CARD):
-                _share(file, temporary / file.name)
+                give = shutil.copyfile if own else _share
+                give(file, temporary / file.name)
         write_json(temporary / ADAPTER_SETTINGS, settings)
 
 

@@ -57,7 +57,23 @@ class Merging:
             scale_adapter(scaled.tuned, scaled.scale, folder)
             return
         say("evaluate", f"{variant.name}: writing the model between the base and the tuned one")
-        list(run_each(self.recipe, "interpolate", [variant], _interpolate))
+        self.interpolate(variant, folder)
+
+    def merge(self, variant: Variant, folder: Path) -> None:
+        """Write base and adapter of a variant as one model.
+
+        Raises:
+            InputError: if a merged weight is not finite.
+        """
+        list(run_each(self.recipe, "merge", [variant], _merge, folder))
+
+    def interpolate(self, variant: Variant, folder: Path) -> None:
+        """Write the full model that a variant at a scale is.
+
+        Raises:
+            InputError: if nothing lies between the base and the tuned model.
+        """
+        list(run_each(self.recipe, "interpolate", [variant], _interpolate, folder))
 
     def for_vllm(self, variant: Variant) -> Variant:
         """Return a variant as vLLM can load it: as it is, or its adapter merged into the base.
@@ -79,7 +95,7 @@ class Merging:
             folder = self._folder(variant)
         if not folder.is_dir():
             say("evaluate", f"{variant.name}: evaluated merged into its base, since {obstacle}")
-            list(run_each(self.recipe, "merge", [variant], _merge, folder))
+            self.merge(variant, folder)
         return replace(variant, model=folder, adapter=None)
 
     def remove(self, variants: Sequence[Variant]) -> None:
@@ -102,8 +118,8 @@ def _merge(variant: Variant, device: Device, folder: Path) -> None:
     export_merged(str(variant.model.resolve()), variant.adapter.resolve(), folder)
 
 
-def _interpolate(variant: Variant, device: Device) -> None:
+def _interpolate(variant: Variant, device: Device, folder: Path) -> None:
     """Runs in a process of its own, as `_merge` does."""
     assert variant.scaled is not None
     scaled = variant.scaled
-    interpolate(scaled.base.resolve(), scaled.tuned.resolve(), scaled.scale, variant.model)
+    interpolate(scaled.base.resolve(), scaled.tuned.resolve(), scaled.scale, folder)

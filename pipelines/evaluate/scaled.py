@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.rundir import RunDirectory, fingerprint
-from eval.config import EvaluateConfig
 from eval.generation.generate import Prompt
 from eval.verdict.scales import SCALE_SUITES
 from nlirg.models.scaling import scale_name
@@ -21,13 +20,13 @@ def scale_names(recipe: Recipe) -> dict[str, dict[float, str]]:
     return {arm: {scale: scale_name(arm, scale) for scale in scales} for arm in recipe.arms}
 
 
-def beyond_the_tuned(config: EvaluateConfig) -> str:
+def beyond_the_tuned(scales: Sequence[float], key: str) -> str:
     """Return a warning if a scale goes beyond what was trained; empty if none does."""
-    beyond = [f"{scale:g}" for scale in config.scales if scale > 1]
+    beyond = [f"{scale:g}" for scale in scales if scale > 1]
     if not beyond:
         return ""
     return (
-        f"evaluate.scales: {', '.join(beyond)} is beyond what was trained (1): such weights are "
+        f"{key}: {', '.join(beyond)} is beyond what was trained (1): such weights are "
         "extrapolated, and often worse at everything"
     )
 

@@ -85,7 +85,7 @@ class Evaluate(Stage[EvaluateSummary]):
     def check(self, recipe: Recipe) -> None:
         """Refuse case files, gates and tasks that cannot be used."""
         check_cases(recipe)
-        if warning := beyond_the_tuned(recipe.evaluate):
+        if warning := beyond_the_tuned(recipe.evaluate.scales, "evaluate.scales"):
             say("evaluate", warning)
 
     def check_corpus(self, recipe: Recipe, run: RunDirectory) -> None:

@@ -52,7 +52,7 @@ def test_the_rows_are_the_scales_and_one_is_marked() -> None:
     )
     assert scale_texts(sound)["nlirg"].rows[3].mark == "✓ chosen"
     assert [row.gates for row in rows] == [
-        "–", "keeps all 1", "keeps all 1", "keeps all 1", "breaks retention",
+        "–", "keeps it", "keeps it", "keeps it", "breaks retention",
     ]  # fmt: skip
     assert (rows[0].retention, rows[0].retention_interval) == ("100.0%", "")
 

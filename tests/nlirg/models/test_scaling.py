@@ -79,6 +79,10 @@ def test_a_scaled_adapter_has_the_same_weights_and_files(adapter, tmp_path) -> N
     one, other = (f / "adapter_model.safetensors" for f in (adapter, tmp_path / "b"))
     assert one.read_bytes() == other.read_bytes()
     assert one.samefile(other)
+    scale_adapter(adapter, 0.5, tmp_path / "own", own=True)
+    copied = tmp_path / "own" / "adapter_model.safetensors"
+    assert copied.read_bytes() == one.read_bytes()
+    assert not one.samefile(copied)
     assert (tmp_path / "b" / "tokenizer_config.json").is_file()
     assert not (tmp_path / "b" / "README.md").exists()  # it speaks of other strength
     original = json.loads((adapter / "adapter_config.json").read_text())
