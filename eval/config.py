@@ -15,6 +15,27 @@ EngineName = Literal["vllm", "transformers"]
 Perturbation = Annotated[str, AfterValidator(known_perturbation)]
 
 
+STRONGEST_SCALE = 1.5  # beyond it weights lie far outside everything that was trained
+
+
+def known_scales(value: tuple[float, ...]) -> tuple[float, ...]:
+    """Return each scale once, the weakest first; digits beyond the twelfth are rounding.
+
+    Raises:
+        ValueError: if one is out of range.
+    """
+    wrong = [scale for scale in value if not 0 < scale <= STRONGEST_SCALE]
+    if wrong:
+        raise ValueError(
+            f"{wrong[0]:g} is no scale: give numbers above 0 and up to {STRONGEST_SCALE:g} "
+            "(0 is the base model, 1 the arm itself; both are always there)"
+        )
+    return tuple(sorted({float(f"{scale:.12g}") for scale in value}))
+
+
+Scales = Annotated[tuple[float, ...], AfterValidator(known_scales)]
+
+
 def _plain_url(value: str) -> str:
     """An http(s) URL without a user or password, which would end up in logs and recipes."""
     parts = urlsplit(value)
@@ -72,6 +93,7 @@ JUDGING = {
     "lm_eval",
     "judge",
     "flip_samples",
+    "scales",
 }
 
 
@@ -111,6 +133,9 @@ class EvaluateConfig(Section):
     and on general text: the shipped one, or `general`, a file of JSON lines or plain text.
     `lm_eval` names tasks of the lm-evaluation-harness. `judge` has a language model compare the
     answers of base and tuned models.
+
+    `scales` are strengths at which every arm answers once more what gates and the plane of learning
+    and forgetting need: 0.5 is halfway between the base model (0) and the arm itself (1).
     """
 
     domain: str | None = None
@@ -140,6 +165,12 @@ class EvaluateConfig(Section):
     general: str | None = None
     lm_eval: Annotated[tuple[str, ...], BeforeValidator(_one_source)] = ()
     judge: JudgeConfig | None = None
+    scales: Scales = ()
+
+    @property
+    def other_scales(self) -> tuple[float, ...]:
+        """The scales but 1, which is the arm itself."""
+        return tuple(scale for scale in self.scales if scale != 1)
 
     @model_validator(mode="after")
     def _one_gpu_without_vllm(self) -> Self:

@@ -112,6 +112,29 @@ for _name, _text in COMMANDS.items():
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of an evaluated run.")],
+    arm: Annotated[str, typer.Option(help="Arm of its recipe.")],
+    scale: Annotated[float, typer.Option(help="Strength: 0 is the base model, 1 the arm.")] = 1.0,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Merge the adapter into the base.")
+    ] = False,
+) -> None:
+    """Write an arm at a scale for use elsewhere, and evaluate it once more as written."""
+    from nlirg.models.scaling import scale_name
+    from pipelines.export import command
+
+    recipe, opened, known = command.open_export(run, arm, scale)
+    try:
+        with opened.locked():
+            report = command.export(recipe, opened, arm, known, merge)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to continue", file=sys.stderr)
+        raise typer.Exit(130) from None
+    command.show(report, opened.path / "export" / scale_name(arm, known))
+
+
+@app.command()
 def demo(overrides: Overrides = None, dry_run: DryRun = False) -> None:
     """The whole road on the embedded demo world."""
     here = (Path(__file__).parent / "demo").resolve()

@@ -35,11 +35,14 @@ class TransformersEngine:
         dtype = torch.bfloat16 if spec.device == "gpu" else torch.float32
         model: Any = load_model(spec.model, dtype)
         model.generation_config = GenerationConfig()
+        # By number: peft takes no name with a dot in it, such as `nlirg@0.5`.
+        self._names = {adapter.name: f"a{i}" for i, adapter in enumerate(spec.adapters)}
         if spec.adapters:
             first, *others = spec.adapters
-            model = PeftModel.from_pretrained(model, first.path, adapter_name=first.name)
+            name = self._names[first.name]
+            model = PeftModel.from_pretrained(model, first.path, adapter_name=name)
             for adapter in others:
-                model.load_adapter(adapter.path, adapter_name=adapter.name)
+                model.load_adapter(adapter.path, adapter_name=self._names[adapter.name])
         self._model = model.to("cuda" if spec.device == "gpu" else "cpu").eval()
 
     def generate(self, requests: Sequence[Request], adapter: str | None) -> list[Completion]:
@@ -49,7 +52,7 @@ class TransformersEngine:
             FloatingPointError: if a logit is NaN.
         """
         if adapter is not None:
-            self._model.set_adapter(adapter)
+            self._model.set_adapter(self._names[adapter])
             return [self._answer(request) for request in requests]
         if not isinstance(self._model, PeftModel):
             return [self._answer(request) for request in requests]

@@ -23,6 +23,8 @@ from nlirg.models.model_card import VLLM_RANKS, vllm_rank
 CPU_CACHE_BYTES = 64 << 20
 CPU_SEQUENCES = 128
 CPU_BATCH_TOKENS = 1024
+# In main memory at once: others are read again when their chunks come, variant after variant.
+ADAPTERS_AT_HAND = 4
 CHUNK_REQUESTS: dict[Device, int] = {"cpu": CPU_SEQUENCES, "gpu": 1024}
 
 
@@ -78,8 +80,8 @@ def engine_options(spec: EngineSpec) -> dict[str, Any]:
         # The modules must be named: otherwise log-probabilities of prompts crash on CPU.
         options |= {
             "enable_lora": True,
-            "max_loras": 1,
-            "max_cpu_loras": len(spec.adapters),
+            "max_loras": 1,  # a chunk is of one variant, so that one slot of the device is enough
+            "max_cpu_loras": min(len(spec.adapters), ADAPTERS_AT_HAND),
             "max_lora_rank": lora_rank_limit(spec.adapters),
             "lora_target_modules": sorted({t for a in spec.adapters for t in a.target_modules}),
         }

@@ -149,6 +149,7 @@ def judge_measure(found: Mapping[str, Sequence[Judgement]], model: str) -> Measu
         f"Share of domain answers that {model} prefers to the base model's, ties counting half; "
         f"a preference that changes with the order of the answers is a tie. {counts}.",
         partial(_estimate, parsed),
+        of_base=True,
     )
 
 

@@ -31,7 +31,10 @@ from eval.statistics.pairing import Table, Tables
 
 
 def build_metrics(
-    tables: Tables, config: ComparisonConfig, others: Sequence[Measure] = ()
+    tables: Tables,
+    config: ComparisonConfig,
+    others: Sequence[Measure] = (),
+    measures: Sequence[Measure] | None = None,
 ) -> list[Metric]:
     """Compute every metric that the suites allow; adjust p-values over the metrics of a variant.
 
@@ -39,8 +42,10 @@ def build_metrics(
         tables: the answers.
         config: of the comparison.
         others: measures of something else than the answers, which need no table.
+        measures: of the answers; `MEASURES` if not given.
     """
-    built = [(measure, measure.estimates(tables, config)) for measure in MEASURES]
+    of_answers = MEASURES if measures is None else measures
+    built = [(measure, measure.estimates(tables, config)) for measure in of_answers]
     built += [(measure, measure.estimate(tables, config)) for measure in others]
     defined = {measure: estimates for measure, estimates in built if estimates is not None}
     against: dict[str, dict[str, Paired]] = {measure.key: {} for measure in defined}
@@ -104,6 +109,24 @@ def _correct(sample: Sample) -> bool:
 
 def _of_family(family: str) -> Callable[[Sample], bool]:
     return lambda sample: task_family(sample.task_type) == family
+
+
+def still_right(known: Sequence[bool]) -> Estimator:
+    """Make an estimator of the share still right of the general cases that the base gets right.
+
+    Of two tuned models, whose difference it is; beside the base itself see `_retention`.
+
+    Args:
+        known: whether the base model gets each case of the table right.
+    """
+
+    def estimate(tables: Tables, config: ComparisonConfig) -> Estimates | None:
+        table = tables["ood"].part(known)
+        if table is None:
+            return None
+        return estimates.of_columns(table.column(_correct), table.clusters, config)
+
+    return estimate
 
 
 def _retention(tables: Tables, config: ComparisonConfig) -> Estimates | None:
@@ -257,6 +280,6 @@ MEASURES = (
     Measure(
         "retention", "Retention", "ood", "share", "higher",
         "Of the general questions the base model gets right, the share still answered correctly.",
-        _retention, by_task=True,
+        _retention, by_task=True, of_base=True,
     ),
 )  # fmt: skip

@@ -16,7 +16,11 @@ Estimator = Callable[[Tables, ComparisonConfig], Estimates | None]
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric: its words for the reader, and `estimate`, which gives None if undefined."""
+    """One metric: its words for the reader, and `estimate`, which gives None if undefined.
+
+    `estimate` takes the differences from the configuration's baseline, and any variant may be that;
+    where only the base model can be, `of_base` says so.
+    """
 
     key: str
     label: str
@@ -26,6 +30,7 @@ class Measure:
     help: str
     estimate: Estimator
     by_task: bool = False
+    of_base: bool = False
 
     def estimates(self, tables: Tables, config: ComparisonConfig) -> Estimates | None:
         """Compute the metric; None if its suite was not run or it is not defined on it."""

@@ -9,7 +9,7 @@ from functools import partial
 from markupsafe import Markup
 
 from eval.report import wording
-from eval.report.charts.plots import Bar, Format, Point, Ranged, bars, scatter
+from eval.report.charts.plots import Bar, Format, Ranged, bars
 from eval.schema.report import Estimate, PhraseShare, Report
 from eval.statistics.pairing import HUMAN
 
@@ -38,29 +38,9 @@ def styles(report: Report) -> dict[str, str]:
     return {report.baseline: "s0", **hues, **variants, HUMAN: "human"}
 
 
-def _ranged(estimate: Estimate) -> Ranged:
+def ranged(estimate: Estimate) -> Ranged:
+    """Return an estimate as charts draw it."""
     return Ranged(estimate.value, estimate.low, estimate.high)
-
-
-def tradeoff(report: Report) -> Iterator[Figure]:
-    """Plot out-of-domain accuracy against domain accuracy."""
-    metrics = {metric.key: metric for metric in report.metrics}
-    learned, kept = metrics.get("domain_accuracy"), metrics.get("ood_accuracy")
-    if not learned or not kept:
-        return
-    colour = styles(report)
-    points = [
-        Point(name, colour[name], _ranged(learned.values[name]), _ranged(kept.values[name]))
-        for name in report.variants
-        if name in learned.values and name in kept.values
-    ]
-    if points:
-        yield Figure(
-            "Learning against forgetting",
-            "Further right: learned more. Further up: forgot less. Lines are the intervals.",
-            scatter(points, learned.label, kept.label),
-            [],
-        )
 
 
 def _grouped(
@@ -84,7 +64,7 @@ def _grouped(
 
 
 def _all_ranged(values: Mapping[str, Estimate]) -> dict[str, Ranged]:
-    return {variant: _ranged(estimate) for variant, estimate in values.items()}
+    return {variant: ranged(estimate) for variant, estimate in values.items()}
 
 
 def task_keys(report: Report) -> tuple[list[str], list[str]]:

@@ -9,7 +9,10 @@ from typing import Any
 from markupsafe import Markup
 
 from eval.report import figures, seeds, training, wording
+from eval.report.between import pair_texts
 from eval.report.page import HOME, embedded_json, render_page
+from eval.report.plane import plane_figure
+from eval.report.scale_text import costs, scale_texts
 from eval.report.verdict_text import verdict_text
 from eval.schema.case import Suite
 from eval.schema.report import Report, SideBySide
@@ -85,7 +88,11 @@ def render_html(report: Report) -> str:
         gates={name: wording.gates_of(report, name) for name in report.tuned},
         styles_of=figures.styles(report),
         seed_rows=seeds.seed_table(report),
-        tasks=[*figures.tradeoff(report), *figures.per_task(report, main)],
+        plane=[*plane_figure(report)],
+        costs=costs(report),
+        scales=scale_texts(report),
+        pairs=pair_texts(report),
+        tasks=[*figures.per_task(report, main)],
         more_tasks=[*figures.per_task(report, others)],
         rewordings=[*figures.rewordings(report)],
         changes=changes,

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 
 from eval.report import wording
+from eval.report.between import pair_texts
+from eval.report.scale_text import costs, scale_texts
 from eval.report.seeds import OverSeeds, seed_table
 from eval.report.training import alarms
 from eval.report.verdict_text import verdict_text
@@ -59,6 +61,52 @@ def _verdict(report: Report, variant: str) -> Iterator[str]:
     if gates:
         yield f"- Gates: {' · '.join(map(_gate, gates))}"
     yield ""
+
+
+def _keeping(report: Report) -> str:
+    """What was learned at what cost, and every arm's scales."""
+    lines = [f"- **{inline(name)}** {inline(told)}" for name, told in costs(report).items()]
+    for arm, text in scale_texts(report).items():
+        header = [
+            "Scale",
+            "Domain accuracy",
+            f"Kept of what {inline(report.baseline)} knew",
+            "Gates",
+        ]
+        rows = (
+            [
+                f"**{row.scale} {row.mark}**" if row.mark else row.scale,
+                f"{row.domain} ({row.domain_interval})",
+                f"{row.retention} ({row.retention_interval})"
+                if row.retention_interval
+                else row.retention,
+                inline(row.gates),
+            ]
+            for row in text.rows
+        )
+        lines += ["", f"**{inline(arm)} at several scales.** {inline(text.choice)}", ""]
+        lines += _grid(header, rows)
+    return "\n".join(["### What was learned, at what cost", "", *lines, ""]) if lines else ""
+
+
+def _pairs(report: Report) -> str:
+    """The arms beside each other, a table for every pair."""
+    parts = []
+    for pair in pair_texts(report):
+        header = ["Metric", inline(pair.first), inline(pair.second), "Difference"]
+        rows = (
+            [
+                inline(row.label),
+                row.first,
+                row.second.value,
+                f"{row.second.sign} {row.second.change} ({row.second.change_interval}); "
+                + inline(row.second.significance),
+            ]
+            for row in pair.rows
+        )
+        title = f"{inline(pair.second)} against {inline(pair.first)}: {pair.summary}"
+        parts.append(_folded(title, _grid(header, rows)))
+    return "\n".join(parts)
 
 
 def _cell(metric: Metric, column: str, baseline: str) -> str:
@@ -248,10 +296,12 @@ def _parts(report: Report) -> Iterator[tuple[str, str]]:
     """Yield the report in pieces, each with its name; what matters most comes first."""
     for variant in report.tuned:
         yield f"the verdict on {variant}", "\n".join(_verdict(report, variant))
+    yield "what was learned at what cost", _keeping(report)
     if report.seeds:
         yield "the means over seeds", _seeds(report)
     yield "the alarms of training", _alarms(report)
     yield "the numbers", "\n".join(_table(report))
+    yield "the arms beside each other", _pairs(report)
     yield "the flips sampled again", _resampled(report)
     yield "the flips", _flips(report)
     yield "the task types", _tasks(report)

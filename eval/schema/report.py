@@ -68,7 +68,10 @@ class Metric(Strict):
 
     def effect(self, variant: str) -> Effect:
         """Return the direction of a variant's difference; `unclear` unless it is significant."""
-        paired = self.against[variant]
+        return self.effect_of(self.against[variant])
+
+    def effect_of(self, paired: Paired) -> Effect:
+        """Return the direction of a difference of this metric, whoever's it is."""
         if not paired.significant:
             return "unclear"
         if self.better == "neither":
@@ -241,6 +244,78 @@ class Verdict(Strict):
     conclusions: list[Conclusion]  # learned, parrot, forgot
 
 
+class Contrast(Strict):
+    """One metric of two tuned variants on the same cases.
+
+    Answers that are cut to equal length are cut to each other's, so that `first` and `second` may
+    be other numbers than beside the baseline.
+    """
+
+    key: str  # of `Comparison.metrics`
+    first: float
+    second: float
+    paired: Paired  # second - first; adjusted over all metrics of the pair
+
+
+class Pairing(Strict):
+    """Two tuned variants compared with each other."""
+
+    first: str
+    second: str
+    contrasts: list[Contrast]
+
+
+class ScalePoint(Strict):
+    """One arm at one scale, measured on all cases."""
+
+    scale: float  # 0 is the baseline, 1 the arm itself
+    variant: str
+    domain: Estimate  # accuracy
+    retention: Estimate | None  # None where the baseline gets no general question right
+    gates: list[GateResult] = Field(default_factory=list)  # of the half that chooses; not of 0
+
+
+class ScaleTrial(Strict):
+    """The chosen scale on the half of the cases that had no part in the choice."""
+
+    domain: Estimate
+    learned: Paired  # domain accuracy against the baseline
+    retention: Estimate | None
+    gates: list[GateResult]
+
+
+# `none`: at every scale a gate is broken; `unjudged`: no scale is known to keep them all, and at
+# one or more a gate could not be judged; `no_gates`: no bound applies.
+ChoiceOutcome = Literal["chosen", "none", "unjudged", "no_gates"]
+
+
+class ScaleChoice(Strict):
+    """The strongest scale of an arm that keeps every gate, and what it does on other cases."""
+
+    outcome: ChoiceOutcome
+    scale: float | None = None
+    reason: str = ""  # why nothing could be judged, of either half
+    trial: ScaleTrial | None = None
+    cases: dict[Suite, int] = Field(default_factory=dict)  # that chose
+    other_cases: dict[Suite, int] = Field(default_factory=dict)  # of the trial
+
+    @property
+    def state(self) -> GateState | None:
+        """The worst state of a gate in the trial; None without one."""
+        if self.trial is None:
+            return None
+        states = {gate.state for gate in self.trial.gates}
+        order: tuple[GateState, ...] = ("failed", "unjudged", "passed", "not_applicable")
+        return next((state for state in order if state in states), "not_applicable")
+
+
+class ScaleCurve(Strict):
+    """One arm from the baseline to itself, and beyond where that was asked for."""
+
+    points: list[ScalePoint]  # by scale, from 0
+    choice: ScaleChoice
+
+
 class Comparison(Strict):
     """The tuned variants beside their base model on the prompts that all of them answered."""
 
@@ -250,6 +325,7 @@ class Comparison(Strict):
     metrics: list[Metric]
     by_task: list[TaskMetric]
     by_perturbation: list[PerturbationMetric] = Field(default_factory=list)
+    between: list[Pairing] = Field(default_factory=list)  # tuned variants, all or with the first
     gates: list[GateResult]
     verdicts: dict[str, Verdict]  # by tuned variant
     openings: list[PhraseShare]
@@ -274,6 +350,7 @@ class Report(Comparison):
     seeds: dict[str, list[str]] = Field(default_factory=dict)  # arm -> its variants, one a seed
     flips: list[FlipResample] = Field(default_factory=list)
     flip_summaries: list[FlipSummary] = Field(default_factory=list)
+    scales: dict[str, ScaleCurve] = Field(default_factory=dict)  # by arm; where asked for
     training: dict[str, TrainingCurve]  # arm -> curve
     corpus: CorpusSummary | None
     recipe: str  # resolved YAML

@@ -13,12 +13,13 @@ from eval.metrics.catalogue import build_metrics, build_task_metrics
 from eval.metrics.definition import Measure
 from eval.metrics.diversity import top_closings, top_openings, top_phrases
 from eval.metrics.robustness import perturbation_metrics
-from eval.schema.case import Suite
-from eval.schema.report import Answer, Comparison, Metric, SideBySide
+from eval.schema.case import Strict, Suite
+from eval.schema.report import Answer, Comparison, Metric, Pairing, SideBySide
 from eval.schema.sample import Sample
 from eval.statistics.estimates import ComparisonConfig
 from eval.statistics.pairing import HUMAN, Tables, pair_samples
 from eval.text import Units
+from eval.verdict.between import compare_pairs
 from eval.verdict.gates import judge_gates
 from eval.verdict.verdicts import judge
 from nlirg.errors import InputError
@@ -72,7 +73,8 @@ def compare(
     tables = pair_samples(samples, baseline, evaluate.max_error_share)
     config = ComparisonConfig(baseline, evaluate.bootstrap, evaluate.confidence, seed)
     metrics = build_metrics(tables, config, others)
-    _require_finite(metrics)
+    between = compare_pairs(tables, config, others)
+    _require_finite(metrics, between)
     by_key = {metric.key: metric for metric in metrics}
     tuned = [name for name in samples if name != baseline]
     gates = {name: judge_gates(by_key, tables, evaluate.gates, baseline, name) for name in tuned}
@@ -84,6 +86,7 @@ def compare(
         metrics=metrics,
         by_task=build_task_metrics(tables, config),
         by_perturbation=perturbation_metrics(tables, config),
+        between=between,
         gates=list(itertools.chain.from_iterable(gates.values())),
         verdicts={name: judge(by_key, gates[name], name) for name in tuned},
         openings=top_openings(texts),
@@ -104,14 +107,17 @@ def _sampled_texts(tables: Tables) -> dict[str, list[Units]]:
     return table.units | ({} if beside is None else {HUMAN: beside.units[HUMAN]})
 
 
-def _require_finite(metrics: Sequence[Metric]) -> None:
-    for metric in metrics:
-        for variant, numbers in itertools.chain(metric.values.items(), metric.against.items()):
-            for name, number in numbers.model_dump(exclude_none=True).items():
-                if not math.isfinite(number):
-                    raise InputError(
-                        f"cannot judge: {metric.key} of variant {variant!r}: {name} is {number}"
-                    )
+def _require_finite(metrics: Sequence[Metric], between: Sequence[Pairing]) -> None:
+    found: list[tuple[str, str, Strict]] = [
+        (metric.key, variant, numbers)
+        for metric in metrics
+        for variant, numbers in itertools.chain(metric.values.items(), metric.against.items())
+    ]
+    found += [(c.key, pair.second, c.paired) for pair in between for c in pair.contrasts]
+    for key, variant, numbers in found:
+        for name, number in numbers.model_dump(exclude_none=True).items():
+            if not math.isfinite(number):
+                raise InputError(f"cannot judge: {key} of variant {variant!r}: {name} is {number}")
 
 
 def side_by_side(tables: Tables) -> list[SideBySide]:

@@ -39,6 +39,7 @@ class TrainingFacts:
         trained_tokens: tokens whose loss was trained, summed over epochs.
         metrics: final numbers by name, e.g. `validation loss`.
         versions: version of each library by name.
+        scale: strength of what was trained: 0 would be the base model, 1 is the trained one.
     """
 
     base_model: str
@@ -49,6 +50,7 @@ class TrainingFacts:
     trained_tokens: int
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    scale: float = 1.0
 
 
 def write_model_card(directory: Path, facts: TrainingFacts) -> None:
@@ -83,7 +85,19 @@ def _summary(facts: TrainingFacts) -> str:
         "adapter": "A LoRA adapter; its base model is",
         "merged": "A base model and a LoRA adapter merged into one; the base is",
     }[facts.layout]
-    return f"# Fine-tuned with NLIRG\n\n{what} {_code(facts.base_model)}.\n"
+    return f"# Fine-tuned with NLIRG\n\n{what} {_code(facts.base_model)}.\n{_scaled(facts)}"
+
+
+def _scaled(facts: TrainingFacts) -> str:
+    """Return how strong the trained weights are in it; empty at full strength."""
+    if facts.scale == 1:
+        return ""
+    how = {
+        "full": "every weight is base + scale · (tuned - base)",
+        "adapter": "its `lora_alpha` is the trained one, below, times the scale",
+        "merged": "the adapter was multiplied by the scale before it was merged",
+    }[facts.layout]
+    return f"\nScale {facts.scale:g} of what was trained (0: the base model): {how}.\n"
 
 
 def _settings(facts: TrainingFacts) -> dict[str, object]:

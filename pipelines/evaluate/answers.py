@@ -31,13 +31,26 @@ from nlirg.atomic_io import write_json, write_text
 
 
 @dataclass(frozen=True)
+class Scaled:
+    """What a variant is made from: an arm's trained adapter or model, at a scale."""
+
+    base: Path
+    tuned: Path
+    scale: float
+
+
+@dataclass(frozen=True)
 class Variant:
-    """One model to evaluate: the base, the base with an adapter, or a full model."""
+    """One model to evaluate: the base, the base with an adapter, or a full model.
+
+    The files of a `scaled` one are written when they are needed (`pipelines.evaluate.merged`).
+    """
 
     name: str
     model: Path
     adapter: Path | None
-    identity: str  # hash of every weight it consists of
+    identity: str  # hash of every weight it consists of, and of their scale
+    scaled: Scaled | None = None
 
 
 @dataclass

@@ -154,9 +154,8 @@ class Generation:
     def _generate(self, unfinished: Sequence[Answers], name: str) -> Work:
         """Generate and judge what is missing."""
         pool, common = self._engines()
-        if common.engine == "vllm":
-            for answers in unfinished:
-                answers.variant = self.merging.for_vllm(answers.variant)
+        for answers in unfinished:
+            answers.variant = self.merging.ready(answers.variant)
         groups = plan_groups(self.recipe, common, unfinished)
         total = sum(len(chunk.requests) for group in groups for chunk in group.chunks)
         fleet = self._fleet(pool, groups)

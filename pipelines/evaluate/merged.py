@@ -1,4 +1,4 @@
-"""Variants whose adapter vLLM cannot serve as one, merged into a full model for the evaluation."""
+"""Weights that are made for the evaluation: adapters and models at a scale, merged adapters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from eval.generation.adapters import check_adapter
 from eval.generation.generate import Device
 from eval.generation.serving import adapter_obstacle
 from nlirg.models.export import export_merged
-from pipelines.evaluate.answers import Variant
+from nlirg.models.scaling import interpolate, scale_adapter
+from pipelines.evaluate.answers import Scaled, Variant
 from pipelines.evaluate.variant_tasks import run_each
 from pipelines.progress import say
 from pipelines.recipe import Recipe
@@ -20,10 +21,59 @@ from pipelines.recipe import Recipe
 
 @dataclass(frozen=True)
 class Merging:
-    """Where merged models are, while a run is evaluated."""
+    """Where the models are that exist only while a run is evaluated."""
 
     recipe: Recipe
     run: RunDirectory
+
+    def ready(self, variant: Variant) -> Variant:
+        """Return a variant whose files are there, as the recipe's engine loads them.
+
+        Raises:
+            InputError: as `for_vllm`, or if nothing lies between the base and a full model.
+        """
+        if variant.scaled is not None:
+            self._write_scaled(variant, variant.scaled)
+        return self.for_vllm(variant) if self.recipe.evaluate.engine == "vllm" else variant
+
+    def takes_a_model(self, variant: Variant) -> bool:
+        """Return whether a variant at a scale takes the disk of a whole model while it answers.
+
+        Raises:
+            InputError: if the adapter's files cannot be used.
+        """
+        if variant.adapter is None or variant.scaled is None:
+            return variant.adapter is None
+        if self.recipe.evaluate.engine != "vllm":
+            return False
+        tuned = check_adapter(variant.name, variant.scaled.tuned.resolve(), variant.model)
+        return bool(adapter_obstacle(tuned, variant.model))
+
+    def _write_scaled(self, variant: Variant, scaled: Scaled) -> None:
+        folder = variant.adapter or variant.model
+        if folder.is_dir():  # whole, and of these very weights and scale: its name says so
+            return
+        if variant.adapter is not None:
+            scale_adapter(scaled.tuned, scaled.scale, folder)
+            return
+        say("evaluate", f"{variant.name}: writing the model between the base and the tuned one")
+        self.interpolate(variant, folder)
+
+    def merge(self, variant: Variant, folder: Path) -> None:
+        """Write base and adapter of a variant as one model.
+
+        Raises:
+            InputError: if a merged weight is not finite.
+        """
+        list(run_each(self.recipe, "merge", [variant], _merge, folder))
+
+    def interpolate(self, variant: Variant, folder: Path) -> None:
+        """Write the full model that a variant at a scale is.
+
+        Raises:
+            InputError: if nothing lies between the base and the tuned model.
+        """
+        list(run_each(self.recipe, "interpolate", [variant], _interpolate, folder))
 
     def for_vllm(self, variant: Variant) -> Variant:
         """Return a variant as vLLM can load it: as it is, or its adapter merged into the base.
@@ -45,13 +95,15 @@ class Merging:
             folder = self._folder(variant)
         if not folder.is_dir():
             say("evaluate", f"{variant.name}: evaluated merged into its base, since {obstacle}")
-            list(run_each(self.recipe, "merge", [variant], _merge, folder))
+            self.merge(variant, folder)
         return replace(variant, model=folder, adapter=None)
 
     def remove(self, variants: Sequence[Variant]) -> None:
-        """Delete the merged models, once nothing is left to be asked."""
+        """Delete the models made of these variants, once nothing is left to be asked of them."""
         for variant in variants:
             shutil.rmtree(self._folder(variant), ignore_errors=True)
+            if variant.scaled is not None and variant.adapter is None:
+                shutil.rmtree(variant.model, ignore_errors=True)
 
     def _folder(self, variant: Variant) -> Path:
         # Of these very weights: written whole or not at all, it needs no further check.
@@ -64,3 +116,10 @@ def _merge(variant: Variant, device: Device, folder: Path) -> None:
     assert variant.adapter is not None
     folder.parent.mkdir(parents=True, exist_ok=True)
     export_merged(str(variant.model.resolve()), variant.adapter.resolve(), folder)
+
+
+def _interpolate(variant: Variant, device: Device, folder: Path) -> None:
+    """Runs in a process of its own, as `_merge` does."""
+    assert variant.scaled is not None
+    scaled = variant.scaled
+    interpolate(scaled.base.resolve(), scaled.tuned.resolve(), scaled.scale, folder)

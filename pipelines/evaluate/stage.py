@@ -30,6 +30,7 @@ from pipelines.evaluate.lm_tasks import HARNESS_CONTEXT, run_lm_eval
 from pipelines.evaluate.merged import Merging
 from pipelines.evaluate.paraphrases import model_paraphrases
 from pipelines.evaluate.perplexity import measure_perplexity
+from pipelines.evaluate.scaled import answer_all, beyond_the_tuned, scaled_variants
 from pipelines.progress import say
 from pipelines.recipe import Recipe
 from pipelines.stage import Stage, Summary
@@ -84,6 +85,8 @@ class Evaluate(Stage[EvaluateSummary]):
     def check(self, recipe: Recipe) -> None:
         """Refuse case files, gates and tasks that cannot be used."""
         check_cases(recipe)
+        if warning := beyond_the_tuned(recipe.evaluate.scales, "evaluate.scales"):
+            say("evaluate", warning)
 
     def check_corpus(self, recipe: Recipe, run: RunDirectory) -> None:
         """Refuse prompts that do not fit the model; the rows held out are there by now."""
@@ -117,8 +120,8 @@ class Evaluate(Stage[EvaluateSummary]):
         prompts = render(chat, cases)
         for line in (*_few_sampled(cases), *require_answerable(prompts, recipe.evaluate, context)):
             say("evaluate", line)
-        asked = [(variant, run.evaluation(variant.name), prompts) for variant in variants]
-        work = generation.answer(asked, "evaluate")
+        scaled = scaled_variants(recipe, run, variants)
+        work = answer_all(generation, run, variants, scaled, prompts)
         if recipe.evaluate.flip_samples:
             work += resample_flips(generation, run, variants, prompts)
         measure_perplexity(recipe, run, variants, cases, context)
@@ -126,7 +129,7 @@ class Evaluate(Stage[EvaluateSummary]):
         merging.remove(variants)
         judge_answers(recipe, run, BASE, cases)
         return EvaluateSummary(
-            variants={one.name: run.evaluation(one.name).summary() for one in variants},
+            variants={v.name: run.evaluation(v.name).summary() for v in (*variants, *scaled)},
             **asdict(work),
             seconds=time.monotonic() - started,
         )

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from cluster.rundir import RunDirectory, StageFolder
 from eval.metrics.flips import summarize_flips
-from eval.report import gate_lines, terminal_table, write_report
-from eval.schema.report import CorpusSummary, Report
+from eval.report import gate_lines, scale_lines, terminal_table, write_report
+from eval.schema.report import CorpusSummary, Report, ScaleCurve
 from eval.schema.sample import Sample
 from eval.verdict.compare import compare, read_samples
 from eval.verdict.gates import unjudged
+from eval.verdict.scales import scale_curves
 from nlirg.errors import InputError
 from pipelines.evaluate.flips import read_flips
 from pipelines.evaluate.generation import BASE
 from pipelines.evaluate.judge import judge_measures
 from pipelines.evaluate.lm_tasks import lm_eval_measures
 from pipelines.evaluate.perplexity import perplexity_measures
+from pipelines.evaluate.scaled import scale_names
 from pipelines.recipe import Recipe
 from pipelines.report.training_curve import training_curve
 from pipelines.score.stage import Score, ScoreSummary
@@ -44,7 +47,8 @@ class WriteReport(Stage[ReportSummary]):
 
     def settings(self, recipe: Recipe, run: RunDirectory) -> list[Any]:
         """Return what every variant's evaluation says of itself."""
-        return [run.evaluation(variant).summary() for variant in [BASE, *recipe.arms]]
+        variants = [BASE, *recipe.arms, *_scaled(recipe)]
+        return [run.evaluation(variant).summary() for variant in variants]
 
     def work(self, recipe: Recipe, run: RunDirectory, resumed: bool) -> ReportSummary:
         """Compare, judge and draw.
@@ -72,7 +76,7 @@ class WriteReport(Stage[ReportSummary]):
         text = (run.report.path / "results.json").read_text(encoding="utf-8")
         result = Report.model_validate_json(text)
         Console().print(terminal_table(result))
-        for line in gate_lines(result):
+        for line in (*scale_lines(result), *gate_lines(result)):
             print(line)
         print(f"report: {run.report.path / 'index.html'}")
         if any(gate.state == "failed" for gate in result.gates):
@@ -103,11 +107,27 @@ def build_report(recipe: Recipe, run: RunDirectory) -> Report:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         flips=flips,
         flip_summaries=summarize_flips(flips, BASE),
+        scales=_scales(recipe, run, samples),
         training={arm: training_curve(run.arm(arm), recipe.arm(arm)) for arm in recipe.arms},
         corpus=_corpus(Score().summary(run)),
         recipe=(run.path / "recipe.yaml").read_text(encoding="utf-8"),
         environment=json.loads((run.path / "env.json").read_text(encoding="utf-8")),
     )
+
+
+def _scaled(recipe: Recipe) -> list[str]:
+    """Names of the arms at other scales."""
+    return [name for of_arm in scale_names(recipe).values() for name in of_arm.values()]
+
+
+def _scales(
+    recipe: Recipe, run: RunDirectory, samples: Mapping[str, Sequence[Sample]]
+) -> dict[str, ScaleCurve]:
+    """Every arm's curve over its scales; none where no other scale was asked for."""
+    if not (scaled := _scaled(recipe)):
+        return {}
+    everything = {**samples, **{name: evaluated_samples(run, name) for name in scaled}}
+    return scale_curves(everything, BASE, scale_names(recipe), recipe.evaluate, recipe.seed)
 
 
 def evaluated_samples(run: RunDirectory, variant: str) -> list[Sample]:

@@ -57,7 +57,7 @@ def trials(recipe: Recipe) -> Recipe:
     raw["evaluate"]["max_cases"] = recipe.tune.max_cases
     raw["evaluate"]["perturbations"] = []
     raw["evaluate"] |= {"model_paraphrases": 0, "flip_samples": 0}
-    raw["evaluate"] |= {"perplexity": False, "lm_eval": [], "judge": None}
+    raw["evaluate"] |= {"perplexity": False, "lm_eval": [], "judge": None, "scales": []}
     raw["evaluate"]["gates"] = dict.fromkeys(Gates.model_fields)  # a trial is ranked, not judged
     plan = validate(raw, "tune.grid")
     if recipe.tune.max_tokens is not None:

@@ -8,14 +8,20 @@ from collections.abc import Sequence
 
 from eval.schema.report import (
     Answer,
+    Contrast,
     CorpusSummary,
     Estimate,
     GateResult,
     Metric,
     Paired,
+    Pairing,
     PerturbationMetric,
     PhraseShare,
     Report,
+    ScaleChoice,
+    ScaleCurve,
+    ScalePoint,
+    ScaleTrial,
     SideBySide,
     TaskMetric,
     TrainingCurve,
@@ -198,6 +204,54 @@ def _gates() -> list[GateResult]:
     ]  # fmt: skip
 
 
+def _scales() -> dict[str, ScaleCurve]:
+    """The arm nlirg at four strengths; at three quarters it keeps the gates on one half only."""
+    rows = [(0.25, 0.42, 0.99), (0.5, 0.7, 0.985), (0.75, 0.87, 0.98), (1.0, 0.912, 0.971)]
+    gate = GateResult(
+        variant="", gate="retention_min", metric="retention", bound=0.98, value=None, state="passed"
+    )
+
+    def held(scale: float, kept: float) -> GateResult:
+        name = "nlirg" if scale == 1 else f"nlirg@{scale:g}"
+        state = "passed" if kept >= gate.bound else "failed"
+        return gate.model_copy(update={"variant": name, "value": kept, "state": state})
+
+    points = [
+        ScalePoint(scale=0, variant="base", domain=_estimate(0.12, "share"),
+                   retention=_estimate(1.0, "share"))
+    ] + [
+        ScalePoint(
+            scale=scale, variant=held(scale, kept).variant, domain=_estimate(domain, "share"),
+            retention=_estimate(kept, "share"), gates=[held(scale, kept)],
+        )
+        for scale, domain, kept in rows
+    ]  # fmt: skip
+    trial = ScaleTrial(
+        domain=_estimate(0.86, "share", 190),
+        learned=_paired(0.12, 0.86, "share", 190),
+        retention=_estimate(0.975, "share", 170),
+        gates=[held(0.75, 0.975)],
+    )
+    choice = ScaleChoice(
+        outcome="chosen", scale=0.75, trial=trial, cases={"domain": 210, "ood": 190},
+        other_cases={"domain": 190, "ood": 210},
+    )  # fmt: skip
+    return {"nlirg": ScaleCurve(points=points, choice=choice)}
+
+
+def _between(metrics: Sequence[Metric]) -> list[Pairing]:
+    contrasts = [
+        Contrast(
+            key=m.key,
+            first=m.values["uniform"].value,
+            second=m.values["nlirg"].value,
+            paired=_paired(m.values["uniform"].value, m.values["nlirg"].value, m.unit),
+        )
+        for m in metrics
+    ]
+    return [Pairing(first="uniform", second="nlirg", contrasts=contrasts)]
+
+
 _ALARMS = [
     Alarm(
         kind="rising_loss", step=2400, message="the loss has risen steadily, by 0.21 nats over the "
@@ -297,6 +351,8 @@ def make_report(samples: int = 60) -> Report:
         by_task=_by_task(),
         by_perturbation=_by_perturbation(),
         gates=gates,
+        between=_between(metrics),
+        scales=_scales(),
         verdicts={
             name: judge(by_key, [gate for gate in gates if gate.variant == name], name)
             for name in VARIANTS[1:]

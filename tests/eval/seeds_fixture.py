@@ -60,6 +60,8 @@ def make_seeds(arms: int = 3, seeds: int = 3, samples: int = 60) -> Report:
                 for sample in report.samples
             ],
             "flips": [],
+            "scales": {},
+            "between": [],
             "flip_summaries": [],
             "training": {name: make_curve(i, 0.3 + 0.02 * i) for i, name in enumerate(tuned)},
         }

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from nlirg.errors import InputError
-from pipelines.recipe import Recipe, load_recipe, merged, nested
+from pipelines.recipe import Recipe, load_recipe, merged, nested, validate
 from pipelines.store import as_yaml, identity, open_run
 
 MINIMAL = {"name": "a", "model": "m", "data": ["d.jsonl"]}
@@ -161,3 +161,22 @@ def test_identity_follows_content_not_place(tmp_path: Path) -> None:
     (tmp_path / "b" / "w.bin").write_bytes(b"also")
     assert identity(tmp_path / "a") != identity(tmp_path / "b")
     assert identity("owner/name") == "owner/name"
+
+
+def with_scales(scales: object) -> Recipe:
+    raw = {"name": "x", "model": "m", "data": ["d.jsonl"], "evaluate": {"scales": scales}}
+    return validate(raw, "recipe")
+
+
+def test_scales_are_sorted_and_each_is_there_once() -> None:
+    """1 is the arm itself."""
+    evaluate = with_scales([0.75, "5e-1", 1, 1.0, 0.75, 1.25]).evaluate
+    assert evaluate.scales == (0.5, 0.75, 1.0, 1.25)
+    assert evaluate.other_scales == (0.5, 0.75, 1.25)
+    assert evaluate.meaning() == with_scales([]).evaluate.meaning()  # they may change later
+
+
+@pytest.mark.parametrize("wrong", [0, -0.5, 1.51, float("nan"), float("inf")])
+def test_a_scale_outside_of_what_can_be_meant_is_one_clear_line(wrong) -> None:
+    with pytest.raises(InputError, match=r"^recipe: evaluate.scales: \S+ is no scale: give num"):
+        with_scales([0.5, wrong])

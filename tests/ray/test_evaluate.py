@@ -172,8 +172,12 @@ def contents(run: RunDirectory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def evaluated(base, ray_cluster, tmp_path_factory):
-    """An adapter and a full model that is the base again, answered in small chunks; the summary."""
-    recipe, run = trained_run(base, tmp_path_factory.mktemp("quiet"), "quiet", ("nlirg", "full"))
+    """An adapter and a full model that is the base again, answered in small chunks; the summary.
+
+    Both also at half their strength.
+    """
+    folder, arms = tmp_path_factory.mktemp("quiet"), ("nlirg", "full")
+    recipe, run = trained_run(base, folder, "quiet", arms, scales=[0.5])
     shutil.copytree(base, run.arm("full").path / "model")
     run.arm("full").succeed("mark", trained(kind="full"))
     with pytest.MonkeyPatch.context() as patch:
@@ -224,7 +228,8 @@ def test_evaluation_survives_a_killed_engine(evaluated, base, tmp_path, monkeypa
     assert killed
     assert summary.replaced == 1
     quiet = contents(evaluated[1])
-    assert contents(run) == {name: quiet[name] for name in quiet if not name.startswith("full/")}
+    expected = {name: quiet[name] for name in quiet if name.split("/")[0] in ("base", "nlirg")}
+    assert contents(run) == expected
 
 
 @pytest.mark.vllm
@@ -236,14 +241,29 @@ def test_full_model_gets_its_own_engine(evaluated) -> None:
 
 
 @pytest.mark.vllm
+def test_arms_at_half_strength_lie_between_the_base_and_themselves(evaluated) -> None:
+    """Between two equal models lies the same one; its files are gone once it has answered."""
+    _, run, summary = evaluated
+    answers = contents(run)
+    domain = {name: answers[f"{name}/samples_domain.jsonl"] for name in summary.variants}
+    assert domain["full@0.5"] == domain["base"]
+    assert len({domain[name] for name in ("base", "nlirg@0.5", "nlirg")}) == 3
+    assert summary.variants["nlirg@0.5"]["suites"].keys() == {"domain", "template"}
+    assert not list(run.path.glob("eval/full@0.5/scaled-*"))
+
+
+@pytest.mark.vllm
 def test_transformers_instead_of_vllm_gives_the_same_greedy_answers(
     evaluated, base, tmp_path
 ) -> None:
     """In the same actors, kept in the same files."""
-    recipe, run = trained_run(base, tmp_path, "other", engine="transformers", template_cases=4)
+    settings = {"engine": "transformers", "template_cases": 4, "scales": [0.5]}
+    recipe, run = trained_run(base, tmp_path, "other", **settings)
     evaluate(recipe, run)
     answers, expected = contents(run), contents(evaluated[1])
     for suite in ("domain", "robustness"):
         for variant in ("base", "nlirg"):
             name = f"{variant}/samples_{suite}.jsonl"
             assert answers[name] == expected[name]
+    scaled = "nlirg@0.5/samples_domain.jsonl"
+    assert answers[scaled] == expected[scaled]

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from eval.report.charts.svg import FONT_PX, Axis, drawing, label, spread, tag, text_width
-from eval.report.wording import percent
 
 WIDTH = 440.0
 LEFT, TOP, BOTTOM = 52.0, 12.0, 42.0
@@ -30,16 +29,6 @@ class Ranged(NamedTuple):
     value: float
     low: float
     high: float
-
-
-@dataclass(frozen=True)
-class Point:
-    """One variant in the scatter; `style` is its colour class."""
-
-    name: str
-    style: str
-    x: Ranged
-    y: Ranged
 
 
 @dataclass(frozen=True)
@@ -77,16 +66,6 @@ def axes(x: Axis, y: Axis, names: tuple[str, str], formats: tuple[Format, Format
     return Markup("").join(parts)
 
 
-def _whiskers(point: Point, x: Axis, y: Axis) -> Markup:
-    across = {"y1": y(point.y.value), "y2": y(point.y.value)}
-    upward = {"x1": x(point.x.value), "x2": x(point.x.value)}
-    return tag(
-        "line", class_=f"whisker {point.style}", x1=x(point.x.low), x2=x(point.x.high), **across
-    ) + tag(
-        "line", class_=f"whisker {point.style}", y1=y(point.y.low), y2=y(point.y.high), **upward
-    )
-
-
 def right_edge(names: Sequence[str]) -> float:
     """Return where the plot must end for the names to fit beside it, in a third at most."""
     return WIDTH - min(WIDTH / 3, max(map(text_width, names)) + 26)
@@ -101,42 +80,6 @@ def names_beside(
         tag("circle", class_=f"key {style}", cx=x, cy=place, r=4)
         + label(x + 8, place + 4, name, WIDTH - x - 8, class_="name")
         for (name, style), place in zip(names, places, strict=True)
-    )
-
-
-def _names_aside(points: Sequence[Point], x: Axis, y: Axis) -> Markup:
-    """Write the names of points in a column at the right, with a thin line to each point."""
-    ordered = sorted(points, key=lambda point: y(point.y.value))
-    heights = [y(point.y.value) for point in ordered]
-    places = spread(heights, FONT_PX + 2, y.stop + 4, y.start - 2)
-    edge = x.stop + 11
-    lines = [
-        tag("line", class_="leader", x1=x(point.x.value), y1=height, x2=edge, y2=place)
-        for point, height, place in zip(ordered, heights, places, strict=True)
-    ]
-    names = [(point.name, point.style) for point in ordered]
-    return Markup("").join(lines) + names_beside(names, heights, edge, y)
-
-
-def scatter(points: Sequence[Point], x_name: str, y_name: str) -> Markup:
-    """Plot shares against shares, each point with the intervals of both and its name."""
-    spans = [
-        padded([end for point in points for end in getattr(point, side)], 0, 1) for side in "xy"
-    ]
-    x = Axis(spans[0].low, spans[0].high, LEFT, right_edge([point.name for point in points]))
-    y = Axis(spans[1].low, spans[1].high, PLOT_HEIGHT - BOTTOM, TOP + 14)
-    read_out = "; ".join(f"{p.name}: {percent(p.x.value)}, {percent(p.y.value)}" for p in points)
-    return drawing(
-        WIDTH,
-        PLOT_HEIGHT,
-        f"{y_name} against {x_name}. {read_out}",
-        axes(x, y, (x_name, y_name), (percent, percent)),
-        _names_aside(points, x, y),
-        *(_whiskers(point, x, y) for point in points),
-        *(
-            tag("circle", class_=f"mark {p.style}", cx=x(p.x.value), cy=y(p.y.value), r=6)
-            for p in points
-        ),
     )
 
 

@@ -45,6 +45,15 @@ def test_base_answers_are_those_of_the_model_without_adapters(spec, engine) -> N
     assert engine.generate(ASKED, None) == plain
 
 
+def test_names_of_adapters_may_hold_dots(spec, engine) -> None:
+    """Those of arms at a scale do, and peft's may not."""
+    (adapter,) = spec.adapters
+    twice = (replace(adapter, name="a@0.5"), replace(adapter, name="b.c"))
+    named = TransformersEngine(replace(spec, adapters=twice))
+    for name in ("a@0.5", "b.c"):
+        assert named.generate(ASKED, name) == engine.generate(ASKED, "a")
+
+
 def test_answers_end_at_the_limit_or_at_an_end_token(spec, engine) -> None:
     limited = engine.generate(ASKED, None)
     assert {(len(one.token_ids), one.finish_reason) for one in limited} == {(12, "length")}

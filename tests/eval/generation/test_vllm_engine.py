@@ -36,6 +36,12 @@ def test_a_rank_no_engine_holds_is_named(spec) -> None:
         engine_options(with_ranks(spec, 8, 513))
 
 
+@pytest.mark.parametrize(("adapters", "at_hand"), [(1, 1), (4, 4), (24, 4)])
+def test_many_adapters_take_no_more_memory_than_a_few(spec, adapters, at_hand) -> None:
+    options = engine_options(with_ranks(spec, *[8] * adapters))
+    assert (options["max_loras"], options["max_cpu_loras"]) == (1, at_hand)
+
+
 @pytest.mark.vllm
 def test_the_ranks_are_those_vllm_allows() -> None:
     from vllm.config.lora import MaxLoRARanks

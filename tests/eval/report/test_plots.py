@@ -14,13 +14,12 @@ from eval.report.charts.curves import LEVELS, Event, Line, areas, curves, heatma
 from eval.report.charts.plots import (
     WIDTH,
     Bar,
-    Point,
     Ranged,
     bars,
     padded,
-    scatter,
 )
 from eval.report.charts.svg import Axis, round_ticks, spread, tag, text_width
+from eval.report.plane import plane_figure
 from eval.report.wording import percent, shortened
 from eval.schema.report import Report
 from tests.eval.report_fixture import HOSTILE, make_report
@@ -127,39 +126,6 @@ def test_padding_stays_inside_the_bounds_and_never_collapses():
         assert 0 <= span.low < span.high <= 1
 
 
-@given(
-    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=4),
-)
-def test_scatter_draws_every_point_at_any_position(pairs):
-    points = [
-        Point(f"arm {i}", f"s{i}", Ranged(a, a, a), Ranged(b, b, b))
-        for i, (a, b) in enumerate(pairs)
-    ]
-    drawn = ET.fromstring(scatter(points, "Learned", "Kept"))
-    circles = [node.get("class", "").split()[0] for node in drawn.iter("circle")]
-    assert circles.count("mark") == circles.count("key") == len(pairs)
-    assert "nan" not in scatter(points, "Learned", "Kept")
-
-
-def test_scatter_labels_do_not_overlap_when_points_nearly_coincide():
-    points = [
-        Point(name, "s1", Ranged(x, x - 0.02, x + 0.02), Ranged(0.9, 0.85, 0.95))
-        for name, x in [("base", 0.1), ("uniform", 0.9), ("nlirg", 0.905), ("random", 0.91)]
-    ]
-    assert_texts_apart(scatter(points, "Domain accuracy", "General accuracy"), "name", "tick")
-
-
-def test_names_of_many_points_stand_apart_in_the_order_of_the_points():
-    points = [
-        Point(f"arm-{i}", f"s{i % 6}", Ranged(0.9, 0.85, 0.95), Ranged(0.8 + 0.003 * i, 0.7, 0.9))
-        for i in range(15)
-    ]
-    svg = scatter(points, "Domain accuracy", "General accuracy")
-    assert_texts_apart(svg, "name", "tick")
-    names = {node.text: float(node.get("y")) for node in texts(svg) if node.get("class") == "name"}
-    assert sorted(names, key=names.get, reverse=True) == [point.name for point in points]
-
-
 def test_bars_are_as_long_as_their_values_and_their_labels_fit():
     group = [Bar("base", "s0", Ranged(0.2, 0.15, 0.25)), Bar("nlirg", "s1", Ranged(0.8, 0.7, 0.9))]
     svg = bars({"triage": group, "退款问题": group[:1]}, percent, "Accuracy")
@@ -255,7 +221,7 @@ def test_seeds_of_an_arm_share_its_colour():
 
 def all_figures(report: Report) -> list[figures.Figure]:
     return [
-        *figures.tradeoff(report), *figures.rewordings(report),
+        *plane_figure(report), *figures.rewordings(report),
         *(f for keys in figures.task_keys(report) for f in figures.per_task(report, keys)),
         *figures.phrases(report), *training.losses(report), *figures.corpus(report),
         *(f for arm, curve in report.training.items() for f in training.of_arm(arm, curve)),

@@ -196,8 +196,8 @@ def test_markdown_holds_what_the_page_holds():
         "- vllm: 0.32.0",
     ):
         assert line in text
-    assert text.count("<details>") == text.count("</details>") == FLIPS + 5
-    assert len(tables(text)) == 6
+    assert text.count("<details>") == text.count("</details>") == FLIPS + 6
+    assert len(tables(text)) == 8
 
 
 def test_markdown_of_several_seeds_starts_its_numbers_with_their_means():

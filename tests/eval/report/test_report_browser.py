@@ -202,6 +202,25 @@ def test_names_of_metrics_stay_in_sight_while_the_table_scrolls(browser, tmp_pat
     page.close()
 
 
+def test_the_plane_stands_right_after_the_verdicts_with_its_scales(page):
+    section = page.locator("main > section").nth(1)
+    expect(section.locator("h2")).to_have_text("What was learned, at what cost")
+    expect(section.locator("svg .stop")).to_have_count(3)
+    expect(section.locator("tr.chosen")).to_have_count(1)
+    expect(section.locator("tr.chosen th")).to_contain_text("✗ chosen, but broken")
+    box, table = (section.locator(part).first.bounding_box() for part in ("svg", "table"))
+    assert box["x"] + box["width"] <= table["x"]  # side by side on a wide screen
+    dashes = section.locator("svg .bound").evaluate("n => getComputedStyle(n).strokeDasharray")
+    assert dashes != "none"
+
+
+def test_two_arms_are_compared_in_a_table_that_is_open(page):
+    rows = page.locator("#between tbody tr")
+    expect(rows).to_have_count(10)
+    expect(rows.first).to_be_visible()
+    expect(rows.first.locator(".delta")).to_have_class("delta better")
+
+
 def test_alarms_are_listed_beside_the_chart_that_marks_them(page):
     expect(page.locator(".alarms li")).to_have_count(2)
     expect(page.locator(".alarms li").first).to_contain_text("!1")
