@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from cluster.rundir import RunDirectory
 from cluster.session import disconnect
+from nlirg.atomic_io import write_text
 from pipelines.demo.keeping_page import write_page
 from pipelines.demo.prose import PROSE
-from pipelines.demo.skills import SKILLS
 from pipelines.demo.turns import Turn, draw
 from pipelines.recipe import Recipe, load_recipe
-from pipelines.replay.overlap import near_pairs
 from pipelines.run import stages
 from pipelines.stage import run_stages
 from pipelines.store import open_run, settled
 
 HERE = Path(__file__).parent
-PROMPTS, TEXTS = 640, 120
-SEED = 7  # of prompts and texts; the cases are of another
+TEXTS, SEED = 120, 7
 UNIFORM = {"weighting": {"name": "uniform"}}
 ARMS: dict[str, dict[str, Any]] = {
     "uniform": UNIFORM,
@@ -40,23 +37,6 @@ ARMS: dict[str, dict[str, Any]] = {
 SCALES = (0.25, 0.5, 0.75)
 
 
-def skill_prompts(cases: list[str], count: int = PROMPTS, seed: int = SEED) -> list[str]:
-    """Draw prompts of the skills and of open text that pre-training may have seen.
-
-    Args:
-        cases: prompts of the evaluation; none of them, and nothing nearly like one, is drawn.
-        count: of prompts.
-        seed: of the draw.
-    """
-    rng, found = Random(seed), dict[str, None]()
-    makers = [*SKILLS.values(), *PROSE.values()]
-    while len(found) < count:
-        drawn = [draw(rng.choice(makers), rng, held_out=False).prompt for _ in range(count)]
-        near = {index for index, _ in near_pairs(drawn, cases)}
-        found |= dict.fromkeys(text for index, text in enumerate(drawn) if index not in near)
-    return list(found)[:count]
-
-
 def general_texts(count: int = TEXTS, seed: int = SEED) -> list[str]:
     """Draw open text of the world: sentences, stories, letters, messages of other companies."""
     rng, found = Random(seed), dict[str, None]()
@@ -67,24 +47,11 @@ def general_texts(count: int = TEXTS, seed: int = SEED) -> list[str]:
     return list(found)
 
 
-def write_inputs(folder: Path) -> tuple[Path, Path]:
-    """Write the files of prompts and of general texts."""
-    lines = (HERE / "data" / "ood_cases.jsonl").read_text(encoding="utf-8").splitlines()
-    cases = [json.loads(line)["messages"][-1]["content"] for line in lines]
-    folder.mkdir(parents=True, exist_ok=True)
-    prompts, texts = folder / "prompts.jsonl", folder / "texts.jsonl"
-    prompts.write_text(_lines({"prompt": text} for text in skill_prompts(cases)), encoding="utf-8")
-    texts.write_text(_lines({"text": text} for text in general_texts()), encoding="utf-8")
-    return prompts, texts
-
-
-def _lines(rows: Iterator[dict[str, str]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
 def recipe_of(seed: int, storage: Path) -> Recipe:
     """Return the demo's recipe with every arm, for one seed."""
-    prompts, texts = write_inputs(storage / "keeping-inputs")
+    texts = storage / "keeping_texts.jsonl"
+    lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in general_texts())
+    write_text(texts, "".join(lines))
     arms = dict(ARMS)
     arms["guard"] = {**UNIFORM, "guard": {**ARMS["guard"]["guard"], "general": str(texts)}}
     return load_recipe(
@@ -94,7 +61,7 @@ def recipe_of(seed: int, storage: Path) -> Recipe:
             f"storage={storage}",
             f"seed={seed}",
             f"arms={json.dumps(arms)}",
-            f"replay={json.dumps({'prompts': str(prompts), 'max_new_tokens': 96})}",
+            f"replay={json.dumps({'prompts': str(HERE / 'data/replay_prompts.jsonl')})}",
             f"evaluate.scales={list(SCALES)}",
             "evaluate.gates.retention_min=0.9",
             "evaluate.perturbations=[]",

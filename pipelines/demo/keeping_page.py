@@ -113,7 +113,9 @@ def _against(reports: Sequence[Report]) -> Iterator[str]:
         yield f"| {variant} | " + " | ".join(cells) + " |"
 
 
-Curve = dict[float, list[tuple[float, float]]]  # scale -> domain accuracy and retention, a seed each
+Curve = dict[
+    float, list[tuple[float, float]]
+]  # scale -> domain accuracy and retention, a seed each
 
 
 def _curves(reports: Sequence[Report]) -> Mapping[str, Curve]:
