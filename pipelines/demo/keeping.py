@@ -1,4 +1,4 @@
-"""Ways of keeping what a model knows, compared on the demo world: `python -m pipelines.demo.keeping`.
+"""Ways of keeping what a model knows, on the demo world: `python -m pipelines.demo.keeping`.
 
 Every arm trains the same tickets the same number of times, with several seeds; `KEEPING.md` is
 written from what the runs' own reports say.
@@ -60,6 +60,7 @@ def recipe_of(seed: int, storage: Path) -> Recipe:
             f"name=keeping-{seed}",
             f"storage={storage}",
             f"seed={seed}",
+            "train.num_workers=1",
             f"arms={json.dumps(arms)}",
             f"replay={json.dumps({'prompts': str(HERE / 'data/replay_prompts.jsonl')})}",
             f"evaluate.scales={list(SCALES)}",

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
 from scipy import stats
 
 from eval.report.charts.plane import Point, Track, plane
@@ -34,7 +33,7 @@ def write_page(results: Sequence[Path], folder: Path) -> None:
     reports = [Report.model_validate_json(path.read_bytes()) for path in results]
     head = (folder / "KEEPING.head.md").read_text(encoding="utf-8")
     write_text(folder / "KEEPING.md", head + "\n".join(_page(reports)) + "\n")
-    write_text(folder / "keeping.svg", str(_drawing(reports)))
+    write_text(folder / "keeping.svg", _drawing(reports))
 
 
 def values(reports: Sequence[Report], variant: str, key: str) -> list[float]:
@@ -150,7 +149,7 @@ def _chosen(report: Report, arm: str) -> str:
     return f"{choice.scale:g}{told}"
 
 
-def _drawing(reports: Sequence[Report]) -> Markup:
+def _drawing(reports: Sequence[Report]) -> str:
     """Draw the plane of the means over seeds as a file of its own."""
     first = reports[0]
     points = [_point(first.baseline, "s0", [(v, 1.0) for v in _domain(reports, first.baseline)])]
@@ -167,10 +166,8 @@ def _drawing(reports: Sequence[Report]) -> Markup:
         tracks.append(Track(arm, style, stops))
     drawn = plane(points, "Tickets right", "Kept of what the base got right", tracks)
     css = "".join((TEMPLATES / name).read_text("utf-8") for name in ("page.css", "report.css"))
-    opening, rest = drawn.split(">", 1)
-    namespace = Markup(' xmlns="http://www.w3.org/2000/svg"')
-    style_sheet = Markup("<style>{}</style>").format(Markup(css))
-    return Markup(opening) + namespace + Markup(">") + style_sheet + Markup(rest)
+    opening, rest = str(drawn).split(">", 1)
+    return f'{opening} xmlns="http://www.w3.org/2000/svg"><style>{css}</style>{rest}\n'
 
 
 def _domain(reports: Sequence[Report], variant: str) -> list[float]:

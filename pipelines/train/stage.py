@@ -162,22 +162,7 @@ class Train(Stage[TrainSummary]):
             for line in mixing_table(planned_mixture(recipe, run, config)):
                 say(self.title, line)
         connect(recipe.cluster)
-        job = TrainJob(
-            model=_source(recipe, config),
-            encoded=run.encoded.path,
-            tokens=run.scores.path / TOKENS,
-            data=recipe.data,
-            replay=run.replay.path if own_answers(config, recipe.encode.task) else None,
-            reserved=reserved(recipe),
-            general=_general(recipe, config),
-            output=folder,
-            run=recipe.name,
-            arm=self.arm,
-            end_ids=_end_ids(recipe),
-            train=config,
-            seed=recipe.seed,
-            shuffle=recipe.order == "random",
-        )
+        job = self.job(recipe, run)
         result = _followed(
             self.title,
             folder / "metrics.jsonl",
@@ -188,6 +173,26 @@ class Train(Stage[TrainSummary]):
         summary = _summary(job, result)
         _write_cards(recipe, self.arm, folder, summary)
         return summary
+
+    def job(self, recipe: Recipe, run: RunDirectory) -> TrainJob:
+        """Return the run as its workers need it."""
+        config = self._config(recipe)
+        return TrainJob(
+            model=_source(recipe, config),
+            encoded=run.encoded.path,
+            tokens=run.scores.path / TOKENS,
+            data=recipe.data,
+            replay=run.replay.path if own_answers(config, recipe.encode.task) else None,
+            reserved=reserved(recipe),
+            general=_general(recipe, config),
+            output=self.folder(run).path,
+            run=recipe.name,
+            arm=self.arm,
+            end_ids=_end_ids(recipe),
+            train=config,
+            seed=recipe.seed,
+            shuffle=recipe.order == "random",
+        )
 
     def describe(self, recipe: Recipe, run: RunDirectory, summary: TrainSummary) -> Iterator[str]:
         """Yield steps and tokens."""

@@ -92,7 +92,9 @@ def run_with_scores(
     for number, part in enumerate(np.array_split(order, files)):
         table = pa.Table.from_pylist([ROWS[index] for index in part])
         pq.write_table(table, run.scores.path / f"{number}.parquet")
-        write_tokens(run, f"{number}.arrow", [scored_tokens(index) for index in part])
+        write_tokens(
+            run.scores.path / "tokens", f"{number}.arrow", [scored_tokens(index) for index in part]
+        )
     table = pa.Table.from_pylist([*same_answers(), *same_answers("near")], schema=DUPLICATES)
     pq.write_table(table, run.scores.path / "duplicates" / "answer.parquet")
     run.scores.succeed("scored", scored(rows=N))
@@ -109,10 +111,9 @@ TOKENS_SCHEMA = pa.schema(
 
 
 def write_tokens(
-    run: RunDirectory, name: str, rows: list[dict[str, Any]], entropy: bool = False
+    folder: Path, name: str, rows: list[dict[str, Any]], entropy: bool = False
 ) -> None:
-    """Write a token file of a run's scores, as scoring does."""
-    folder = run.scores.path / "tokens"
+    """Write a token file into `scores/tokens/` or `replay/tokens/`, as its stage does."""
     folder.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist(rows, TOKENS_SCHEMA)
     write_token_file(folder / name, token_table(table, entropy))

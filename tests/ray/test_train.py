@@ -24,7 +24,8 @@ from nlirg.training.engine import set_seed
 from nlirg.training.trainer import Callbacks, Trainer
 from pipelines.encode.plan import PlanRows
 from pipelines.recipe import validate
-from pipelines.train.encoded import read_encoded
+from pipelines.train.data import read_training
+from pipelines.train.stage import Train
 from tests.pipelines.made_scores import write_tokens
 from tests.road import encoded, train, train_arm
 from tests.torch_engine import TorchEngine
@@ -35,26 +36,32 @@ IDS = torch.arange(5, 30)[None]
 
 
 def encoded_run(path, samples=24):
-    """A run directory whose corpus is encoded."""
+    """A run directory whose corpus of two sources is encoded, and its own answers are there."""
     run = RunDirectory(str(path), "run")
     rng = np.random.default_rng(0)
-    rows, tokens = [], []
+    write_plan(run, run.encoded.path, run.scores.path / "tokens", samples, rng)
+    run.encoded.succeed("encoded", encoded(rows=samples, alone=samples))
+    write_plan(run, run.replay.path, run.replay.path / "tokens", 20, rng)
+    run.replay.succeed("replay", {"kept": 20})
+    return run
+
+
+def write_plan(run, folder, tokens, samples, rng):
+    rows, texts = [], []
     for sample in range(samples):
         ids = rng.integers(3, 300, rng.integers(12, 40)).tolist()
         labels, losses = [IGNORE] * 5 + ids[5:], [1.0] * (len(ids) - 5)
-        tokens.append({"row_index": sample, "input_ids": ids, "labels": labels})
-        tokens[-1] |= {"token_loss": losses, "token_entropy": losses}
+        texts.append({"row_index": sample, "input_ids": ids, "labels": labels})
+        texts[-1] |= {"token_loss": losses, "token_entropy": losses}
         rows.append({"id": str(sample), "row_index": sample, "task_type": "ab"[sample % 2]})
-        rows[-1]["data"] = 0
         rows[-1] |= {"sample_tokens": [len(ids)], "sample_trained": [len(ids) - 5]}
-    run.encoded.path.mkdir(parents=True)
+        rows[-1]["data"] = int(sample % 5 == 0)
+    folder.mkdir(parents=True)
     for part in range(2):
         planned = PlanRows(None, frozenset(), np.empty(0, np.int64))
         plan = planned(pa.Table.from_pylist(rows[part::2]))
-        pq.write_table(plan, run.encoded.path / f"part-{part}.parquet")
-        write_tokens(run, f"{part}.arrow", tokens[part::2])
-    run.encoded.succeed("encoded", encoded(rows=samples, alone=samples))
-    return run
+        pq.write_table(plan, folder / f"part-{part}.parquet")
+        write_tokens(tokens, f"{part}.arrow", texts[part::2])
 
 
 def recipe(model, arms, **train_settings):
@@ -70,7 +77,7 @@ def recipe(model, arms, **train_settings):
         {
             "name": "run",
             "model": str(model),
-            "data": ["unused.jsonl"],
+            "data": ["unused.jsonl", {"path": "general.jsonl", "weight": 0.3}],
             "train": settings | train_settings,
             "arms": arms,
         },
@@ -79,19 +86,27 @@ def recipe(model, arms, **train_settings):
 
 
 def reference(the_recipe, arm, run, folder):
-    """The same training in this process with plain torch; returns tensors and trained tokens."""
+    """The same training in this process with plain torch: tensors, progress and last record."""
     config = the_recipe.arm(arm)
     set_seed(the_recipe.seed)
     model = load_model(the_recipe.model, torch.float32)
     if config.lora is not None:
         model = add_lora(model, config.lora, the_recipe.model)
     engine = TorchEngine(model, load_tokenizer(the_recipe.model), config)
-    (corpus,) = read_encoded(run.encoded.path, run.scores.path / "tokens")
-    trainer = Trainer(engine, corpus, config, the_recipe.seed)
-    nothing = lambda _: None  # noqa: E731
-    progress = trainer.run(Callbacks(nothing, nothing, nothing))
+    data = read_training(Train(arm).job(the_recipe, run))
+    trainer = Trainer(
+        engine,
+        data.corpus,
+        config,
+        the_recipe.seed,
+        mixed=data.mixed,
+        known=data.known,
+    )
+    nothing, records = lambda _: None, []
+    progress = trainer.run(Callbacks(records.append, nothing, nothing))
     engine.export(folder / "model")
-    return load_file(next((folder / "model").glob("*.safetensors"))), progress.trained_tokens
+    tensors = load_file(next((folder / "model").glob("*.safetensors")))
+    return tensors, progress, records[-1]
 
 
 def assert_close(folder, expected):
@@ -108,13 +123,13 @@ def test_two_workers_at_stage_3_train_what_one_process_does(ray_cluster, tiny_mo
     folder = run.arm("full").path
     assert summary.kind == "full"
     assert summary.optimizer_steps == 6
-    expected, tokens = reference(full, "full", run, tmp_path / "reference")
+    expected, progress, _ = reference(full, "full", run, tmp_path / "reference")
     assert_close(folder / "model", expected)
     loaded = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     assert loaded(IDS).logits.isfinite().all()
     records = read_metrics(folder / "metrics.jsonl")
     assert [record["step"] for record in records] == [2, 4, 6]
-    assert records[-1]["trained_tokens"] == summary.trained_tokens == tokens
+    assert records[-1]["trained_tokens"] == summary.trained_tokens == progress.trained_tokens
     assert list((folder / "tensorboard").iterdir())
     started = time.perf_counter()
     assert train(full, run)["full"] == summary
@@ -143,9 +158,10 @@ def kill_a_worker(checkpoints, killed):
 
 def test_a_killed_worker_costs_no_result(ray_cluster, tiny_model_dir, tmp_path):
     run = encoded_run(tmp_path, samples=200)
+    keeping = {"replay": {"share": 0.3, "objective": "kl"}, "guard": {"rows": 8, "every": 60}}
     lora = recipe(
         tiny_model_dir,
-        {"lora": {"lora": {"rank": 2}}},
+        {"lora": {"lora": {"rank": 2}, **keeping}},
         zero_stage=2,
         max_steps=180,
         checkpoint_every=15,
@@ -159,14 +175,19 @@ def test_a_killed_worker_costs_no_result(ray_cluster, tiny_model_dir, tmp_path):
     assert killed, "the run ended before a worker could be killed"
     assert summary.resumed_from > 0
     assert summary.resumed_from % 15 == 0
-    expected, trained = reference(lora, "lora", run, tmp_path / "reference")
+    expected, progress, last = reference(lora, "lora", run, tmp_path / "reference")
     assert_close(folder / "model", expected)
     records = read_metrics(folder / "metrics.jsonl")
     due = sorted({*range(10, 181, 10), *range(15, 181, 15)})
+    watched = [record for record in records if "general_kl" in record]
+    assert [record["step"] for record in watched] == [60, 120, 180]
+    assert {record["general_base_loss"] for record in watched} == {progress.start.loss}
+    assert watched[-1]["general_kl"] == pytest.approx(last["general_kl"], rel=1e-3)
+    assert records[-1]["loss_by_source"].keys() == {"unused", "general", "replay"}
     assert [record["step"] for record in records] == due
     tokens = [record["trained_tokens"] for record in records]
     assert tokens == sorted(tokens)
-    assert tokens[-1] == summary.trained_tokens == trained
+    assert tokens[-1] == summary.trained_tokens == progress.trained_tokens
     base = load_model(str(tiny_model_dir), torch.float32)
     before = base(IDS).logits
     adapted = peft.PeftModel.from_pretrained(base, folder / "model")

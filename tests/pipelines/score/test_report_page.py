@@ -72,7 +72,7 @@ def write_scores(
     run.scores.path.mkdir(parents=True)
     for start in range(0, len(rows), per_file):
         part = rows[start : start + per_file]
-        write_tokens(run, f"{start:08d}.arrow", part, entropy)
+        write_tokens(run.scores.path / "tokens", f"{start:08d}.arrow", part, entropy)
         table = pa.Table.from_pylist(part).drop_columns(TOKENS_SCHEMA.names[1:])
         pq.write_table(table, run.scores.path / f"{start:08d}.parquet")
     return parquet_files(run.scores.path)

@@ -82,7 +82,7 @@ def written(folder: Path, rows: list[dict[str, Any]]) -> RunDirectory:
         pq.write_table(
             pa.Table.from_pylist(mine).select(columns), run.scores.path / f"{number}.parquet"
         )
-        write_tokens(run, f"{number}.arrow", mine)
+        write_tokens(run.scores.path / "tokens", f"{number}.arrow", mine)
     run.encoded.path.mkdir()
     return run
 
