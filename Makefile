@@ -1,4 +1,5 @@
 # make demo | make test | make test-all | make setup [DEVICE=gpu] | make lint | make base-model | make lock
+# make keep: the comparison of ways of keeping what a model knows (pipelines/demo/KEEPING.md)
 # make bench-train [ARGS="--only whole --out bench.json"]
 # make bench-eval [ARGS="--only engines report --rounds 1 --out bench.json"]
 # make bench-corpus [ARGS="--only scale --rows 10000 100000 --out bench.json"]
@@ -16,11 +17,14 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 LOCKED_FOR := --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--no-emit-find-links --no-emit-index-url
 
-.PHONY: demo test test-all setup lint base-model lock bench-train bench-corpus bench-eval
+.PHONY: demo keep test test-all setup lint base-model lock bench-train bench-corpus bench-eval
 .DELETE_ON_ERROR:
 
 demo: setup
 	$(BIN)/nlirg demo
+
+keep: setup
+	$(BIN)/python -m pipelines.demo.keeping $(ARGS)
 
 # All but what repeats: kills at many moments, sweeps of widths, the benchmarks at toy size.
 test: setup lint

@@ -13,6 +13,7 @@ from eval.report.charts.plane import Point, Track, plane
 from eval.report.charts.plots import Ranged
 from eval.schema.report import Report
 from nlirg.atomic_io import write_text
+from nlirg.errors import InputError
 
 # Key of a metric, heading, digits, whether it is a share.
 COLUMNS = (
@@ -23,16 +24,26 @@ COLUMNS = (
     ("general_kl", "KL(base ‖ tuned), general text", False),
     ("domain_loss", "loss of human answers", False),
 )
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 REFERENCE = "uniform"
 CONFIDENCE = 0.95
 TEMPLATES = Path(__file__).parents[2] / "eval" / "report" / "templates"
 
 
 def write_page(results: Sequence[Path], folder: Path) -> None:
-    """Write `KEEPING.md` and `keeping.svg` from the `results.json` of one run a seed."""
+    """Write `keeping.svg` and the results in `KEEPING.md`, from the `results.json` of every seed.
+
+    Raises:
+        InputError: if the page has no place for them.
+    """
     reports = [Report.model_validate_json(path.read_bytes()) for path in results]
-    head = (folder / "KEEPING.head.md").read_text(encoding="utf-8")
-    write_text(folder / "KEEPING.md", head + "\n".join(_page(reports)) + "\n")
+    page = folder / "KEEPING.md"
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise InputError(f"{page}: has no lines {BEGIN} and {END} to write the results between")
+    text = "\n".join(_page(reports))
+    write_text(page, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
     write_text(folder / "keeping.svg", _drawing(reports))
 
 
