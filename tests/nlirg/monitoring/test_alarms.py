@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nlirg.config.training import GuardConfig
 from nlirg.monitoring.alarms import Alarms, stair, steady_rise
 
 
@@ -31,6 +32,23 @@ def kinds(losses, epochs=3):
 
 def test_a_healthy_run_raises_nothing():
     assert raised([record(step) for step in range(10, 500, 10)]) == []
+
+
+def test_a_model_that_leaves_its_guards_bound_is_told_once_in_words():
+    guard = GuardConfig(max_rise=0.1, stop=True)
+    alarms = Alarms(1.0, guard)
+    rises = [0.0, 0.1, 0.25, 0.5]
+    found = [
+        alarm
+        for step, rise in enumerate(rises, start=1)
+        for alarm in alarms.check(record(step, general_rise=rise))
+    ]
+    assert [(alarm.kind, alarm.step) for alarm in found] == [("forgetting", 3)]
+    assert "has risen by 0.250 nats a token, and train.guard allows 0.1" in found[0].message
+    assert "the run ends here" in found[0].message
+    [lost] = Alarms(1.0, GuardConfig(metric="kl")).check(record(1, general_rise=None))
+    assert "KL from the base model is no number any more" in lost.message
+    assert "the run goes on" in lost.message
 
 
 def test_a_start_of_mostly_hard_tokens_is_judged_by_tokens_not_by_records():

@@ -1,7 +1,12 @@
+from typing import Any
+
 import numpy as np
 
+from nlirg.config.corpus import DataConfig, EncodeConfig, TimesConfig
 from nlirg.config.training import TrainConfig
-from nlirg.preflight.plan_checks import check_plan
+from nlirg.preflight.corpus_checks import Probe
+from nlirg.preflight.corpus_sample import CorpusSample, SampledCorpus
+from nlirg.preflight.plan_checks import check_plan, check_plans, sampled_mixture
 
 
 def config(**settings: object) -> TrainConfig:
@@ -34,6 +39,41 @@ def test_the_plan_of_a_large_corpus_is_extrapolated() -> None:
     trained = np.full(200, 20)
     told = check_plan(plan, trained, 1_000_000, holdout=0, exact=False).measured
     assert told.startswith("about 250,000 optimizer steps and 20,000,000 trained tokens")
+
+
+def test_mixing_and_replay_lengthen_an_epoch() -> None:
+    trained = np.full(10, 20)
+    plan = config(token_batch=10, batch_size=1, epochs=2)
+    told = check_plan(plan, trained, 10, holdout=0, exact=True, more=1.25).measured
+    assert told.startswith("25 optimizer steps and 250 trained tokens per epoch")
+    assert told.endswith("50 steps in the run")
+
+
+def test_the_mixture_of_a_corpus_is_estimated_from_its_sample() -> None:
+    place = np.arange(6)
+    probes = [
+        Probe("p", "", 1, 6, place, place, "", data=data, task_type=task)
+        for data, task in [(0, "a"), (0, "a"), (0, "b"), (1, "a")]
+    ]
+    rows: list[Any] = [None] * 4
+    sample = CorpusSample(rows, [], [], 400, True)
+    data = [DataConfig(path="x.jsonl"), DataConfig(path="y.jsonl", weight=0.5)]
+    arms = {"one": config(), "other": config(replay={"share": 0.5})}
+    corpus = SampledCorpus(sample, probes, [])
+    mixed = sampled_mixture(corpus, data)
+    assert [(part.label, part.rows, part.tokens) for part in mixed.parts] == [
+        ("x", 300, 1500), ("y", 100, 500)
+    ]  # fmt: skip
+    assert [part.times for part in mixed.parts] == [1, 3]
+    *plans, table = check_plans(arms, EncodeConfig(), corpus, 0, data)
+    assert [plan.measured.split(":")[0] for plan in plans] == ["one", "other"]
+    assert "3,000 trained tokens per epoch" in plans[0].measured
+    assert "6,000 trained tokens per epoch" in plans[1].measured
+    assert "y  about 100 rows, about 500 tokens, seen 3 times an epoch, 50.0%" in table.measured
+    lacking = [DataConfig(path="x.jsonl", task_types={"c": TimesConfig(repeat=2)}), data[1]]
+    [check] = check_plans(arms, EncodeConfig(), corpus, 0, lacking)
+    assert (check.name, check.status) == ("mixing", "warn")
+    assert "no row to train has 'c'" in check.measured
 
 
 def test_a_holdout_that_takes_everything_fails() -> None:

@@ -38,6 +38,23 @@ SETTINGS = [
     (["train.validation={rows: 24}"], "train.validation.rows is 24"),
     (["train.distillation={teacher: ./none}"], "./none"),
     (["train.deepspeed=none.json"], "train.deepspeed: none.json is neither"),
+    (["train.epochs=0"], "train.epochs"),
+    (["train.replay.share=0"], "train.replay.share: Input should be greater than 0"),
+    (["train.replay.share=1.2"], "train.replay.share: Input should be less than 1"),
+    (["train.replay.share=0.99"], "replay has too few rows for its share: an epoch would see"),
+    (["train.guard.general=none.jsonl"], "none.jsonl: cannot read"),
+    (["train.guard.max_rise=0"], "train.guard.max_rise"),
+    (["train.guard={metric: kl}", "encode.task=cpt"], "train.guard.metric kl is measured on"),
+    (["train.replay={}", "encode.task=cpt"], "train.replay: a base model that is trained on plain"),
+    (["data=[{path: a.jsonl, weight: 1.5}]"], "data.0.weight: Input should be less than or equal"),
+    (["data=[{path: a.jsonl, weight: 0}]"], "data.0.weight: Input should be greater than 0"),
+    (["data=[{path: a.jsonl, weight: 0.5, repeat: 2}]"], "give one of them"),
+    (["data=[{path: a.jsonl, weight: 0.6}, {path: b.jsonl, weight: 0.6}]"], "add up to 1.2"),
+    (["data=[a.jsonl, {path: b.jsonl, weight: 1.0}]"], "leaves nothing for 'a'"),
+    (["data=[a.jsonl, {path: b.jsonl, weight: 0.99}]"], "has too few rows for its share"),
+    (["data=[{path: a.jsonl, task_types: {c: {repeat: 2}}}, b.jsonl]"], "no row to train has 'c'"),
+    (["data=[{path: a.jsonl, name: replay}]"], "is the base model's own answers"),
+    (["data=[{path: a.jsonl, task_types: {c: {}}}]", "encode.task=cpt"], "make a source of each"),
 ]
 
 
