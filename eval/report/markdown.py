@@ -12,7 +12,16 @@ from eval.report.scale_text import costs, scale_texts
 from eval.report.seeds import OverSeeds, seed_table
 from eval.report.training import alarms
 from eval.report.verdict_text import verdict_text
-from eval.schema.report import Estimate, GateState, Metric, Report, Severity, SideBySide, Unit
+from eval.schema.report import (
+    Estimate,
+    GateState,
+    Metric,
+    Report,
+    Severity,
+    SideBySide,
+    TrainingCurve,
+    Unit,
+)
 
 LONGEST = 60_000  # bytes; a comment on GitHub ends at 65,536 characters
 FOOTER = 2_000  # bytes of it that are kept for title and last line
@@ -250,12 +259,28 @@ def _training(report: Report) -> str:
             f"{curve.optimizer_steps:,}",
             f"{curve.trained_tokens:,}",
             wording.value(curve.loss[-1], "number") if curve.loss else "–",
+            _known(curve),
             inline(", ".join(f"{key} {value}" for key, value in curve.settings.items())),
         ]
         for arm, curve in report.training.items()
     )
-    header = ["Arm", "Optimizer steps", "Trained tokens", "Last loss, nats", "Settings"]
+    header = [
+        "Arm",
+        "Optimizer steps",
+        "Trained tokens",
+        "Last loss, nats",
+        "General loss, nats",
+        "Settings",
+    ]
     return _folded("Training", _grid(header, rows))
+
+
+def _known(curve: TrainingCurve) -> str:
+    """Return the loss on general text before the first step and after the last."""
+    if curve.guard is None:
+        return "–"
+    ends = (curve.guard.loss[0], curve.guard.loss[-1])
+    return " → ".join(wording.value(loss, "number") for loss in ends)
 
 
 def _alarms(report: Report) -> str:

@@ -235,7 +235,7 @@ def test_one_metric_of_every_family_is_shown_per_task_before_the_others():
     assert figures.task_keys(more) == (["domain_accuracy", "repetition_3"], ["format_rate"])
 
 
-@pytest.mark.parametrize(("report", "charts"), [(make_report(), 17), (make_seeds(8, 1), 35)])
+@pytest.mark.parametrize(("report", "charts"), [(make_report(), 21), (make_seeds(8, 1), 45)])
 def test_every_chart_of_a_report_is_wellformed_and_reads_out_its_content(report, charts):
     found = all_figures(report)
     titles = [figure.title for figure in found]
@@ -254,29 +254,55 @@ def test_alarms_are_numbered_over_all_arms_and_marked_in_the_chart():
     assert [(a.sign, a.arm, a.alarm.kind) for a in training.alarms(report)] == [
         ("!1", "uniform", "rising_loss"), ("!2", "uniform", "stairs")
     ]  # fmt: skip
-    chart, _ = training.losses(report)
+    chart, *_ = training.losses(report)
     assert [n.text for n in texts(chart.svg) if n.get("class") == "sign"] == ["!1", "!2"]
 
 
 def test_validation_losses_are_drawn_beside_the_base_that_all_arms_share():
     report = make_report()
-    _, chart = training.losses(report)
+    _, chart, *_ = training.losses(report)
     drawn = {n.text for n in texts(chart.svg) if n.get("class") == "name"}
     assert chart.title == "Validation loss"
     assert drawn == {"base", "uniform", "nlirg"}
     curve = report.training["nlirg"]
     other = curve.validation.model_copy(update={"base_loss": 1.0, "loss": [math.nan] * 10})
     arms = report.training | {"nlirg": curve.model_copy(update={"validation": other})}
-    _, chart = training.losses(report.model_copy(update={"training": arms}))
+    _, chart, *_ = training.losses(report.model_copy(update={"training": arms}))
     drawn = {n.text for n in texts(chart.svg) if n.get("class") == "name"}
     assert drawn == {"uniform", "nlirg"}  # other rows: no one line of the base is right for both
+
+
+def test_what_a_guard_measured_is_drawn_from_step_0_with_its_bound():
+    report = make_report()
+    *_, loss, divergence = training.losses(report)
+    assert (loss.title, divergence.title) == (
+        "Loss on general text", "Changed predictions while training"
+    )  # fmt: skip
+    names = [{n.text for n in texts(c.svg) if n.get("class") == "name"} for c in (loss, divergence)]
+    assert names == [{"uniform", "nlirg", "bound"}, {"uniform", "nlirg"}]
+    assert "2.2" in loss.svg  # the first reading and what it may rise by
+    unanswered = {
+        arm: curve.model_copy(update={"guard": curve.guard.model_copy(update={"kl": []})})
+        for arm, curve in report.training.items()
+    }
+    charts = list(training.losses(report.model_copy(update={"training": unanswered})))
+    assert charts[-1].title == "Loss on general text"
+
+
+def test_every_source_has_its_loss_where_there_are_several():
+    curve = make_report().training["nlirg"]
+    titles = [figure.title for figure in training.of_arm("nlirg", curve)]
+    assert "Loss per source of nlirg" in titles
+    alone = curve.model_copy(update={"loss_by_source": {"tickets": curve.loss}})
+    titles = [figure.title for figure in training.of_arm("nlirg", alone)]
+    assert "Loss per source of nlirg" not in titles
 
 
 def test_of_many_task_types_those_that_end_highest_are_drawn():
     curve = make_report().training["nlirg"]
     many = {f"task{i}": [float(i), math.nan] for i in range(10)}
     short = curve.model_copy(update={"steps": [1, 2], "loss_by_task": many, "zones": {}})
-    tasks, _ = training.of_arm("nlirg", short)
+    tasks, *_ = training.of_arm("nlirg", short)
     drawn = {n.text for n in texts(tasks.svg) if n.get("class") == "name"}
     assert drawn == {f"task{i}" for i in range(10 - training.MAX_TASKS, 10)}
     assert f"{training.MAX_TASKS} of 10" in tasks.note
