@@ -10,6 +10,8 @@
       eval/<variant>/{resamples/samples_<suite>.jsonl, flips.jsonl}
       tune/  report/{index.html, report.md, results.json}
 
+Beside the runs of a storage, `.answers/` keeps what base models answered, for all of them.
+
 A stage's folder holds `_SUCCESS`, written last: a small JSON with the format's version, the
 fingerprint of the settings that produced it, and its summary. A folder without it is unfinished,
 whatever else it contains.

@@ -8,8 +8,9 @@ from eval.generation.generate import Completion, ends_in_a_loop
 from nlirg.chat.thinking import split_generated
 
 NGRAM = 4
-# Of an answer's runs of four tokens, so many may have stood in it before. Prose has under a tenth;
-# lists and code that repeat their frame have up to a fourth.
+# Of an answer's runs of four tokens, so many may have stood in it before. Of 256 tokens of prose
+# (this project's documents) it is .02 at the median and .22 at the 99th percentile, of code .04 and
+# .23; tables reach .3.
 MOST_REPEATED = 0.3
 FEWEST_NGRAMS = 16  # in shorter answers a share says nothing
 

@@ -13,6 +13,7 @@ from eval.generation.serving import require_engine
 from nlirg.atomic_io import write_text
 from nlirg.errors import InputError
 from nlirg.models.loading import model_directory
+from nlirg.scoring.scores import TokenScores
 from pipelines.evaluate.answers import Variant
 from pipelines.evaluate.generation import BASE
 from pipelines.evaluate.variant_tasks import run_each
@@ -27,7 +28,13 @@ from pipelines.replay.overlap import (
     refuse_overlap,
 )
 from pipelines.replay.prompt_files import BUILTIN, LEAST, prompts_hash, read_prompts
-from pipelines.replay.samples import sample_id, sample_of, score_samples, write_samples
+from pipelines.replay.samples import (
+    Sample,
+    sample_id,
+    sample_of,
+    score_samples,
+    write_samples,
+)
 from pipelines.score.rows import MakeScorer, model_scorer
 from pipelines.stage import Stage, Summary
 from pipelines.store import identity
@@ -138,11 +145,7 @@ class Replay(Stage[ReplaySummary]):
         _require_enough(len(kept), left_out, folder / "left_out.jsonl")
         samples = [sample_of(one) for one in kept]
         names = [sample_id(one) for one in kept]
-        variant = Variant(BASE, base, None, "")
-        ((_, scores),) = run_each(
-            *(recipe, "score the replay", [variant], score_samples),
-            *(self.make_scorer, recipe.score, samples, names),
-        )
+        scores = _scores(recipe, base, self.make_scorer, samples, names)
         write_samples(folder, kept, samples, scores, recipe.score.token_entropy)
         return ReplaySummary(
             asked=len(answers),
@@ -167,6 +170,21 @@ def _wants(recipe: Recipe, key: str) -> bool:
     arms = (recipe.arm(name) for name in recipe.arms)
     swept = any(name.split(".")[0] == key for name in recipe.tune.grid)
     return swept or any(getattr(arm, key) is not None for arm in arms)
+
+
+def _scores(
+    recipe: Recipe,
+    base: Path,
+    make_scorer: MakeScorer,
+    samples: Sequence[Sample],
+    names: Sequence[str],
+) -> list[TokenScores]:
+    """Score the samples under the base model, in a process that is gone afterwards."""
+    variant = Variant(BASE, base, None, "")
+    arguments = (make_scorer, recipe.score, samples, names)
+    found = run_each(recipe, "score the replay", [variant], score_samples, *arguments)
+    ((_, scores),) = found
+    return list(scores)
 
 
 def _write_left_out(path: Path, answers: Sequence[Answered]) -> None:
