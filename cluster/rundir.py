@@ -9,6 +9,7 @@
       paraphrases/cases.jsonl  eval/<variant>/{samples_<suite>.jsonl, results_all.json}
       eval/<variant>/{resamples/samples_<suite>.jsonl, flips.jsonl}
       tune/  report/{index.html, report.md, results.json}
+      export/<arm>@<scale>/  export/answers/<arm>@<scale>/
 
 A stage's folder holds `_SUCCESS`, written last: a small JSON with the format's version, the
 fingerprint of the settings that produced it, and its summary. A folder without it is unfinished,
