@@ -9,6 +9,7 @@
       paraphrases/cases.jsonl  eval/<variant>/{samples_<suite>.jsonl, results_all.json}
       eval/<variant>/{resamples/samples_<suite>.jsonl, flips.jsonl}
       tune/  report/{index.html, report.md, results.json}
+      export/<arm>@<scale>/  export/answers/<arm>@<scale>/
 
 Beside the runs of a storage, `.answers/` keeps what base models answered, for all of them.
 

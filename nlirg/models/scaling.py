@@ -108,6 +108,22 @@ def interpolate(base: Path, tuned: Path, scale: float, directory: Path) -> None:
                 _write_between(before, file, scale, target)
 
 
+def require_between(base: Path, tuned: Path) -> None:
+    """Refuse two models between which `interpolate` finds nothing, from their headers alone.
+
+    Raises:
+        InputError: as `interpolate`, but for what a look at the numbers would tell.
+    """
+    with ExitStack() as opened:
+        before = _Weights(base, opened)
+        for file in weight_files(tuned):
+            after = opened.enter_context(_opened(file))
+            for name in after.keys():  # noqa: SIM118 - a safetensors file is no mapping
+                part = after.get_slice(name)
+                if part.get_dtype().startswith(("F", "BF")):
+                    before.find(name, tuple(part.get_shape()))
+
+
 class _Weights:
     """The tensors of a model's folder by name."""
 
@@ -119,23 +135,31 @@ class _Weights:
             self._files |= dict.fromkeys(file.keys(), file)
 
     def like(self, name: str, tuned: Tensor) -> Tensor:
-        """Return the tensor that became `tuned`.
+        """Return the tensor that became `tuned`."""
+        file, known = self.find(name, tuple(tuned.shape))
+        found: Tensor = file.get_tensor(known)
+        return found
+
+    def find(self, name: str, shape: tuple[int, ...]) -> tuple[Any, str]:
+        """Return where the tensor is that became one of this name and shape: file and own name.
 
         Some published models leave out the first part of every name, which transformers writes.
+
+        Raises:
+            InputError: if there is none.
         """
+        remedy = "nothing lies between them: leave out evaluate.scales, or train an adapter"
         for known in (name, name.partition(".")[2]):
             if known in self._files:
-                found: Tensor = self._files[known].get_tensor(known)
-                if found.shape == tuned.shape:
-                    return found
+                found = tuple(self._files[known].get_slice(known).get_shape())
+                if found == shape:
+                    return self._files[known], known
                 raise InputError(
-                    f"{self.folder}: {known} has shape {tuple(found.shape)}, the tuned model's "
-                    f"has {tuple(tuned.shape)}; nothing lies between them: leave this arm's scales "
-                    "out"
+                    f"{self.folder}: {known} has shape {found}, the tuned model's has {shape}; "
+                    f"{remedy}"
                 )
         raise InputError(
-            f"{self.folder}: holds no weight {name}, which the tuned model has; nothing lies "
-            "between them: leave this arm's scales out"
+            f"{self.folder}: holds no weight {name}, which the tuned model has; {remedy}"
         )
 
 

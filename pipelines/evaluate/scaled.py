@@ -8,9 +8,10 @@ from pathlib import Path
 from cluster.rundir import RunDirectory, fingerprint
 from eval.generation.generate import Prompt
 from eval.verdict.scales import SCALE_SUITES
-from nlirg.models.scaling import scale_name
+from nlirg.models.scaling import require_between, scale_name
 from pipelines.evaluate.answers import Scaled, Variant
 from pipelines.evaluate.generation import Generation, Work
+from pipelines.evaluate.merged import Merging
 from pipelines.recipe import Recipe
 
 
@@ -87,10 +88,13 @@ def answer_all(
 
     Adapters at a scale are answered with base and arms, by the same engines. Those that take a
     whole model come one after another, so that the disk holds one of them at a time.
+
+    Raises:
+        InputError: before anything is asked, if a full arm has other weights than its base.
     """
     some = asked_at_scales(prompts)
     merging = generation.merging
-    whole = [variant for variant in scaled if merging.takes_a_model(variant)]
+    whole = _whole_models(merging, scaled)
     asked = [(variant, run.evaluation(variant.name), prompts) for variant in variants]
     asked += [(v, run.evaluation(v.name), some) for v in scaled if v not in whole]
     work = generation.answer(asked, "evaluate")
@@ -98,3 +102,16 @@ def answer_all(
         work += generation.answer([(variant, run.evaluation(variant.name), some)], "evaluate")
         merging.remove([variant])
     return work
+
+
+def _whole_models(merging: Merging, scaled: Sequence[Variant]) -> list[Variant]:
+    """Return those that take a whole model; all scales of an arm are alike in that."""
+    kinds: dict[Path, bool] = {}
+    for variant in scaled:
+        assert variant.scaled is not None
+        tuned = variant.scaled.tuned
+        if tuned not in kinds:
+            kinds[tuned] = merging.takes_a_model(variant)
+            if variant.adapter is None:
+                require_between(variant.scaled.base, tuned)
+    return [v for v in scaled if v.scaled is not None and kinds[v.scaled.tuned]]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from nlirg.errors import InputError
 from nlirg.models.export import export_merged
 from nlirg.models.loading import load_model
-from nlirg.models.scaling import interpolate, scale_adapter, scale_name
+from nlirg.models.scaling import interpolate, require_between, scale_adapter, scale_name
 
 IDS = torch.arange(5, 30)[None]
 SCALES = (0.25, 0.7, 1.0, 1.5)
@@ -158,15 +158,16 @@ def test_names_without_their_first_part_are_found(tmp_path) -> None:
 def test_what_cannot_be_between_is_refused_and_nothing_is_left(tmp_path) -> None:
     base = halves(tmp_path / "base", torch.float16)
     more = halves(tmp_path / "more", torch.float16, d=torch.zeros(2))
-    with pytest.raises(
-        InputError, match=r"base: holds no weight d, .* leave this arm's scales out"
-    ):
+    with pytest.raises(InputError, match=r"base: holds no weight d, .* leave out evaluate.scales"):
         interpolate(base, more, 0.5, tmp_path / "out")
     wide = halves(tmp_path / "wide", torch.float16)
     save_file({"a.weight": torch.zeros(7, 4), "b.weight": torch.tensor(0.0)},
               wide / "model-1.safetensors")  # fmt: skip
     with pytest.raises(InputError, match=r"a.weight has shape \(7, 3\), the tuned model's has"):
         interpolate(base, wide, 0.5, tmp_path / "out")
+    with pytest.raises(InputError, match="has shape"):
+        require_between(base, wide)
+    require_between(base, halves(tmp_path / "other", torch.float32, change=1.0))
     far = halves(tmp_path / "far", torch.float16, change=60_000.0)
     with pytest.raises(InputError, match=r"NaN or infinity at scale 1.5 in torch.float16"):
         interpolate(base, far, 1.5, tmp_path / "out")

@@ -112,6 +112,27 @@ def test_all_gates_kept_is_0(made, judge) -> None:
     assert text.gates == "keeps all 6 gates"
 
 
+def test_scales_are_judged_and_told_with_what_was_learned(made, judge) -> None:
+    """At half strength the arm has learned too little for the gate on either half."""
+    made.write("nlirg@0.5", answers(domain=10))
+    code, out, error = judge("evaluate.scales=[0.5, 1]")
+    assert (code, error) == (0, "")
+    report = Report.model_validate_json((made.run.report.path / "results.json").read_text())
+    curve = report.scales["nlirg"]
+    assert [point.variant for point in curve.points] == ["base", "nlirg@0.5", "nlirg"]
+    assert [point.domain.value for point in curve.points] == [0.2, 0.5, 0.95]
+    assert "broken" not in out
+    assert "nlirg learned 75.0 pts of the domain (interval " in out
+    assert "nlirg: Scale 1, the arm itself, is the strongest that keeps every gate" in out
+    assert report.variants == ["base", "nlirg"]  # scales are no arms
+
+
+def test_a_scale_that_was_not_answered_is_2(made, judge) -> None:
+    code, _, error = judge("evaluate.scales=[0.5]")
+    assert code == 2
+    assert "nlirg@0.5 is not complete" in error
+
+
 @pytest.mark.parametrize(
     ("tuned", "told"),
     [

@@ -135,6 +135,17 @@ def test_a_full_model_at_a_scale_is_there_while_it_answers(
     assert in_this_process == ["full@0.5", "full@0.75"]  # nothing is made for what is done
 
 
+def test_a_full_arm_of_other_weights_is_refused_before_anything_is_asked(
+    make_run, fleet, tiny_model_dir
+) -> None:
+    recipe, run = full_run(make_run, tiny_model_dir, scales=[0.5])
+    file = run.arm("full").path / "model" / "model.safetensors"
+    save_file({**load_file(file), "more.weight": load_file(file)["model.norm.weight"]}, file)
+    with pytest.raises(InputError, match=r"holds no weight more.weight, .* evaluate.scales"):
+        evaluate(recipe, run)
+    assert fleet.asked == []
+
+
 def test_the_scale_is_part_of_what_answers_are_of(make_run, fleet) -> None:
     """Answers of a folder that was renamed to another scale are refused, not taken for its own."""
     recipe, run = make_run(scales=[0.5])
