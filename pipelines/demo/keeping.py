@@ -61,6 +61,7 @@ def recipe_of(seed: int, storage: Path) -> Recipe:
             f"storage={storage}",
             f"seed={seed}",
             "train.num_workers=1",
+            "train.epochs=3",
             f"arms={json.dumps(arms)}",
             f"replay={json.dumps({'prompts': str(HERE / 'data/replay_prompts.jsonl')})}",
             f"evaluate.scales={list(SCALES)}",
