@@ -126,7 +126,7 @@ def test_a_taken_run_name_with_other_settings_is_refused(tmp_path: Path) -> None
     open_run(later)  # how it is judged, where it runs, what is swept: not what it trained
     assert load_recipe(run.path / "recipe.yaml") == later
     other = Recipe.model_validate(raw | {"train": {"epochs": 2}})
-    with pytest.raises(InputError, match=r"train.epochs is 1 there and 2 now"):
+    with pytest.raises(InputError, match=r"train.epochs is 1.0 there and 2.0 now"):
         open_run(other)
 
 
