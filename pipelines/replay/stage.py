@@ -11,6 +11,7 @@ from typing import Any
 from cluster.rundir import RunDirectory, StageFolder
 from eval.generation.serving import require_engine
 from nlirg.atomic_io import write_text
+from nlirg.corpus.ordering import hash_rank
 from nlirg.errors import InputError
 from nlirg.models.loading import model_directory
 from nlirg.scoring.scores import TokenScores
@@ -27,7 +28,13 @@ from pipelines.replay.overlap import (
     held_out_questions,
     refuse_overlap,
 )
-from pipelines.replay.prompt_files import BUILTIN, LEAST, prompts_hash, read_prompts
+from pipelines.replay.prompt_files import (
+    BUILTIN,
+    LEAST,
+    ReplayPrompt,
+    prompts_hash,
+    read_prompts,
+)
 from pipelines.replay.samples import (
     Sample,
     sample_id,
@@ -38,6 +45,7 @@ from pipelines.replay.samples import (
 from pipelines.score.rows import MakeScorer, model_scorer
 from pipelines.stage import Stage, Summary
 from pipelines.store import identity
+from pipelines.train.data import reserved
 
 LEAST_SHARE = 0.05  # of the answers; where fewer can be used, something is wrong with all of them
 SHOWN = 200  # characters of an answer that is left out
@@ -83,11 +91,9 @@ class Replay(Stage[ReplaySummary]):
 
     def idle(self, recipe: Recipe) -> str:
         """Return why nothing is asked: no arm has a replay or a guard, or text has no answers."""
-        if _wants(recipe, "replay"):
-            return ""
-        if not _wants(recipe, "guard"):
+        if not (_wants(recipe, "replay") or _wants(recipe, "guard")):
             return "no arm has train.replay or train.guard"
-        return "plain text has no answers to guard" if recipe.encode.task == "cpt" else ""
+        return "plain text has no answers" if recipe.encode.task == "cpt" else ""
 
     def settings(self, recipe: Recipe, run: RunDirectory) -> dict[str, Any]:
         """Return what decides the answers and their losses."""
@@ -97,7 +103,7 @@ class Replay(Stage[ReplaySummary]):
             "template": recipe.template,
             "encode": recipe.encode.model_dump(mode="json", include=encode),
             "replay": recipe.replay.model_dump(mode="json", exclude={"prompts"}),
-            "prompts": prompts_hash(chosen_prompts(recipe, run)[0]),
+            "prompts": prompts_hash(_asked(recipe, run)[0]),
             "engine": recipe.evaluate.engine,
             "seed": recipe.seed,
             "precision": recipe.score.precision,
@@ -105,14 +111,9 @@ class Replay(Stage[ReplaySummary]):
         }
 
     def check(self, recipe: Recipe) -> None:
-        """Refuse plain text, and prompts that cannot be read or that the evaluation asks."""
+        """Refuse prompts that cannot be read or that the evaluation asks."""
         if self.idle(recipe):
             return
-        if recipe.encode.task == "cpt":
-            raise InputError(
-                "train.replay is for conversations, and with encode.task: cpt the base model "
-                "answers nobody: take train.replay out, or mix general text in as a source of data"
-            )
         prompts = read_prompts(recipe.replay.prompts)
         if recipe.replay.prompts != BUILTIN:
             refuse_overlap(prompts, file_questions(recipe))
@@ -134,7 +135,7 @@ class Replay(Stage[ReplaySummary]):
             InputError: if the engines fail, or too few answers can be used.
         """
         folder = run.replay.path
-        prompts, overlapping = chosen_prompts(recipe, run)
+        prompts, overlapping = _asked(recipe, run)
         if overlapping:
             say("replay", f"{overlapping} shipped prompts are not asked: the evaluation asks them")
         base = model_directory(recipe.model)
@@ -170,6 +171,18 @@ def _wants(recipe: Recipe, key: str) -> bool:
     arms = (recipe.arm(name) for name in recipe.arms)
     swept = any(name.split(".")[0] == key for name in recipe.tune.grid)
     return swept or any(getattr(arm, key) is not None for arm in arms)
+
+
+def _asked(recipe: Recipe, run: RunDirectory) -> tuple[list[ReplayPrompt], int]:
+    """Return the prompts to be answered, and how many of the shipped ones the evaluation asks.
+
+    A guard alone needs only some answers; as many again are asked for, since not all can be used.
+    """
+    prompts, overlapping = chosen_prompts(recipe, run)
+    if not _wants(recipe, "replay"):
+        few = max(2 * reserved(recipe), 2 * LEAST)
+        prompts = sorted(prompts, key=lambda prompt: hash_rank(prompt.id))[:few]
+    return prompts, overlapping
 
 
 def _scores(

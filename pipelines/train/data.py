@@ -17,7 +17,7 @@ from nlirg.corpus.ordering import hash_rank
 from nlirg.forward.batching import EncodedCorpus
 from nlirg.forward.joined import beside
 from pipelines.recipe import Recipe
-from pipelines.train.encoded import read_encoded, read_plan, read_replay
+from pipelines.train.encoded import read_encoded, read_plan, read_replay, split_replay
 from pipelines.train.job import TrainJob
 
 MIXED = ("id", "rank", "number", "task_type", "data", "alone", "n_trained")
@@ -126,7 +126,7 @@ def planned_mixture(recipe: Recipe, run: RunDirectory, config: TrainConfig) -> M
     if config.replay is not None and run.replay.marker.is_file():
         share = config.replay.share
         (answers,) = read_plan(run.replay.path, 0, MIXED)
-        own = answers.slice(reserved(recipe))["n_trained"].to_numpy()
+        own = split_replay(answers, reserved(recipe))[1]["n_trained"].to_numpy()
         source = np.concatenate([source, np.full(len(own), len(recipe.data))])
         task = np.concatenate([task, np.full(len(own), len(types))])
         n_trained, types = np.concatenate([n_trained, own]), [*types, REPLAY]

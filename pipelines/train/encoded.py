@@ -75,16 +75,21 @@ def read_replay(folder: Path, reserved: int) -> tuple[EncodedCorpus, EncodedCorp
 
     Args:
         folder: `replay/` of a run.
-        reserved: how many of them no arm trains.
+        reserved: how many of them no arm trains; at most half of them.
 
     Returns:
         Those, to be watched; and the others, to be trained.
     """
     files = TokenFiles(folder / "tokens")
     (table,) = read_plan(folder)
-    parts = table.slice(0, reserved), table.slice(reserved)
-    kept, trained = (_corpus(part, files, (REPLAY,)) for part in parts)
+    kept, trained = (_corpus(part, files, (REPLAY,)) for part in split_replay(table, reserved))
     return kept, trained
+
+
+def split_replay(plan: pa.Table, reserved: int) -> tuple[pa.Table, pa.Table]:
+    """Cut the plan of replay into what is watched, at most half of it, and what is trained."""
+    first = min(reserved, plan.num_rows // 2)
+    return plan.slice(0, first), plan.slice(first)
 
 
 def _corpus(plan: pa.Table, files: TokenFiles, sources: Sequence[str]) -> EncodedCorpus:

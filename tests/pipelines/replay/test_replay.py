@@ -224,12 +224,6 @@ def test_nothing_is_asked_where_no_arm_wants_it(make_replay, fleet) -> None:
     assert names.index("encode") + 1 == names.index("replay") == names.index("train") - 1
 
 
-def test_plain_text_has_no_replay(make_replay) -> None:
-    recipe, _ = make_replay(encode={"task": "cpt"})
-    with pytest.raises(InputError, match=r"train\.replay is for conversations"):
-        Replay().check(recipe)
-
-
 def test_other_settings_are_refused(make_replay, fleet) -> None:
     recipe, run = make_replay()
     run_stage(Replay(), recipe, run)
