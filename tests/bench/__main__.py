@@ -22,6 +22,7 @@ import torch
 from rich.console import Console
 
 from tests.bench.gpu import compare_gpu
+from tests.bench.keeping import compare_keeping
 from tests.bench.measure import Comparison, Costs
 from tests.bench.memory import compare_memory
 from tests.bench.padding import compare_padding
@@ -32,7 +33,7 @@ from tests.bench.whole import compare_whole
 from tests.bench.windows import compare_windows
 from tests.bench.y_trainer import compare_reference
 
-PARTS = ("windows", "whole", "padding", "memory", "ray")
+PARTS = ("windows", "whole", "padding", "keeping", "memory", "ray")
 BATCH_SIZES = (1, 8)
 
 
@@ -80,6 +81,8 @@ def cpu(options: argparse.Namespace) -> tuple[list[Costs], list[Comparison]]:
         rows += more
     if "padding" in options.only:
         rows += compare_padding(model, max(BATCH_SIZES), steps=6, rounds=rounds)
+    if "keeping" in options.only:
+        rows += compare_keeping(model, SHORT, rounds)
     if "memory" in options.only:
         rows += compare_memory()
     if "ray" in options.only:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import padding, whole
+from tests.bench.keeping import compare_keeping
 from tests.bench.measure import Comparison, Costs, Work, measure
 from tests.bench.naive import NaiveLoop
 from tests.bench.ours import TrainerSteps
@@ -47,6 +48,11 @@ def test_whole_samples(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert {"ours", "bare torch loop", "transformers Trainer"} <= set(costs.by_variant)
     report([costs], rows, {}, tmp_path / "out.json")
     assert len(json.loads((tmp_path / "out.json").read_text())["ratios"]) == len(rows)
+
+
+def test_keeping() -> None:
+    rows = compare_keeping(TOY_MODEL, TOY_CORPUS, rounds=1, steps=4)
+    assert [row.goal for row in rows] == [1.05, None, None]
 
 
 def test_grouping_by_length_computes_less_padding() -> None:

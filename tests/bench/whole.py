@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 
 from nlirg.config.training import TrainConfig
+from nlirg.corpus.mixing import mixed_order, unmixed
 from nlirg.forward.batching import EncodedCorpus
 from nlirg.labels import IGNORE
 from nlirg.training.engine import adamw
-from nlirg.training.schedule import sample_order
 from tests.bench.measure import Comparison, Costs, Variant, Work, measure, user_seconds
 from tests.bench.naive import padded
 from tests.bench.ours import TrainerSteps
@@ -74,7 +74,8 @@ class BareLoop:
         self._model, self._max_norm = model, config.max_grad_norm or math.inf
         self._sparse = sparse
         self._optimizer = adamw(model.parameters(), config)
-        order = sample_order(len(corpus), 1, 0)[: STEPS * config.batch_size]
+        n_trained = corpus.n_trained
+        order = mixed_order(unmixed(n_trained), n_trained, 1, 0)[: STEPS * config.batch_size]
         self._batches = [
             [corpus.rows[index] for index in order[start : start + config.batch_size]]
             for start in range(0, len(order), config.batch_size)
