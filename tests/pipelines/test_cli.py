@@ -125,3 +125,29 @@ def test_the_reason_of_a_worker_is_found_in_rays_text() -> None:
 
     with pytest.raises(InputError, match=r"^row 7 is NaN$"):
         failed()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nowhere", "--arm", "nlirg"], "nowhere: holds no recipe.yaml"),
+        (["RUN", "--arm", "nlirg", "--scale", "2"], "--scale: 2 is no scale"),
+        (["RUN", "--arm", "other"], "--arm other: "),
+        (["RUN", "--arm", "nlirg"], "run evaluate first"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_line_and_code_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    recipe: Path,
+    words: list[str],
+    told: str,
+) -> None:
+    run = recipe.parent / "run"
+    run.mkdir()
+    recipe.rename(run / "recipe.yaml")
+    assert call(monkeypatch, "export", *(run if word == "RUN" else word for word in words)) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert len(error.strip().splitlines()) == 1
+    assert [path.name for path in run.iterdir()] == ["recipe.yaml"]
