@@ -179,12 +179,13 @@ def spread(parameters: Sequence[nn.Parameter]) -> Sequence[nn.Parameter]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Return a context in which a model's dropout is off."""
+    """Return a context in which a model's dropout is off; one may stand in another."""
+    before = model.training
     model.eval()
     try:
         yield
     finally:
-        model.train()
+        model.train(before)
 
 
 def set_learning_rate(optimizer: Any, lr: float) -> None:

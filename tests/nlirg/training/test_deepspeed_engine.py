@@ -5,9 +5,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nlirg.config.training import LoraConfig, TrainConfig
+from nlirg.config.training import GuardConfig, LoraConfig, ReplayShareConfig, TrainConfig
 from nlirg.errors import InputError
 from nlirg.forward.batching import EncodedCorpus
+from nlirg.forward.joined import beside
 from nlirg.labels import IGNORE
 from nlirg.models.loading import load_model, load_tokenizer
 from nlirg.models.lora import add_lora
@@ -88,6 +89,34 @@ def test_every_stage_trains_and_exports_what_plain_torch_does(
     assert expected[0]["grad_norm"] > CONFIG.max_grad_norm
     # Adam divides by the gradient's size, so rounding differences of tiny gradients show.
     assert_same(exported(mine, tmp_path / "mine"), exported(theirs, tmp_path / "theirs"), 1e-5)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_the_base_is_there_to_replay_and_to_watch_at_every_stage(
+    tiny_model_dir, tmp_path, stage, lora
+):
+    """At stage 3 the head's weight is whole only inside a forward."""
+    keeping = {
+        "replay": ReplayShareConfig(share=0.5, objective="kl"),
+        "guard": GuardConfig(rows=4, every=3),
+    }
+    config = CONFIG.model_copy(update={"zero_stage": stage, "lora": lora, **keeping})
+    joined = beside(corpus(), corpus())
+    ends = []
+    for engine in (deepspeed_engine(tiny_model_dir, config), torch_engine(tiny_model_dir, config)):
+        trainer = Trainer(engine, joined, config, 7, known=(corpus(), corpus()))
+        records = []
+        trainer.run(Callbacks(records.append, lambda p: None, lambda p: None))
+        tensors = exported(engine, tmp_path / type(engine).__name__)
+        ends.append((tensors, trainer.progress.start, records))
+    (mine, start, records), (theirs, expected, others) = ends
+    assert start.kl == pytest.approx(expected.kl, abs=1e-6)
+    assert [record["step"] for record in records] == [3, 6]
+    for record, other in zip(records, others, strict=True):
+        for key in ("general_loss", "general_kl", "weighted_loss"):
+            assert record[key] == pytest.approx(other[key], rel=1e-3), key
+    assert_same(mine, theirs, 1e-5)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
