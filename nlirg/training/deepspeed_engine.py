@@ -154,7 +154,7 @@ class DeepSpeedEngine:
 
     def evaluating(self) -> AbstractContextManager[None]:
         """See `Engine.evaluating`."""
-        return evaluating(self._engine)
+        return evaluating(self._engine.module)
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """See `Engine.all_reduce_sum`."""
