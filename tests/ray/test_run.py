@@ -35,6 +35,7 @@ SMALL = [
     "evaluate.max_cases=16",
     "evaluate.max_new_tokens=24",
     "train.token_batch=10",
+    "evaluate.scales=[0.5]",
     "tune.max_tokens=320",
     "tune.max_cases=8",
     "tune.grid={weighting.x0: [0.8, 1.2]}",
@@ -96,6 +97,18 @@ def test_a_trained_adapter_answers_in_peft_as_it_did_in_vllm(done: Any) -> None:
             )
         answer = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
         assert answer == sample.answer
+
+
+def test_every_arm_has_a_curve_over_its_scales(done: Any) -> None:
+    _, run, result = done
+    assert {
+        arm: [point.scale for point in curve.points] for arm, curve in result.scales.items()
+    } == {arm: [0, 0.5, 1] for arm in ("uniform", "nlirg")}
+    assert result.variants == ["base", "uniform", "nlirg"], "scales are no variants of the tables"
+    assert len(result.between) == 1
+    half = list(read_samples(samples_path(run.evaluation("nlirg@0.5").path, "ood")))
+    whole = list(read_samples(samples_path(run.evaluation("nlirg").path, "ood")))
+    assert [one.prompt_sha256 for one in half] == [one.prompt_sha256 for one in whole]
 
 
 def test_a_second_run_does_nothing_again(done: Any) -> None:
