@@ -35,7 +35,7 @@ from nlirg.atomic_io import write_json
 from nlirg.errors import InputError
 
 # Version of what stages write; a folder of another version is refused, never misread.
-FORMAT = 2
+FORMAT = 3
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

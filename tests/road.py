@@ -73,7 +73,7 @@ def trained(**changes: Any) -> dict[str, Any]:
     zones = {"low": 0.5, "mid": 0.5, "high": 0.0, "discarded": 0.0}
     numbers = {"loss": 1.0, "weighted_loss": 0.5, "mean_weight": 0.5, **zones}
     steps = {"optimizer_steps": 1, "skipped_steps": 0, "trained_tokens": 1, "seconds": 1.0}
-    best = {"resumed_from": 0, "best_loss": None, "best_step": 0}
+    best = {"resumed_from": 0, "best_loss": None, "best_step": 0, "rise": None, "best_rise": None}
     return TrainSummary(**({"kind": "lora", **numbers, **steps, **best} | changes)).model_dump()
 
 

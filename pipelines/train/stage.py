@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -64,6 +65,9 @@ class TrainSummary(Summary):
         resumed_from: step that this attempt continued from.
         best_loss: of validation, nats; None without validation.
         best_step: where it was reached.
+        rise: how far the guarded metric had risen at the end, nats per token; None without a guard,
+            or if it was no number.
+        best_rise: the same of the best model.
         loss: mean token loss of the last log record, nats.
         weighted_loss: mean weighted loss of it.
         mean_weight: mean token weight of it.
@@ -78,6 +82,8 @@ class TrainSummary(Summary):
     resumed_from: int
     best_loss: float | None
     best_step: int
+    rise: float | None
+    best_rise: float | None
     loss: float | None
     weighted_loss: float | None
     mean_weight: float | None
@@ -196,7 +202,13 @@ class Train(Stage[TrainSummary]):
 
     def describe(self, recipe: Recipe, run: RunDirectory, summary: TrainSummary) -> Iterator[str]:
         """Yield steps and tokens."""
-        yield f"{summary.optimizer_steps} steps, {summary.trained_tokens} tokens trained"
+        told = f"{summary.optimizer_steps} steps, {summary.trained_tokens} tokens trained"
+        config = recipe.arm(self.arm)
+        if config.guard is not None and summary.rise is not None:
+            told += f"; {config.guard.metric} of what was known {summary.rise:+.3f} nats a token"
+            if config.keeps_best and summary.best_rise is not None:
+                told += f", {summary.best_rise:+.3f} in the model of step {summary.best_step}"
+        yield told
 
     def _config(self, recipe: Recipe) -> TrainConfig:
         return _located(recipe.arm(self.arm))
@@ -298,8 +310,14 @@ def _summary(job: TrainJob, result: dict[str, Any]) -> TrainSummary:
         kind="lora" if job.train.lora is not None else "full",
         optimizer_steps=result["step"] - result["skipped_steps"],
         **{key: result[key] for key in kept},
+        rise=_finite(result["rise"]),
+        best_rise=_finite(result["best_rise"]),
         **{key: last[key] for key in FINAL_METRICS},
     )
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _write_cards(recipe: Recipe, arm: str, folder: Path, summary: TrainSummary) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cluster.rundir import RunDirectory, StageFolder
+from cluster.rundir import FORMAT, RunDirectory, StageFolder
 from nlirg.atomic_io import write_json
 from nlirg.errors import InputError
 from pipelines.recipe import Recipe, validate
@@ -181,7 +181,7 @@ def test_a_marker_of_another_version_is_refused_and_one_that_lacks_numbers_is_da
     write_json(marker, record)
     with pytest.raises(InputError, match=r"written by another version of nlirg \(format 1"):
         run_stage(stage, recipe, run)
-    write_json(marker, {**record, "format": 2, "summary": {"lines": 7}})
+    write_json(marker, {**record, "format": FORMAT, "summary": {"lines": 7}})
     with pytest.raises(InputError, match="_SUCCESS: damaged; delete this file"):
         run_stage(stage, recipe, run)
 
