@@ -32,7 +32,10 @@ ARMS: dict[str, dict[str, Any]] = {
     "replay-ce-10": {**UNIFORM, "replay": {"share": 0.1}},
     "replay-ce-30": {**UNIFORM, "replay": {"share": 0.3}},
     "replay-kl-30": {**UNIFORM, "replay": {"share": 0.3, "objective": "kl"}},
-    "guard": {**UNIFORM, "guard": {"rows": 100, "every": 50, "max_rise": 0.1, "stop": True}},
+    **{
+        f"guard-{bound}": {**UNIFORM, "guard": {"every": 10, "max_rise": bound, "stop": True}}
+        for bound in (0.1, 0.5)
+    },
 }
 SCALES = (0.25, 0.5, 0.75)
 
@@ -52,8 +55,10 @@ def recipe_of(seed: int, storage: Path) -> Recipe:
     texts = storage / "keeping_texts.jsonl"
     lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in general_texts())
     write_text(texts, "".join(lines))
-    arms = dict(ARMS)
-    arms["guard"] = {**UNIFORM, "guard": {**ARMS["guard"]["guard"], "general": str(texts)}}
+    arms = {
+        name: {**arm, "guard": {**arm["guard"], "general": str(texts)}} if "guard" in arm else arm
+        for name, arm in ARMS.items()
+    }
     return load_recipe(
         HERE / "recipe.yaml",
         [
