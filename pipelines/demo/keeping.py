@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -37,7 +39,7 @@ ARMS: dict[str, dict[str, Any]] = {
         for bound in (0.1, 0.5)
     },
 }
-SCALES = (0.25, 0.5, 0.75)
+SCALED, SCALES = ("uniform", "nlirg"), (0.25, 0.5, 0.75)
 
 
 def general_texts(count: int = TEXTS, seed: int = SEED) -> list[str]:
@@ -69,12 +71,27 @@ def recipe_of(seed: int, storage: Path) -> Recipe:
             "train.epochs=3",
             f"arms={json.dumps(arms)}",
             f"replay={json.dumps({'prompts': str(HERE / 'data/replay_prompts.jsonl')})}",
-            f"evaluate.scales={list(SCALES)}",
+            "evaluate.template_cases=24",
             "evaluate.gates.retention_min=0.9",
             "evaluate.perturbations=[]",
             "evaluate.flip_samples=0",
         ],
     )
+
+
+def at_scales(recipe: Recipe, run: RunDirectory) -> RunDirectory:
+    """Evaluate the arms of `SCALED` once more, at several scales too, in a run of their own."""
+    recipe = settled(recipe)
+    arms = {name: recipe.arms[name] for name in SCALED}
+    evaluate = recipe.evaluate.model_copy(update={"scales": SCALES})
+    name = recipe.name.replace("keeping", "keeping-scales")
+    scaled = recipe.model_copy(update={"name": name, "arms": arms, "evaluate": evaluate})
+    beside = RunDirectory(scaled.storage, scaled.name)
+    trained = ["scores", "encoded", *(f"train/{arm}" for arm in SCALED)]
+    for part in trained:  # they are trained already
+        if not (beside.path / part).exists():
+            shutil.copytree(run.path / part, beside.path / part, copy_function=os.link)
+    return carry_out(scaled)
 
 
 def carry_out(recipe: Recipe, last: str = "report") -> RunDirectory:
@@ -99,14 +116,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     options = parser.parse_args()
     try:
-        runs = [
-            carry_out(recipe_of(seed, options.storage.absolute()), options.until)
-            for seed in options.seeds
-        ]
+        recipes = [recipe_of(seed, options.storage.absolute()) for seed in options.seeds]
+        runs = [carry_out(recipe, options.until) for recipe in recipes]
+        scaled = []
+        if options.until == "report":
+            scaled = [at_scales(*pair) for pair in zip(recipes, runs, strict=True)]
     finally:
         disconnect()
     if options.until == "report":
-        write_page([run.report.path / "results.json" for run in runs], options.out)
+        every, curves = (
+            [run.report.path / "results.json" for run in part] for part in (runs, scaled)
+        )
+        write_page(every, curves, options.out)
 
 
 if __name__ == "__main__":

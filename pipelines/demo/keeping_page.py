@@ -30,21 +30,29 @@ CONFIDENCE = 0.95
 TEMPLATES = Path(__file__).parents[2] / "eval" / "report" / "templates"
 
 
-def write_page(results: Sequence[Path], folder: Path) -> None:
-    """Write `keeping.svg` and the results in `KEEPING.md`, from the `results.json` of every seed.
+def write_page(results: Sequence[Path], scaled: Sequence[Path], folder: Path) -> None:
+    """Write `keeping.svg` and the results in `KEEPING.md`.
+
+    Args:
+        results: the `results.json` of every seed.
+        scaled: the same of the arms that are looked at at several scales.
+        folder: where the page is.
 
     Raises:
         InputError: if the page has no place for them.
     """
-    reports = [Report.model_validate_json(path.read_bytes()) for path in results]
+    reports, curves = (
+        [Report.model_validate_json(path.read_bytes()) for path in part]
+        for part in (results, scaled)
+    )
     page = folder / "KEEPING.md"
     before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise InputError(f"{page}: has no lines {BEGIN} and {END} to write the results between")
-    text = "\n".join(_page(reports))
+    text = "\n".join(_page(reports, curves))
     write_text(page, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
-    write_text(folder / "keeping.svg", _drawing(reports))
+    write_text(folder / "keeping.svg", _drawing(reports, curves))
 
 
 def values(reports: Sequence[Report], variant: str, key: str) -> list[float]:
@@ -67,7 +75,7 @@ def interval(numbers: Sequence[float]) -> tuple[float, float]:
     return mean, float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * spread
 
 
-def _page(reports: Sequence[Report]) -> Iterator[str]:
+def _page(reports: Sequence[Report], scaled: Sequence[Report]) -> Iterator[str]:
     count = len(reports)
     yield f"## What came out ({count} seeds; means, in brackets the lowest and the highest)\n"
     yield "| arm | trained tokens | " + " | ".join(title for _, title, _ in COLUMNS) + " |"
@@ -82,7 +90,7 @@ def _page(reports: Sequence[Report]) -> Iterator[str]:
     yield f"## Against `{REFERENCE}`, seed by seed\n"
     yield from _against(reports)
     yield "\n## At several strengths\n"
-    yield from _scales(reports)
+    yield from _scales(scaled)
     yield "\n![Learning against forgetting, means over the seeds](keeping.svg)"
 
 
@@ -160,7 +168,7 @@ def _chosen(report: Report, arm: str) -> str:
     return f"{choice.scale:g}{told}"
 
 
-def _drawing(reports: Sequence[Report]) -> str:
+def _drawing(reports: Sequence[Report], scaled: Sequence[Report]) -> str:
     """Draw the plane of the means over seeds as a file of its own."""
     first = reports[0]
     points = [_point(first.baseline, "s0", [(v, 1.0) for v in _domain(reports, first.baseline)])]
@@ -169,7 +177,7 @@ def _drawing(reports: Sequence[Report]) -> str:
         style = f"s{number}"
         both = list(zip(_domain(reports, arm), values(reports, arm, "retention"), strict=True))
         points.append(_point(arm, style, both))
-        curve = _curves(reports).get(arm, {})
+        curve = _curves(scaled).get(arm, {})
         stops = [
             _point("" if scale in (0, 1) else f"{scale:g}", style, curve[scale])
             for scale in sorted(curve)
