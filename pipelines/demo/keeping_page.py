@@ -11,6 +11,7 @@ from scipy import stats
 
 from eval.report.charts.plane import Point, Track, plane
 from eval.report.charts.plots import Ranged
+from eval.report.figures import COLOURS
 from eval.schema.report import Report
 from nlirg.atomic_io import write_text
 from nlirg.errors import InputError
@@ -174,7 +175,7 @@ def _drawing(reports: Sequence[Report], scaled: Sequence[Report]) -> str:
     points = [_point(first.baseline, "s0", [(v, 1.0) for v in _domain(reports, first.baseline)])]
     tracks = []
     for number, arm in enumerate(first.tuned, start=1):
-        style = f"s{number}"
+        style = f"s{1 + (number - 1) % (COLOURS - 1)}"
         both = list(zip(_domain(reports, arm), values(reports, arm, "retention"), strict=True))
         points.append(_point(arm, style, both))
         curve = _curves(scaled).get(arm, {})
