@@ -175,6 +175,12 @@ class TrainConfig(Section):
                 f"precision {self.precision} needs zero_stage 1, 2 or 3: at stage 0 DeepSpeed "
                 "keeps no fp32 master weights and takes a dummy optimizer step at start"
             )
+        stops = self.guard is not None and self.guard.stop
+        if stops and self.validation is not None and self.validation.keep == "last":
+            raise ValueError(
+                "guard.stop ends a run once its last model is outside the bound, and "
+                "validation.keep last would keep that one: set keep to best, or stop to false"
+            )
         if self.gradient_context != "full" and self.gradient_checkpointing:
             raise ValueError(
                 "gradient_checkpointing recomputes the prefix that gradient_context "

@@ -85,6 +85,15 @@ def _asks(times: TimesConfig) -> bool:
     return times.weight is not None or times.repeat is not None
 
 
+def domain_sources(data: Sequence[DataConfig]) -> list[int]:
+    """Return the indices of the sources that rows are held out of, to ask or to validate on.
+
+    A source with a weight is mixed into the others; where all have one, none is told from them.
+    """
+    without = [index for index, source in enumerate(data) if source.weight is None]
+    return without or list(range(len(data)))
+
+
 def check_shares(data: Sequence[DataConfig]) -> None:
     """Refuse shares that no rows could meet.
 

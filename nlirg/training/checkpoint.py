@@ -113,7 +113,7 @@ class Checkpoints:
             InputError: on the first rank, if a weight is not finite.
         """
         best, model, first = self._output / "best", self._output / "model", self._engine.rank == 0
-        if not self._config.keeps_best:
+        if not self._config.keeps_best or not self._trainer.progress.best_step:
             self._engine.export(model)
         elif first and best.is_dir():
             shutil.rmtree(model, ignore_errors=True)

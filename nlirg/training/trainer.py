@@ -127,7 +127,7 @@ class Trainer:
         if not self._plan.total_steps:
             raise InputError(
                 "no trained token in the encoded corpus: every answer was empty, quarantined, or "
-                "cut off by encode.max_length"
+                "cut off by encode.max_length, or train.epochs is a smaller part than a row"
             )
         _check_corpus(corpus, config, engine)
         self.objective = Objective(engine, config)
@@ -192,8 +192,9 @@ class Trainer:
     def _after_step(self, callbacks: Callbacks) -> None:
         """Validate, log and save, each where it is due."""
         step, last = self.progress.step, self.progress.step == self.total_steps
+        known = self._watch(last or self._validates(step))
+        last = last or self._exhausted()  # a guard may end the run here
         loss = self._validate(last)
-        known = self._watch(last or loss is not None)
         better = self._compare(loss, known)
         last = last or self._exhausted()
         saves, measured = self._plan.saves(step), loss is not None or known is not None
@@ -230,11 +231,14 @@ class Trainer:
         return reading
 
     def _validate(self, last: bool) -> float | None:
-        validation = self._config.validation
-        if self._validator is None or validation is None:
+        if self._validator is None or not (last or self._validates(self.progress.step)):
             return None
-        due = last or self.progress.step % validation.every == 0
-        return self._validator.loss() if due else None
+        return self._validator.loss()
+
+    def _validates(self, step: int) -> bool:
+        """Say whether validation is due after so many steps, the last aside."""
+        validation = self._config.validation
+        return validation is not None and step % validation.every == 0
 
     def _step(self) -> None:
         """Train the windows of this rank's slots, in one or more micro-batches."""

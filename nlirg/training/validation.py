@@ -24,7 +24,7 @@ def check_held_out(count: int, rows: int, alone: int) -> None:
     Args:
         count: of rows to hold out.
         rows: of the corpus.
-        alone: those that are nearly the same as no other; what is trained tells nothing of them.
+        alone: those that may be held out; what is trained tells nothing of them.
 
     Raises:
         InputError: if too few are alone, or none would be left to train.
@@ -35,8 +35,9 @@ def check_held_out(count: int, rows: int, alone: int) -> None:
         )
     if count > alone:
         raise InputError(
-            f"train.validation.rows is {count}, and {alone} of the {rows} rows are nearly the same "
-            "as no other: lower it, or drop near duplicates (select: {dedup: row, near: true})"
+            f"train.validation.rows is {count}, and {alone} of the {rows} rows may be held out: "
+            "the others are nearly the same as another, or of a source with a weight; lower it, or "
+            "drop near duplicates (select: {dedup: prompt, near: true}, row for plain text)"
         )
 
 

@@ -16,6 +16,7 @@ from cluster.rundir import StageFolder
 from eval.cases.suites import holdout_cases
 from nlirg.atomic_io import atomic_path
 from nlirg.config.corpus import DataConfig
+from nlirg.corpus.mixing import domain_sources
 from nlirg.corpus.ordering import hash_rank
 from nlirg.corpus.records import Record
 from nlirg.corpus.rows import STORED, stored_record
@@ -32,7 +33,7 @@ def choose_holdout(
 
     They are those of smallest hash, so that adding rows to a corpus moves few rows across, among
     the rows whose prompt no other selected row has or nearly has: what is trained must not give
-    the answers away.
+    the answers away. Sources with a weight are mixed into the domain, and are not asked.
 
     Args:
         scored: the scored corpus.
@@ -90,13 +91,15 @@ def alike_rows(scored: StageFolder, index: Path | None, of: Sequence[str]) -> np
     return np.unique(np.concatenate(found))
 
 
-def _names(scored: StageFolder, index: Path | None, shared: np.ndarray) -> Iterator[str]:
+def _names(
+    scored: StageFolder, index: Path | None, shared: np.ndarray, domain: Sequence[int]
+) -> Iterator[str]:
     """Ids of the rows that may be held out, a batch in memory at a time."""
     dataset = pads.dataset(parquet_files(scored.path))
     selected = None if index is None else open_row_table(index)
-    for batch in dataset.to_batches(columns=["id", "row_index"]):
+    for batch in dataset.to_batches(columns=["id", "row_index", "data"]):
         row_indices = batch["row_index"].to_numpy()
-        may = ~np.isin(row_indices, shared)
+        may = ~np.isin(row_indices, shared) & np.isin(batch["data"].to_numpy(), domain)
         if selected is not None:
             may &= find(selected, row_indices) >= 0
         yield from batch["id"].filter(may).to_pylist()
@@ -110,7 +113,9 @@ def _first_by_hash(
     data: Sequence[DataConfig],
 ) -> list[Record]:
     """The rows with the `count` smallest hashes of their ids, in that order."""
-    names = heapq.nsmallest(count, _names(scored, index, shared), key=hash_rank)
+    names = heapq.nsmallest(
+        count, _names(scored, index, shared, domain_sources(data)), key=hash_rank
+    )
     table = pads.dataset(parquet_files(scored.path)).to_table(
         list(STORED), filter=pads.field("id").isin(names)
     )

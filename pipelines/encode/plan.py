@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ GROUP_TOKENS = 8 << 20
 # A row is a training sample: the tokens start..stop - 1 of each piece, one after the other. Samples
 # are trained in the order of their ranks, which may leave numbers out; those of one row of the
 # corpus share its rank, and are numbered. `data` is the row's source in the recipe, and a row is
-# `alone` if no other selected row is nearly the same.
+# `alone` if it may be held out: no other selected row is nearly the same, and its source is of the
+# domain.
 PLAN = pa.schema(
     {
         "id": pa.string(),
@@ -43,11 +45,30 @@ SCORED = ["id", "row_index", "task_type", "data"]
 SAMPLES = ["sample_tokens", "sample_trained"]
 
 
+@dataclass(frozen=True)
+class Apart:
+    """Which rows may be held out.
+
+    Attributes:
+        alike: int64, row indices of the rows that are nearly the same as another, ascending.
+        domain: indices of the sources of the domain.
+    """
+
+    alike: np.ndarray
+    domain: tuple[int, ...]
+
+    def alone(self, rows: pa.Table) -> np.ndarray:
+        """Return bool [rows]."""
+        unlike = ~np.isin(rows["row_index"].to_numpy(), self.alike)
+        alone: np.ndarray = unlike & np.isin(rows["data"].to_numpy(), self.domain)
+        return alone
+
+
 class PlanRows:
     """Plan the samples of every row that is trained."""
 
-    def __init__(self, index: Path | None, holdout: frozenset[str], alike: np.ndarray) -> None:
-        self.index, self.alike = index, alike
+    def __init__(self, index: Path | None, holdout: frozenset[str], apart: Apart) -> None:
+        self.index, self.apart = index, apart
         self.holdout = pa.array(sorted(holdout), pa.string())
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -72,7 +93,7 @@ class PlanRows:
             ),
         )
         columns = {
-            "alone": _alone(samples, self.alike),
+            "alone": self.apart.alone(samples),
             "number": np.arange(len(sizes)) - first,
             "n_tokens": sizes,
             "n_trained": trained,
@@ -90,11 +111,11 @@ class GroupRows:
     Args:
         index: see `pipelines.select.stage.selected_index`.
         starts: see `group_starts`.
-        alike: row indices of the rows that are nearly the same as another, ascending.
+        apart: which rows may be held out.
     """
 
-    def __init__(self, index: Path | None, starts: pa.Table, alike: np.ndarray) -> None:
-        self.index, self.starts, self.alike = index, starts, alike
+    def __init__(self, index: Path | None, starts: pa.Table, apart: Apart) -> None:
+        self.index, self.starts, self.apart = index, starts, apart
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Add rank, number of its group and `alone` to every row of a batch of scored rows."""
@@ -107,11 +128,7 @@ class GroupRows:
             places = np.searchsorted(starts[numbers], ranks[mine], side="right") - 1
             group[mine] = numbers[places]
         rows = rows.append_column("group", pa.array(group))
-        return rows.append_column("alone", pa.array(_alone(rows, self.alike)))
-
-
-def _alone(rows: pa.Table, alike: np.ndarray) -> np.ndarray:
-    return ~np.isin(rows["row_index"].to_numpy(), alike)
+        return rows.append_column("alone", pa.array(self.apart.alone(rows)))
 
 
 def pack_group(pack_length: int, batch: pa.Table) -> pa.Table:
@@ -147,22 +164,20 @@ def ranked(rows: pa.Table, index: Path | None) -> pa.Table:
     return rows.filter(kept).append_column("rank", ranks["rank"].take(places[kept]))
 
 
-def planned_rows(
-    scores: Path, index: Path | None, holdout: frozenset[str], alike: np.ndarray
-) -> Any:
+def planned_rows(scores: Path, index: Path | None, holdout: frozenset[str], apart: Apart) -> Any:
     """Plan the samples of every selected row but those held out, as a dataset."""
     return read_columns(parquet_files(scores), [*SCORED, *SAMPLES]).map_batches(
-        PlanRows(index, holdout, alike), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
+        PlanRows(index, holdout, apart), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
     )
 
 
 def planned_packs(
-    scores: Path, index: Path | None, pack_length: int, alike: np.ndarray
+    scores: Path, index: Path | None, pack_length: int, apart: Apart
 ) -> tuple[Any, int]:
     """Pack the documents, neighbours in the order together; a dataset of packs, and documents."""
     starts, documents = group_starts(scores, index, GROUP_DOCUMENTS, GROUP_TOKENS)
     grouped = read_columns(parquet_files(scores), [*SCORED, "n_tokens"]).map_batches(
-        GroupRows(index, starts, alike), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
+        GroupRows(index, starts, apart), batch_size=ROWS_PER_BATCH, batch_format="pyarrow"
     )
     partitions = max(1, min(starts.num_rows, MAX_PARTITIONS))
     packs = grouped.groupby("group", num_partitions=partitions).map_groups(

@@ -15,9 +15,10 @@ import pyarrow.dataset as pads
 
 from cluster.rundir import RunDirectory, StageFolder
 from cluster.session import connect
+from nlirg.corpus.mixing import domain_sources
 from nlirg.errors import InputError
 from pipelines.encode.holdout import alike_rows, choose_holdout
-from pipelines.encode.plan import planned_packs, planned_rows
+from pipelines.encode.plan import Apart, planned_packs, planned_rows
 from pipelines.ray_data import configure, parquet_files, root_cause, watch_parquet
 from pipelines.recipe import Recipe
 from pipelines.score.stage import Score
@@ -33,7 +34,7 @@ class EncodeSummary(Summary):
 
     Attributes:
         rows: of the corpus, or packs of plain text.
-        alone: those of them that are nearly the same as no other.
+        alone: those of them that may be held out: nearly the same as no other, of the domain.
         samples: that they are trained as.
         tokens: all tokens.
         trained_tokens: those with a label.
@@ -81,6 +82,7 @@ class Encode(Stage[EncodeSummary]):
             "model": identity(recipe.model),
             "encode": recipe.encode.model_dump(mode="json"),
             "holdout": recipe.holdout,
+            "domain": domain_sources(recipe.data),
         }
 
     def check(self, recipe: Recipe) -> None:
@@ -103,13 +105,14 @@ class Encode(Stage[EncodeSummary]):
         connect(recipe.cluster)
         configure(recipe.cluster.stall_timeout_s)
         holdout = choose_holdout(scored, index, recipe.holdout, run.holdout, recipe.data)
-        alike = alike_rows(scored, index, ["prompt", "row"])
+        domain = tuple(domain_sources(recipe.data))
+        apart = Apart(alike_rows(scored, index, ["prompt", "row"]), domain)
         packed: dict[str, Any] = {}
         if recipe.encode.task == "cpt":
             length = recipe.encode.pack_length
-            rows, packed["documents"] = planned_packs(scored.path, index, length, alike)
+            rows, packed["documents"] = planned_packs(scored.path, index, length, apart)
         else:
-            rows = planned_rows(scored.path, index, holdout, alike)
+            rows = planned_rows(scored.path, index, holdout, apart)
         folder.mkdir(parents=True, exist_ok=True)
         with watch_parquet("encode", folder), root_cause():
             rows.write_parquet(str(folder))

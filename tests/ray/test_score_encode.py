@@ -19,7 +19,7 @@ from nlirg.corpus.tokens import TokenFiles
 from nlirg.errors import InputError
 from nlirg.models.chat import load_chat
 from nlirg.models.loading import load_model
-from pipelines.encode.plan import GroupRows, group_starts, pack_group
+from pipelines.encode.plan import Apart, GroupRows, group_starts, pack_group
 from pipelines.encode.stage import Encode
 from pipelines.recipe import load_recipe
 from pipelines.store import open_run
@@ -394,7 +394,7 @@ def packed_in_groups(folder: Path) -> list[dict[str, Any]]:
     starts, documents = group_starts(folder, None, 8, 1 << 20)
     assert documents == 23
     rows = pads.dataset([str(file) for file in folder.glob("*.parquet")]).to_table()
-    groups = GroupRows(None, starts, np.empty(0, np.int64))(rows)
+    groups = GroupRows(None, starts, Apart(np.empty(0, np.int64), (0, 1)))(rows)
     return [
         row
         for number in range(starts.num_rows)

@@ -22,7 +22,7 @@ from nlirg.models.lora import add_lora
 from nlirg.monitoring.metrics_log import read_metrics
 from nlirg.training.engine import set_seed
 from nlirg.training.trainer import Callbacks, Trainer
-from pipelines.encode.plan import PlanRows
+from pipelines.encode.plan import Apart, PlanRows
 from pipelines.recipe import validate
 from pipelines.train.data import read_training
 from pipelines.train.stage import Train
@@ -58,7 +58,7 @@ def write_plan(run, folder, tokens, samples, rng):
         rows[-1]["data"] = int(sample % 5 == 0)
     folder.mkdir(parents=True)
     for part in range(2):
-        planned = PlanRows(None, frozenset(), np.empty(0, np.int64))
+        planned = PlanRows(None, frozenset(), Apart(np.empty(0, np.int64), (0, 1)))
         plan = planned(pa.Table.from_pylist(rows[part::2]))
         pq.write_table(plan, folder / f"part-{part}.parquet")
         write_tokens(tokens, f"{part}.arrow", texts[part::2])

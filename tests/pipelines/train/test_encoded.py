@@ -19,7 +19,7 @@ from nlirg.forward.batching import EncodedCorpus, TokenBatch, WindowReader, toke
 from nlirg.forward.windows import SlotWindow, WindowRule
 from nlirg.labels import IGNORE
 from nlirg.training.validation import held_out_ids
-from pipelines.encode.plan import GroupRows, PlanRows, group_starts, pack_group
+from pipelines.encode.plan import Apart, GroupRows, PlanRows, group_starts, pack_group
 from pipelines.ray_data import parquet_files
 from pipelines.row_table import write_row_table
 from pipelines.train.encoded import read_encoded
@@ -197,7 +197,7 @@ def test_conversations_train_in_the_batches_of_their_rows(tmp_path: Path, select
     held = frozenset({"r3", "r7"})
     alike = np.sort([row["row_index"] for row in rows[:4]])
     for number, file in enumerate(sorted(run.scores.path.glob("*.parquet"))):
-        plan = PlanRows(index, held, alike)(pq.read_table(file))
+        plan = PlanRows(index, held, Apart(alike, (0, 1)))(pq.read_table(file))
         pq.write_table(plan, run.encoded.path / f"{number}.parquet")
     samples = [one for row in rows if row["id"] not in held for one in samples_of(row)]
     assert len(samples) > len(rows), "some rows are several samples"
@@ -223,7 +223,7 @@ def test_documents_train_in_the_batches_of_their_packs(tmp_path: Path, selected:
     starts, documents = group_starts(run.scores.path, index, 12, 1 << 20)
     assert documents == len(rows)
     tables = [
-        GroupRows(index, starts, np.empty(0, np.int64))(pq.read_table(file))
+        GroupRows(index, starts, Apart(np.empty(0, np.int64), (0, 1)))(pq.read_table(file))
         for file in sorted(run.scores.path.glob("*.parquet"))
     ]
     groups = pa.concat_tables(tables)
@@ -245,7 +245,9 @@ def test_a_pack_holds_documents_of_one_source(tmp_path: Path) -> None:
     run = written(tmp_path, rows)
     alike = np.array([rows[4]["row_index"]])
     starts, _ = group_starts(run.scores.path, None, 7, 1 << 20)
-    groups = GroupRows(None, starts, alike)(pads.dataset(parquet_files(run.scores.path)).to_table())
+    groups = GroupRows(None, starts, Apart(alike, (0, 1)))(
+        pads.dataset(parquet_files(run.scores.path)).to_table()
+    )
     sources = {row["row_index"]: row["data"] for row in rows}
     seen = []
     for number in range(starts.num_rows):
