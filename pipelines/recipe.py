@@ -15,6 +15,7 @@ from cluster.rundir import NAME
 from eval.cases.sources import is_probe
 from eval.config import EvaluateConfig
 from nlirg.config.corpus import (
+    BUILTIN,
     DataConfig,
     EncodeConfig,
     Order,
@@ -95,8 +96,19 @@ class Recipe(Section):
             "domain": domain and here(domain),
             "ood": tuple(source if is_probe(source) else here(source) for source in ood),
         }
+
+        def guarded(train: Mapping[str, Any]) -> dict[str, Any]:
+            """The settings of `train`, or an arm's overrides of them, with an absolute path."""
+            guard = train.get("guard")
+            if not isinstance(guard, Mapping) or guard.get("general", BUILTIN) == BUILTIN:
+                return dict(train)
+            return {**train, "guard": {**guard, "general": here(str(guard["general"]))}}
+
+        train = TrainConfig.model_validate(guarded(self.train.model_dump(mode="json")))
         return self.model_copy(
             update={
+                "train": train,
+                "arms": {name: guarded(arm) for name, arm in self.arms.items()},
                 "model": here(self.model) if Path(self.model).expanduser().is_dir() else self.model,
                 "data": tuple(
                     source
@@ -105,7 +117,7 @@ class Recipe(Section):
                     for source in self.data
                 ),
                 "replay": self.replay.model_copy(
-                    update={"prompts": prompts if prompts == "builtin" else here(prompts)}
+                    update={"prompts": prompts if prompts == BUILTIN else here(prompts)}
                 ),
                 "evaluate": self.evaluate.model_copy(update=evaluate),
             }

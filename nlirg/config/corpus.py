@@ -52,6 +52,9 @@ class DataConfig(TimesConfig):
     revision: str | None = None
 
 
+BUILTIN = "builtin"  # of prompts and texts: what is shipped
+
+
 class ReplayConfig(Section):
     """The base model's own answers to general prompts: `train.replay` and `train.guard` use them.
 
@@ -60,7 +63,7 @@ class ReplayConfig(Section):
     flatter.
     """
 
-    prompts: str = "builtin"
+    prompts: str = BUILTIN
     temperature: Positive = 1.0
     max_new_tokens: Count = 256
 

@@ -119,8 +119,7 @@ def mixture(
 ) -> Mixture:
     """Work out how often each sample is seen.
 
-    A weight is a share of the trained tokens: a source's of the corpus', a task type's of its
-    source's. Where others have none, these are seen as often as they would be without it, and the
+    Where others have no weight, these are seen as often as they would be without it, and the
     weighted ones as often as the shares ask for; where all have one, there are as many tokens as
     without. Replay comes on top of the corpus.
 
@@ -135,7 +134,7 @@ def mixture(
     Raises:
         InputError: if a share cannot be met, with how often rows would be seen.
     """
-    labels, times = ["corpus"], [1.0]
+    labels, times, repeats = ["corpus"], [1.0], [1.0]
     of_sample = np.zeros(len(n_trained), np.int64)
     if is_mixed(data):
         kinds = dict(zip(task_types, range(len(task_types)), strict=True))
@@ -143,12 +142,10 @@ def mixture(
             name: _split(name, one, source == index, kinds, task, n_trained)
             for index, (name, one) in enumerate(zip(source_names(data), data, strict=True))
         }
-        labels, times = _joined(data, within, of_sample)
+        labels, times, repeats = _joined(data, within, of_sample)
     if replay_share is not None:
-        replayed = source == len(data)
-        of_sample[replayed] = len(labels)
-        labels.append(REPLAY)
-        times.append(0.0)
+        of_sample[source == len(data)] = len(labels)
+        labels, times, repeats = [*labels, REPLAY], [*times, 0.0], [*repeats, 1.0]
     rows = np.bincount(of_sample, minlength=len(labels))
     sizes = np.bincount(of_sample, n_trained, minlength=len(labels))
     if replay_share is not None:
@@ -157,23 +154,29 @@ def mixture(
         MixPart(label, int(count), int(size), each if size else 0.0)
         for label, count, size, each in zip(labels, rows, sizes, times, strict=True)
     )
-    _require_rows(parts)
+    _require_rows(parts, repeats)
     return Mixture(parts, of_sample)
 
 
 def _joined(
     data: Sequence[DataConfig], within: dict[str, _Within], of_sample: np.ndarray
-) -> tuple[list[str], list[float]]:
-    """Put the sources together: labels and times of all parts; numbers the samples in place."""
+) -> tuple[list[str], list[float], list[float]]:
+    """Put the sources together, and number the samples in place.
+
+    Returns:
+        Of all parts their labels, how often each is seen, and how often a `repeat` asks for it.
+    """
     tokens = {name: part.tokens for name, part in within.items()}
     outer = _times("data", dict(zip(within, data, strict=True)), tokens)
     labels: list[str] = []
     times: list[float] = []
-    for name, part in within.items():
+    repeats: list[float] = []
+    for (name, part), source in zip(within.items(), data, strict=True):
         of_sample[part.inside] = part.of_sample[part.inside] + len(labels)
         labels += part.labels
         times += [outer[name] * each for each in part.times]
-    return labels, times
+        repeats += [(source.repeat or 1.0) * each for each in part.repeats]
+    return labels, times, repeats
 
 
 class _Within(NamedTuple):
@@ -181,6 +184,7 @@ class _Within(NamedTuple):
 
     labels: list[str]
     times: list[float]
+    repeats: list[float]
     tokens: float
     inside: np.ndarray
     of_sample: np.ndarray
@@ -214,7 +218,8 @@ def _split(
     times = _times(f"data {name}: task_types", parts, tokens)
     labels = [f"{name}: {kind}" if kind else name for kind in parts]
     total = sum(tokens[kind] * times[kind] for kind in parts)
-    return _Within(labels, [times[kind] for kind in parts], total, inside, of_sample)
+    repeats = [part.repeat or 1.0 for part in parts.values()]
+    return _Within(labels, [times[kind] for kind in parts], repeats, total, inside, of_sample)
 
 
 def _times(
@@ -252,15 +257,16 @@ def _replayed(corpus: float, replay: float, share: float) -> float:
     return corpus * share / (1 - share) / replay
 
 
-def _require_rows(parts: Sequence[MixPart]) -> None:
-    """Refuse shares that so few rows cannot meet."""
-    worst = max(parts, key=lambda part: part.times)
-    if worst.times <= MOST_TIMES:
+def _require_rows(parts: Sequence[MixPart], repeats: Sequence[float]) -> None:
+    """Refuse shares that so few rows cannot meet; what a `repeat` asks for is no share."""
+    more = [part.times / max(times, 1.0) for part, times in zip(parts, repeats, strict=True)]
+    if max(more) <= MOST_TIMES:
         return
+    worst = parts[more.index(max(more))]
     seen = ", ".join(f"{part.label} {part.times:.3g} times" for part in parts)
     remedy = "lower train.replay.share or give more replay.prompts"
     if worst.label != REPLAY:
-        remedy = "lower its weight or repeat, or add rows (and raise train.epochs to see all more)"
+        remedy = "lower its weight, add rows, or say how often with repeat instead"
     raise InputError(
         f"{worst.label} has too few rows for its share: an epoch would see {seen}, and more than "
         f"{MOST_TIMES} times only teaches rows by heart: {remedy}"

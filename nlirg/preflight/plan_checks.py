@@ -26,6 +26,7 @@ def check_plans(
     corpus: SampledCorpus,
     holdout: int,
     data: Sequence[DataConfig],
+    by_source: Sequence[SampledCorpus] = (),
 ) -> list[Check]:
     """Check the plan of each arm, equal ones as one.
 
@@ -37,6 +38,7 @@ def check_plans(
         corpus: the sample, with at least one usable row.
         holdout: rows kept from training for the evaluation.
         data: the recipe's sources.
+        by_source: a sample of each of them, where they are mixed.
     """
     sample = corpus.sample
     scale = sample.total / len(sample.rows)
@@ -51,7 +53,7 @@ def check_plans(
     holdout = round(holdout * len(n_trained) / max(rows, 1))  # a row may be several samples
     exact = sample.exact and len(sample.rows) == sample.total
     try:
-        mixed = sampled_mixture(corpus, data)
+        mixed = sampled_mixture(by_source or [corpus], data)
     except InputError as error:
         # What a sample does not hold may be in the corpus.
         return [Check("mixing", "fail" if exact else "warn", str(error), "correct the shares")]
@@ -66,37 +68,47 @@ def check_plans(
         replace(plan, measured=f"{', '.join(names)}: {plan.measured}")
         for plan, names in plans.items()
     ]
-    if is_mixed(data):
-        table = "; ".join(mixing_table(mixed, "" if exact else "about "))
-        found.append(Check("mixing", "ok", table))
-    return found
+    return [*found, *_mixing(mixed, arms, data, exact)]
 
 
-def sampled_mixture(corpus: SampledCorpus, data: Sequence[DataConfig]) -> Mixture:
+def _mixing(
+    mixed: Mixture, arms: Mapping[str, TrainConfig], data: Sequence[DataConfig], exact: bool
+) -> list[Check]:
+    """Tell how often rows are seen, where some are seen more often than others."""
+    table = [*mixing_table(mixed, "" if exact else "about ")] if is_mixed(data) else []
+    for name, settings in arms.items():
+        if settings.replay is not None:
+            table.append(f"{name}: replay {settings.replay.share:.1%} of what is trained")
+    return [Check("mixing", "ok", "; ".join(table))] if table else []
+
+
+def sampled_mixture(samples: Sequence[SampledCorpus], data: Sequence[DataConfig]) -> Mixture:
     """Estimate how often an epoch sees the rows of each source, replay aside.
 
     Args:
-        corpus: a sample of the rows.
+        samples: of the corpus, or one of each source, so that small ones are in it too.
         data: the recipe's sources.
 
     Raises:
-        InputError: if the shares do not go together, or the sample lacks what has a share.
+        InputError: if the shares do not go together, or the samples lack what has a share.
     """
-    probes = [probe for probe in corpus.probes if len(probe.trained)]
+    probes, scales = [], []
+    for corpus in samples:
+        mine = [probe for probe in corpus.probes if len(probe.trained)]
+        probes += mine
+        scales += [corpus.sample.total / len(corpus.sample.rows)] * len(mine)
     types = sorted({probe.task_type for probe in probes})
+    scale = np.array(scales)
     found = mixture(
         data,
         np.array([probe.data for probe in probes], np.int64),
         types,
         np.array([types.index(probe.task_type) for probe in probes], np.int64),
-        np.array([len(probe.trained) for probe in probes], np.int64),
+        np.array([len(probe.trained) for probe in probes]) * scale,
     )
-    scale = corpus.sample.total / len(corpus.sample.rows)
-    parts = tuple(
-        part._replace(rows=round(part.rows * scale), tokens=round(part.tokens * scale))
-        for part in found.parts
-    )
-    return replace(found, parts=parts)
+    rows = np.bincount(found.of_sample, scale, minlength=len(found.parts))
+    parts = (p._replace(rows=round(n)) for p, n in zip(found.parts, rows.tolist(), strict=True))
+    return replace(found, parts=tuple(parts))
 
 
 def _packed(lengths: Sequence[int], pack_length: int) -> list[int]:

@@ -33,6 +33,7 @@ from pipelines.evaluate.perplexity import measure_perplexity
 from pipelines.evaluate.scaled import answer_all, beyond_the_tuned, scaled_variants
 from pipelines.progress import say
 from pipelines.recipe import Recipe
+from pipelines.replay.overlap import refuse_trained
 from pipelines.stage import Stage, Summary
 from pipelines.train.stage import Train
 
@@ -89,7 +90,11 @@ class Evaluate(Stage[EvaluateSummary]):
             say("evaluate", warning)
 
     def check_corpus(self, recipe: Recipe, run: RunDirectory) -> None:
-        """Refuse prompts that do not fit the model; the rows held out are there by now."""
+        """Refuse prompts that do not fit the model, or that an arm has been trained on.
+
+        The rows held out are there by now.
+        """
+        refuse_trained(recipe, run)
         check_prompts(recipe, evaluation_cases(recipe, run))
 
     def work(self, recipe: Recipe, run: RunDirectory, resumed: bool) -> EvaluateSummary:

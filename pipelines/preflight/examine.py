@@ -14,6 +14,7 @@ from transformers.utils import logging
 from eval.generation.adapters import Adapter
 from eval.generation.serving import adapter_obstacle, require_engine
 from nlirg.config.training import LoraConfig, TrainConfig
+from nlirg.corpus.mixing import is_mixed
 from nlirg.errors import InputError
 from nlirg.models.chat import End
 from nlirg.models.loading import model_directory, model_skeleton
@@ -23,7 +24,7 @@ from nlirg.preflight.loss_checks import check_losses
 from nlirg.preflight.model_checks import check_feasibility, check_tokens_in_use, weight_shapes
 from nlirg.preflight.plan_checks import check_plans
 from pipelines.chat import chat_of
-from pipelines.preflight.mixing import sampled
+from pipelines.preflight.mixing import sampled, sampled_sources
 from pipelines.recipe import Recipe
 
 
@@ -65,7 +66,9 @@ def examine(recipe: Recipe) -> list[Check]:
             arms,
             recipe.seed,
         )
-        checks += check_plans(arms, config, corpus, recipe.holdout, recipe.data)
+        several = is_mixed(recipe.data) and len(recipe.data) > 1
+        by_source = sampled_sources(recipe) if several else ()
+        checks += check_plans(arms, config, corpus, recipe.holdout, recipe.data, by_source)
     checks += check_feasibility(arms, recipe.model)
     return [*checks, check_engine(recipe, arms, directory)]
 

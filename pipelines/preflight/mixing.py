@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from cluster.rundir import RunDirectory
 from nlirg.corpus.mixing import mixing_table
 from nlirg.corpus.rows import shards_of
+from nlirg.errors import InputError
 from nlirg.models.loading import check_model
 from nlirg.preflight.corpus_sample import SampledCorpus, draw, encode_sample
 from nlirg.preflight.plan_checks import sampled_mixture
@@ -30,6 +31,22 @@ def sampled(recipe: Recipe) -> SampledCorpus:
     return encode_sample(chat_of(recipe), sample, config)
 
 
+def sampled_sources(recipe: Recipe) -> list[SampledCorpus]:
+    """Draw and encode a sample of each source; a small one beside a large one is not missed.
+
+    Raises:
+        InputError: if the corpus or the model cannot be read at all.
+    """
+    config, chat = recipe.encode, chat_of(recipe)
+    shards = shards_of(recipe.data, config.task)
+    of_source = [[s for s in shards if s.data == index] for index in range(len(recipe.data))]
+    return [
+        encode_sample(chat, draw(mine, recipe.data, SAMPLE_ROWS, recipe.seed, config.task), config)
+        for mine in of_source
+        if mine
+    ]
+
+
 def mixing_lines(recipe: Recipe, run: RunDirectory) -> Iterator[str]:
     """Yield for every arm that mixes how often an epoch sees the rows of each source.
 
@@ -43,13 +60,23 @@ def mixing_lines(recipe: Recipe, run: RunDirectory) -> Iterator[str]:
     if not mixing:
         return
     encoded = run.encoded.marker.is_file()
-    estimate = None if encoded else sampled(recipe)
+    estimate = [] if encoded else sampled_sources(recipe)
+    whole = all(
+        each.sample.exact and len(each.sample.rows) == each.sample.total for each in estimate
+    )
+    about = "" if whole else "about "
     for name, arm in mixing.items():
-        if estimate is None:
-            mixed, about = planned_mixture(recipe, run, arm), ""
-        else:
-            known = estimate.sample.exact and len(estimate.sample.rows) == estimate.sample.total
-            mixed, about = sampled_mixture(estimate, recipe.data), "" if known else "about "
+        try:
+            mixed = (
+                sampled_mixture(estimate, recipe.data)
+                if estimate
+                else planned_mixture(recipe, run, arm)
+            )
+        except InputError as error:
+            if whole:
+                raise
+            yield f"{name}: a sample does not tell: {error}"  # the corpus may hold what it lacks
+            continue
         for line in mixing_table(mixed, about):
             yield f"{name}: {line}"
         if arm.replay is not None and not run.replay.marker.is_file():

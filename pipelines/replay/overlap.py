@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import pyarrow.dataset as pads
+
 from cluster.rundir import RunDirectory
 from eval.cases.sources import ood_cases
 from eval.cases.suites import load_cases
@@ -13,8 +15,9 @@ from nlirg.corpus.duplicates import near_pairs
 from nlirg.errors import InputError
 from pipelines.encode.stage import Encode
 from pipelines.evaluate.cases import evaluation_cases
+from pipelines.ray_data import parquet_files
 from pipelines.recipe import Recipe
-from pipelines.replay.prompt_files import BUILTIN, KEY, ReplayPrompt, read_prompts
+from pipelines.replay.prompt_files import BUILTIN, ID_PREFIX, KEY, ReplayPrompt, read_prompts
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,22 @@ def refuse_overlap(prompts: Sequence[ReplayPrompt], questions: Sequence[Question
         f"{KEY}: {prompt.where}: prompt {prompt.id!r} is nearly the same as {question.where}{more}:"
         " what is evaluated must not be trained; take one of the two out"
     )
+
+
+def refuse_trained(recipe: Recipe, run: RunDirectory) -> None:
+    """Refuse cases that nearly are prompts whose answers are there to be trained on.
+
+    Raises:
+        InputError: naming both.
+    """
+    if not run.replay.marker.is_file() or all(
+        recipe.arm(arm).replay is None for arm in recipe.arms
+    ):
+        return
+    plan = pads.dataset(parquet_files(run.replay.path)).to_table(["id"])
+    asked = {name.removeprefix(ID_PREFIX) for name in plan["id"].to_pylist()}
+    prompts = [prompt for prompt in read_prompts(recipe.replay.prompts) if prompt.id in asked]
+    refuse_overlap(prompts, file_questions(recipe) + held_out_questions(recipe, run))
 
 
 def chosen_prompts(recipe: Recipe, run: RunDirectory) -> tuple[list[ReplayPrompt], int]:

@@ -24,6 +24,7 @@ from nlirg.errors import HALF_SURROGATE, InputError
 BUILTIN = "builtin"
 FOLDER = Path(__file__).parent / "prompts"
 LEAST = 10  # answers that are worth training on, and so prompts that are worth asking
+ID_PREFIX = "replay:"  # of a sample's id, before its prompt's
 KEY = "replay.prompts"
 
 

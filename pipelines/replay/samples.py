@@ -19,6 +19,7 @@ from nlirg.scoring.scores import TokenScores
 from pipelines.encode.plan import PLAN
 from pipelines.evaluate.answers import Variant
 from pipelines.replay.asking import Answered
+from pipelines.replay.prompt_files import ID_PREFIX
 from pipelines.score.rows import FLOAT32S, INT32S, MakeScorer
 
 TOKENS = "tokens"  # folder of the token file
@@ -37,7 +38,7 @@ def sample_of(answered: Answered) -> Sample:
 
 def sample_id(answered: Answered) -> str:
     """Return the id of a sample: no row of the corpus has it."""
-    return f"replay:{answered.prompt.id}"
+    return f"{ID_PREFIX}{answered.prompt.id}"
 
 
 def score_samples(

@@ -11,7 +11,6 @@ from typing import Any
 from cluster.rundir import RunDirectory, StageFolder
 from eval.generation.serving import require_engine
 from nlirg.atomic_io import write_text
-from nlirg.corpus.ordering import hash_rank
 from nlirg.errors import InputError
 from nlirg.models.loading import model_directory
 from nlirg.scoring.scores import TokenScores
@@ -28,13 +27,7 @@ from pipelines.replay.overlap import (
     held_out_questions,
     refuse_overlap,
 )
-from pipelines.replay.prompt_files import (
-    BUILTIN,
-    LEAST,
-    ReplayPrompt,
-    prompts_hash,
-    read_prompts,
-)
+from pipelines.replay.prompt_files import BUILTIN, LEAST, prompts_hash, read_prompts
 from pipelines.replay.samples import (
     Sample,
     sample_id,
@@ -45,7 +38,6 @@ from pipelines.replay.samples import (
 from pipelines.score.rows import MakeScorer, model_scorer
 from pipelines.stage import Stage, Summary
 from pipelines.store import identity
-from pipelines.train.data import reserved
 
 LEAST_SHARE = 0.05  # of the answers; where fewer can be used, something is wrong with all of them
 SHOWN = 200  # characters of an answer that is left out
@@ -103,8 +95,7 @@ class Replay(Stage[ReplaySummary]):
             "template": recipe.template,
             "encode": recipe.encode.model_dump(mode="json", include=encode),
             "replay": recipe.replay.model_dump(mode="json", exclude={"prompts"}),
-            "prompts": prompts_hash(_asked(recipe, run)[0]),
-            "engine": recipe.evaluate.engine,
+            "prompts": prompts_hash(chosen_prompts(recipe, run)[0]),
             "seed": recipe.seed,
             "precision": recipe.score.precision,
             "entropy": recipe.score.token_entropy,
@@ -135,7 +126,7 @@ class Replay(Stage[ReplaySummary]):
             InputError: if the engines fail, or too few answers can be used.
         """
         folder = run.replay.path
-        prompts, overlapping = _asked(recipe, run)
+        prompts, overlapping = chosen_prompts(recipe, run)
         if overlapping:
             say("replay", f"{overlapping} shipped prompts are not asked: the evaluation asks them")
         base = model_directory(recipe.model)
@@ -171,18 +162,6 @@ def _wants(recipe: Recipe, key: str) -> bool:
     arms = (recipe.arm(name) for name in recipe.arms)
     swept = any(name.split(".")[0] == key for name in recipe.tune.grid)
     return swept or any(getattr(arm, key) is not None for arm in arms)
-
-
-def _asked(recipe: Recipe, run: RunDirectory) -> tuple[list[ReplayPrompt], int]:
-    """Return the prompts to be answered, and how many of the shipped ones the evaluation asks.
-
-    A guard alone needs only some answers; as many again are asked for, since not all can be used.
-    """
-    prompts, overlapping = chosen_prompts(recipe, run)
-    if not _wants(recipe, "replay"):
-        few = max(2 * reserved(recipe), 2 * LEAST)
-        prompts = sorted(prompts, key=lambda prompt: hash_rank(prompt.id))[:few]
-    return prompts, overlapping
 
 
 def _scores(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eval.cases.general import guard_passages
-from nlirg.config.corpus import DataConfig
-from nlirg.config.training import TrainConfig
-from nlirg.corpus.mixing import check_shares
+from nlirg.config.corpus import DataConfig, ReplayConfig
+from nlirg.config.training import ReplayShareConfig, TrainConfig
+from nlirg.corpus.mixing import MOST_TIMES, check_shares
 from nlirg.corpus.sources import Task
 from nlirg.errors import InputError
 from nlirg.forward.cached_context import check_cacheable
@@ -17,6 +17,7 @@ from nlirg.models.lora import check_lora
 from nlirg.training.objective import check_packable
 from nlirg.training.validation import check_held_out
 from pipelines.encode.stage import EncodeSummary
+from pipelines.replay.prompt_files import read_prompts
 
 
 def check_training(model: str, name: str, config: TrainConfig, corpus: EncodeSummary) -> None:
@@ -49,6 +50,28 @@ def check_training(model: str, name: str, config: TrainConfig, corpus: EncodeSum
         check_vocabulary("train.distillation.teacher", config.distillation.teacher, tokenizer)
     if config.validation is not None:
         check_held_out(config.validation.rows, corpus.rows, corpus.alone)
+
+
+def check_replay_share(config: ReplayShareConfig, tokens: float, replay: ReplayConfig) -> None:
+    """Refuse a share that the base model's answers could not meet, were all of them the longest.
+
+    Args:
+        config: of the arm.
+        tokens: of the corpus that an epoch trains.
+        replay: what the base model answers.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    prompts = len(read_prompts(replay.prompts))
+    most = prompts * replay.max_new_tokens * MOST_TIMES
+    wanted = tokens * config.share / (1 - config.share)
+    if wanted > most:
+        raise InputError(
+            f"train.replay.share {config.share:g} takes {wanted:,.0f} tokens an epoch, and "
+            f"{prompts} prompts give at most {most:,} when each answer is seen {MOST_TIMES} times: "
+            "lower it, or give more replay.prompts"
+        )
 
 
 def check_keeping(data: Sequence[DataConfig], config: TrainConfig, task: Task) -> None:

@@ -14,6 +14,7 @@ from nlirg.config.corpus import DataConfig
 from nlirg.config.training import GuardConfig, TrainConfig
 from nlirg.corpus.mixing import REPLAY, Mixture, is_mixed, mixture, source_names
 from nlirg.corpus.ordering import hash_rank
+from nlirg.errors import InputError
 from nlirg.forward.batching import EncodedCorpus
 from nlirg.forward.joined import beside
 from pipelines.recipe import Recipe
@@ -53,7 +54,7 @@ def read_training(job: TrainJob) -> TrainingData:
     corpus, *kept = read_encoded(job.encoded, job.tokens, count, names)
     answers = None
     if job.replay is not None:
-        watched, replay = read_replay(job.replay, job.reserved)
+        watched, replay = read_replay(job.replay, *job.reserved)
         answers = watched if len(watched) else None
         if train.replay is not None:
             corpus = beside(corpus, replay)
@@ -79,10 +80,14 @@ def own_answers(config: TrainConfig, task: str) -> bool:
     return task == "sft" and (config.replay is not None or config.guard is not None)
 
 
-def reserved(recipe: Recipe) -> int:
-    """Return how many of the base model's answers are watched by some arm, and trained by none."""
+def reserved(recipe: Recipe) -> tuple[int, bool]:
+    """Return how many of the base model's answers some arm watches, and whether some arm trains.
+
+    None trains those that one watches.
+    """
     arms = [recipe.arm(name) for name in recipe.arms]
-    return max((arm.guard.rows // 2 for arm in arms if arm.guard is not None), default=0)
+    rows = [arm.guard.rows // 2 for arm in arms if arm.guard is not None]
+    return max(rows, default=0), any(arm.replay is not None for arm in arms)
 
 
 def guard_texts(config: GuardConfig, tokenizer: Any, task: str) -> tuple[tuple[int, ...], ...]:
@@ -98,7 +103,13 @@ def guard_texts(config: GuardConfig, tokenizer: Any, task: str) -> tuple[tuple[i
     count = config.rows - (config.rows // 2 if task == "sft" else 0)
     passages = sorted(guard_passages(config.general), key=lambda passage: hash_rank(passage.id))
     encoded = (tuple(tokenizer(passage.text).input_ids[:GUARD_TOKENS]) for passage in passages)
-    return tuple([ids for ids in encoded if len(ids) > 1][:count])
+    found = tuple([ids for ids in encoded if len(ids) > 1][:count])
+    if len(found) < 2:
+        raise InputError(
+            f"train.guard.general {config.general}: {len(found)} texts have two tokens or more, "
+            "and a guard needs two of them"
+        )
+    return found
 
 
 def texts_hash(texts: Sequence[Sequence[int]]) -> str:
@@ -126,8 +137,26 @@ def planned_mixture(recipe: Recipe, run: RunDirectory, config: TrainConfig) -> M
     if config.replay is not None and run.replay.marker.is_file():
         share = config.replay.share
         (answers,) = read_plan(run.replay.path, 0, MIXED)
-        own = split_replay(answers, reserved(recipe))[1]["n_trained"].to_numpy()
+        own = split_replay(answers, *reserved(recipe))[1]["n_trained"].to_numpy()
         source = np.concatenate([source, np.full(len(own), len(recipe.data))])
         task = np.concatenate([task, np.full(len(own), len(types))])
         n_trained, types = np.concatenate([n_trained, own]), [*types, REPLAY]
     return mixture(recipe.data, source, types, task, n_trained, share)
+
+
+def few_watched(job: TrainJob) -> str | None:
+    """Say what a guard watches where that is less than its `rows`; None if it is not."""
+    guard = job.train.guard
+    if guard is None:
+        return None
+    answers = 0
+    if job.replay is not None:
+        (plan,) = read_plan(job.replay, 0, MIXED)
+        answers = min(split_replay(plan, *job.reserved)[0].num_rows, guard.rows // 2)
+    count = len(job.general) + answers
+    if count >= guard.rows:
+        return None
+    return (
+        f"the guard watches {count} of {guard.rows} rows, since there are no more: "
+        f"{len(job.general)} general texts and {answers} answers of the base model"
+    )

@@ -70,25 +70,27 @@ def read_plan(
     return table.filter(~inside), table.filter(inside)
 
 
-def read_replay(folder: Path, reserved: int) -> tuple[EncodedCorpus, EncodedCorpus]:
+def read_replay(folder: Path, reserved: int, trained: bool) -> tuple[EncodedCorpus, EncodedCorpus]:
     """Open the base model's own answers.
 
     Args:
         folder: `replay/` of a run.
-        reserved: how many of them no arm trains; at most half of them.
+        reserved: how many of them no arm trains.
+        trained: whether some arm trains the others, so that half of them must be left.
 
     Returns:
         Those, to be watched; and the others, to be trained.
     """
     files = TokenFiles(folder / "tokens")
     (table,) = read_plan(folder)
-    kept, trained = (_corpus(part, files, (REPLAY,)) for part in split_replay(table, reserved))
-    return kept, trained
+    parts = split_replay(table, reserved, trained)
+    watched, rest = (_corpus(part, files, (REPLAY,)) for part in parts)
+    return watched, rest
 
 
-def split_replay(plan: pa.Table, reserved: int) -> tuple[pa.Table, pa.Table]:
-    """Cut the plan of replay into what is watched, at most half of it, and what is trained."""
-    first = min(reserved, plan.num_rows // 2)
+def split_replay(plan: pa.Table, reserved: int, trained: bool) -> tuple[pa.Table, pa.Table]:
+    """Cut the plan of replay into what is watched and what may be trained; see `read_replay`."""
+    first = min(reserved, plan.num_rows // 2) if trained else reserved
     return plan.slice(0, first), plan.slice(first)
 
 

@@ -21,7 +21,7 @@ class TrainJob:
         tokens: folder of the token files that the samples are read from.
         data: sources of the corpus, with how often each is to be seen.
         replay: folder of the base model's own answers; None where they are not needed.
-        reserved: how many of those are watched and not trained.
+        reserved: how many of those are watched and not trained, and whether some arm trains any.
         general: token ids of the texts that the guard watches.
         output: folder of the run: metrics, TensorBoard, `model/`.
         run: name of the run.
@@ -37,7 +37,7 @@ class TrainJob:
     tokens: Path
     data: tuple[DataConfig, ...]
     replay: Path | None
-    reserved: int
+    reserved: tuple[int, bool]
     general: tuple[tuple[int, ...], ...]
     output: Path
     run: str

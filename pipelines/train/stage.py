@@ -36,9 +36,10 @@ from pipelines.score.ledger import TOKENS
 from pipelines.stage import Stage, Summary
 from pipelines.store import identity
 from pipelines.train.checkpoint_index import INDEX, index_keeper
-from pipelines.train.checks import check_keeping, check_training
+from pipelines.train.checks import check_keeping, check_replay_share, check_training
 from pipelines.train.data import (
     asks_for_mixing,
+    few_watched,
     guard_texts,
     own_answers,
     planned_mixture,
@@ -154,7 +155,9 @@ class Train(Stage[TrainSummary]):
         source = _source(recipe, config)
         check_training(source.path, source.name, config, corpus)
         if asks_for_mixing(recipe.data, config):
-            planned_mixture(recipe, run, config)
+            mixed = planned_mixture(recipe, run, config)
+            if config.replay is not None and not run.replay.marker.is_file():
+                check_replay_share(config.replay, mixed.tokens, recipe.replay)
 
     def work(self, recipe: Recipe, run: RunDirectory, resumed: bool) -> TrainSummary:
         """Train to the end.
@@ -164,11 +167,15 @@ class Train(Stage[TrainSummary]):
                 `max_failures`.
         """
         config, folder = self._config(recipe), self.folder(run).path
+        for arm in recipe.arms:  # no arm is trained before another is refused
+            planned_mixture(recipe, run, recipe.arm(arm))
         if asks_for_mixing(recipe.data, config):
             for line in mixing_table(planned_mixture(recipe, run, config)):
                 say(self.title, line)
         connect(recipe.cluster)
         job = self.job(recipe, run)
+        if (told := few_watched(job)) is not None:
+            say(self.title, told)
         result = _followed(
             self.title,
             folder / "metrics.jsonl",

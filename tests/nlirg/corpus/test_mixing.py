@@ -11,6 +11,7 @@ from nlirg.corpus.mixing import (
     MixPart,
     Mixture,
     check_shares,
+    domain_sources,
     mixed_order,
     mixture,
     source_names,
@@ -187,3 +188,13 @@ def test_all_task_types_of_a_source_may_have_weights() -> None:
 def test_names_are_short_where_they_can_be() -> None:
     data = [DataConfig(path=path) for path in ("x/train.jsonl.gz", "y/other.json", "z/other.json")]
     assert source_names(data) == ("train", "y/other.json", "z/other.json")
+
+
+def test_a_repeat_is_asked_for_however_often() -> None:
+    often, once = mix(config({"repeat": 30}, {}), [4, 10]).parts
+    assert (often.times, once.times) == (30, 1)
+
+
+def test_rows_are_held_out_of_what_is_not_mixed_in() -> None:
+    assert domain_sources(config({}, {"weight": 0.2}, {"repeat": 2})) == [0, 2]
+    assert domain_sources(config({"weight": 0.8}, {"weight": 0.2})) == [0, 1]

@@ -1,9 +1,11 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from nlirg.config.corpus import DataConfig, EncodeConfig, TimesConfig
 from nlirg.config.training import TrainConfig
+from nlirg.errors import InputError
 from nlirg.preflight.corpus_checks import Probe
 from nlirg.preflight.corpus_sample import CorpusSample, SampledCorpus
 from nlirg.preflight.plan_checks import check_plan, check_plans, sampled_mixture
@@ -60,16 +62,24 @@ def test_the_mixture_of_a_corpus_is_estimated_from_its_sample() -> None:
     data = [DataConfig(path="x.jsonl"), DataConfig(path="y.jsonl", weight=0.5)]
     arms = {"one": config(), "other": config(replay={"share": 0.5})}
     corpus = SampledCorpus(sample, probes, [])
-    mixed = sampled_mixture(corpus, data)
+    mixed = sampled_mixture([corpus], data)
     assert [(part.label, part.rows, part.tokens) for part in mixed.parts] == [
         ("x", 300, 1500), ("y", 100, 500)
     ]  # fmt: skip
     assert [part.times for part in mixed.parts] == [1, 3]
     *plans, table = check_plans(arms, EncodeConfig(), corpus, 0, data)
+    assert table.measured.endswith("other: replay 50.0% of what is trained")
     assert [plan.measured.split(":")[0] for plan in plans] == ["one", "other"]
     assert "3,000 trained tokens per epoch" in plans[0].measured
     assert "6,000 trained tokens per epoch" in plans[1].measured
     assert "y  about 100 rows, about 500 tokens, seen 3 times an epoch, 50.0%" in table.measured
+    small = SampledCorpus(CorpusSample(rows[:2], [], [], 2, True), probes[3:], [])
+    large = SampledCorpus(CorpusSample(rows[:3], [], [], 30_000, False), probes[:3], [])
+    assert [part.rows for part in sampled_mixture([large, small], [data[0], data[0]]).parts] == [
+        30_001
+    ]
+    with pytest.raises(InputError, match="y has too few rows for its share"):
+        sampled_mixture([large, small], data)
     lacking = [DataConfig(path="x.jsonl", task_types={"c": TimesConfig(repeat=2)}), data[1]]
     [check] = check_plans(arms, EncodeConfig(), corpus, 0, lacking)
     assert (check.name, check.status) == ("mixing", "warn")

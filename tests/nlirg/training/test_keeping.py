@@ -256,6 +256,21 @@ def test_a_run_that_may_not_forget_ends_at_the_bound_and_keeps_the_last_model_wi
     assert config.keeps_best
 
 
+def test_a_run_that_a_guard_ends_is_validated_there(tiny_model_dir) -> None:
+    """Validation would not have been due for long; without it no model would be the best."""
+    validation = ValidationConfig(rows=3, every=1000)
+    guard = {"metric": "kl", "max_rise": 0.01, "stop": True, "every": 2}
+    config = guarded(guard=guard, validation=validation)
+    kept: list[TrainingProgress] = []
+    loop = trainer(engine(tiny_model_dir, config), config, held_out=corpus(8, 0), **KNOWN)
+    records = ran(loop, best=kept.append)
+    assert loop.progress.step < loop.total_steps
+    assert "validation_loss" in records[-1]
+    assert [one.step for one in kept] == [loop.progress.best_step] == [loop.progress.step]
+    with pytest.raises(ValueError, match=r"validation\.keep last would keep that one"):
+        TrainConfig(guard=GuardConfig(stop=True), validation=ValidationConfig(keep="last"))
+
+
 def test_the_best_is_the_lowest_loss_within_the_bound(tiny_model_dir) -> None:
     validation = ValidationConfig(rows=3, every=1)
     config = guarded(guard={"metric": "kl", "max_rise": 0.2, "every": 100}, validation=validation)

@@ -42,6 +42,7 @@ SETTINGS = [
     (["train.replay.share=0"], "train.replay.share: Input should be greater than 0"),
     (["train.replay.share=1.2"], "train.replay.share: Input should be less than 1"),
     (["train.replay.share=0.99"], "replay has too few rows for its share: an epoch would see"),
+    (["train.guard={stop: true}", "train.validation.keep=last"], "guard.stop ends a run once"),
     (["train.guard.general=none.jsonl"], "none.jsonl: cannot read"),
     (["train.guard.max_rise=0"], "train.guard.max_rise"),
     (["train.guard={metric: kl}", "encode.task=cpt"], "train.guard.metric kl is measured on"),

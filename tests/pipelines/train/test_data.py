@@ -42,7 +42,7 @@ def test_the_driver_tells_the_mixture_that_the_workers_train(made, arm) -> None:
 
 def test_what_is_watched_is_trained_by_no_arm(made) -> None:
     kept, watched = (read_training(job(made, arm)) for arm in ("kept", "watched"))
-    assert reserved(made[0]) == 6
+    assert reserved(made[0]) == (6, True)
     assert watched.known is not None
     answers = watched.known[1]
     assert answers is not None
