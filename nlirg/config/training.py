@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from nlirg.config.corpus import BUILTIN
 from nlirg.section import Count, Positive, Section
 from nlirg.weighting.weightings import NlirgWeighting, Weighting
 
@@ -79,7 +80,7 @@ class GuardConfig(Section):
     models within the bound; `stop` ends a run that leaves it.
     """
 
-    general: str = "builtin"
+    general: str = BUILTIN
     rows: Annotated[int, Field(ge=4)] = 100
     every: Count = 50
     max_rise: Positive = 0.1

@@ -11,13 +11,14 @@ from cluster.rundir import RunDirectory
 from eval.cases.sources import ood_cases
 from eval.cases.suites import load_cases
 from eval.schema.case import Case
+from nlirg.config.corpus import BUILTIN
 from nlirg.corpus.duplicates import near_pairs
 from nlirg.errors import InputError
 from pipelines.encode.stage import Encode
 from pipelines.evaluate.cases import evaluation_cases
 from pipelines.ray_data import parquet_files
 from pipelines.recipe import Recipe
-from pipelines.replay.prompt_files import BUILTIN, ID_PREFIX, KEY, ReplayPrompt, read_prompts
+from pipelines.replay.prompt_files import ID_PREFIX, KEY, ReplayPrompt, read_prompts
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from pydantic import ValidationError
 from eval.cases.probe import read_manifest
 from eval.generation.samples import fault
 from eval.schema.case import Message, Strict
+from nlirg.config.corpus import BUILTIN
 from nlirg.errors import HALF_SURROGATE, InputError
 
-BUILTIN = "builtin"
 FOLDER = Path(__file__).parent / "prompts"
 LEAST = 10  # answers that are worth training on, and so prompts that are worth asking
 ID_PREFIX = "replay:"  # of a sample's id, before its prompt's

@@ -11,6 +11,7 @@ from typing import Any
 from cluster.rundir import RunDirectory, StageFolder
 from eval.generation.serving import require_engine
 from nlirg.atomic_io import write_text
+from nlirg.config.corpus import BUILTIN
 from nlirg.errors import InputError
 from nlirg.models.loading import model_directory
 from nlirg.scoring.scores import TokenScores
@@ -27,7 +28,7 @@ from pipelines.replay.overlap import (
     held_out_questions,
     refuse_overlap,
 )
-from pipelines.replay.prompt_files import BUILTIN, LEAST, prompts_hash, read_prompts
+from pipelines.replay.prompt_files import LEAST, prompts_hash, read_prompts
 from pipelines.replay.samples import (
     Sample,
     sample_id,

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nlirg.config.corpus import BUILTIN
 from nlirg.errors import HALF_SURROGATE, InputError
 
 FOLDER = Path(__file__).parent
 SHIPPED = FOLDER / "v1.jsonl"
 # Watched while a model trains, and so another text than the one that is reported in the end.
 GUARD = FOLDER / "guard_v1.jsonl"
-BUILTIN = "builtin"
 
 
 @dataclass(frozen=True)
