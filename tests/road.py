@@ -13,7 +13,8 @@ from pipelines.score.rows import MakeScorer, model_scorer
 from pipelines.score.stage import Score, ScoreSummary
 from pipelines.select.stage import Select, SelectSummary
 from pipelines.stage import Outcome, Stage, run_stage, run_stages
-from pipelines.train.stage import Train, TrainSummary
+from pipelines.train.stage import Train
+from pipelines.train.summary import TrainSummary
 from pipelines.tune.stage import Tune
 
 

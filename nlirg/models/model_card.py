@@ -26,6 +26,9 @@ current.
 """
 
 
+Layout = Literal["full", "adapter", "merged"]
+
+
 @dataclass(frozen=True)
 class TrainingFacts:
     """What a model card tells of a run.
@@ -43,7 +46,7 @@ class TrainingFacts:
     """
 
     base_model: str
-    layout: Literal["full", "adapter", "merged"]
+    layout: Layout
     train: TrainConfig
     seed: int
     steps: int

@@ -19,6 +19,7 @@ from eval.verdict.compare import compare, read_samples
 from eval.verdict.scales import SCALE_SUITES
 from nlirg.errors import InputError
 from nlirg.models.loading import model_directory
+from nlirg.models.model_card import Layout
 from pipelines.chat import chat_of
 from pipelines.evaluate.answers import Variant
 from pipelines.evaluate.cases import answer_settings, evaluation_cases
@@ -27,7 +28,7 @@ from pipelines.evaluate.merged import Merging
 from pipelines.evaluate.scaled import asked_at_scales, beyond_the_tuned
 from pipelines.evaluate.stage import find_variants
 from pipelines.export.agreement import agreement
-from pipelines.export.write import Export, Layout
+from pipelines.export.write import Export
 from pipelines.progress import say
 from pipelines.recipe import Recipe, load_recipe
 from pipelines.report.stage import evaluated_samples

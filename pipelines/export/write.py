@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Literal
 
-from cluster.environment import PACKAGES, environment
 from cluster.rundir import RunDirectory
 from eval.schema.case import Strict
 from nlirg.atomic_io import write_json
-from nlirg.models.model_card import TrainingFacts, write_model_card
+from nlirg.models.model_card import Layout, write_model_card
 from nlirg.models.scaling import scale_adapter, scale_name
 from pipelines.evaluate.answers import Scaled, Variant
 from pipelines.evaluate.merged import Merging
 from pipelines.evaluate.scaled import at_scale
 from pipelines.progress import say
 from pipelines.recipe import Recipe
-from pipelines.train.stage import FINAL_METRICS, Train
-
-Layout = Literal["full", "adapter", "merged"]
+from pipelines.train.stage import Train
+from pipelines.train.summary import training_facts
 
 
 class Exported(Strict):
@@ -67,7 +64,10 @@ class Export:
             return layout
         shutil.rmtree(self.beside, ignore_errors=True)  # of other weights, or of the other layout
         self._write(merging, layout)
-        write_model_card(self.folder, self._facts(layout))
+        arm = self._arm.name
+        summary = Train(arm).summary(self._run)
+        facts = training_facts(self._recipe, arm, summary, layout, self._scale)
+        write_model_card(self.folder, facts)
         self.beside.mkdir(parents=True, exist_ok=True)
         write_json(self._note, wanted.model_dump())
         say("export", f"{self.folder}: written")
@@ -99,20 +99,3 @@ class Export:
             merging.merge(self._scaled, self.folder)
         else:
             merging.interpolate(self._scaled, self.folder)
-
-    def _facts(self, layout: Layout) -> TrainingFacts:
-        recipe, known = self._recipe, environment()
-        summary = Train(self._arm.name).summary(self._run)
-        logged = summary.model_dump(include={*FINAL_METRICS, "best_loss"})
-        return TrainingFacts(
-            # A card may be published: a hub id, or the name of a folder without its place.
-            base_model=Path(recipe.model).name if Path(recipe.model).is_dir() else recipe.model,
-            layout=layout,
-            train=recipe.arm(self._arm.name),
-            seed=recipe.seed,
-            steps=summary.optimizer_steps,
-            trained_tokens=summary.trained_tokens,
-            metrics={key: value for key, value in logged.items() if value},
-            versions={package: known[package] for package in PACKAGES if package in known},
-            scale=self._scale,
-        )

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from cluster.deepspeed.presets import read_deepspeed_json
-from cluster.environment import PACKAGES, environment
 from cluster.plan import worker_resources
 from cluster.rundir import RunDirectory, StageFolder
 from cluster.session import connect
@@ -22,7 +21,7 @@ from nlirg.corpus.mixing import is_mixed, mixing_table
 from nlirg.errors import InputError
 from nlirg.models.chat import stop_ids
 from nlirg.models.loading import check_model
-from nlirg.models.model_card import TrainingFacts, write_model_card
+from nlirg.models.model_card import Layout, write_model_card
 from nlirg.monitoring.metrics_log import last_record, read_metrics
 from nlirg.monitoring.trackers import check_tracking
 from nlirg.training.checkpoint import repair_index
@@ -33,7 +32,7 @@ from pipelines.encode.stage import Encode
 from pipelines.progress import Progress, say
 from pipelines.recipe import Recipe
 from pipelines.score.ledger import TOKENS
-from pipelines.stage import Stage, Summary
+from pipelines.stage import Stage
 from pipelines.store import identity
 from pipelines.train.checkpoint_index import INDEX, index_keeper
 from pipelines.train.checks import check_keeping, check_replay_share, check_training
@@ -47,51 +46,10 @@ from pipelines.train.data import (
     texts_hash,
 )
 from pipelines.train.job import TrainJob
+from pipelines.train.summary import FINAL_METRICS, TrainSummary, training_facts
 from pipelines.train.worker import train_worker
 
 T = TypeVar("T")
-
-FINAL_METRICS = ("loss", "weighted_loss", "mean_weight", "low", "mid", "high", "discarded")
-
-
-class TrainSummary(Summary):
-    """What one training run came to.
-
-    Attributes:
-        kind: of what is in `model/`.
-        optimizer_steps: taken; without those skipped for losses that were not finite.
-        skipped_steps: those.
-        trained_tokens: over all steps and ranks.
-        seconds: in steps.
-        resumed_from: step that this attempt continued from.
-        best_loss: of validation, nats; None without validation.
-        best_step: where it was reached.
-        rise: how far the guarded metric had risen at the end, nats per token; None without a guard,
-            or if it was no number.
-        best_rise: the same of the best model.
-        loss: mean token loss of the last log record, nats.
-        weighted_loss: mean weighted loss of it.
-        mean_weight: mean token weight of it.
-        low: share of its tokens in the low loss zone; `mid`, `high`, `discarded` likewise.
-    """
-
-    kind: Literal["lora", "full"]
-    optimizer_steps: int
-    skipped_steps: int
-    trained_tokens: int
-    seconds: float
-    resumed_from: int
-    best_loss: float | None
-    best_step: int
-    rise: float | None
-    best_rise: float | None
-    loss: float | None
-    weighted_loss: float | None
-    mean_weight: float | None
-    low: float | None
-    mid: float | None
-    high: float | None
-    discarded: float | None
 
 
 @dataclass(frozen=True)
@@ -184,7 +142,13 @@ class Train(Stage[TrainSummary]):
         if "error" in result:
             raise InputError(result["error"])
         summary = _summary(job, result)
-        _write_cards(recipe, self.arm, folder, summary)
+        layouts: dict[str, Layout] = {
+            "model": "adapter" if config.lora else "full",
+            "merged": "merged",
+        }
+        for name, layout in layouts.items():
+            if (folder / name).is_dir():
+                write_model_card(folder / name, training_facts(recipe, self.arm, summary, layout))
         return summary
 
     def job(self, recipe: Recipe, run: RunDirectory) -> TrainJob:
@@ -325,29 +289,6 @@ def _summary(job: TrainJob, result: dict[str, Any]) -> TrainSummary:
 
 def _finite(number: float | None) -> float | None:
     return number if number is not None and math.isfinite(number) else None
-
-
-def _write_cards(recipe: Recipe, arm: str, folder: Path, summary: TrainSummary) -> None:
-    """Say beside every exported model what it is and how it came about."""
-    config = recipe.arm(arm)
-    layouts: dict[str, Any] = {"model": "adapter" if config.lora else "full", "merged": "merged"}
-    known = environment()
-    logged = summary.model_dump(include={*FINAL_METRICS, "best_loss"})
-    numbers = {key: value for key, value in logged.items() if value}
-    for name, layout in layouts.items():
-        if (folder / name).is_dir():
-            facts = TrainingFacts(
-                # A card may be published: a hub id, or the name of a folder without its place.
-                base_model=Path(recipe.model).name if Path(recipe.model).is_dir() else recipe.model,
-                layout=layout,
-                train=config,
-                seed=recipe.seed,
-                steps=summary.optimizer_steps,
-                trained_tokens=summary.trained_tokens,
-                metrics=numbers,
-                versions={package: known[package] for package in PACKAGES if package in known},
-            )
-            write_model_card(folder / name, facts)
 
 
 def _followed(title: str, metrics: Path, work: Callable[[], T]) -> T:
