@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from cluster.plan import Pool
 from cluster.rundir import RunDirectory
-from pipelines.evaluate import generation
+from pipelines.evaluate import generation, merged
 from pipelines.recipe import validate
 from tests.fake_engine import FakeFleet
 from tests.road import trained
@@ -78,3 +79,28 @@ def make_run(tiny_model_dir, adapter, tmp_path):
         return recipe, run
 
     return make
+
+
+@pytest.fixture
+def written_models(monkeypatch) -> list[tuple[str, str]]:
+    """Whole models are written in this process; the kind and the variant of each so far."""
+    done: list[tuple[str, str]] = []
+
+    def run_each(recipe, name, variants, work, *arguments):
+        for variant in variants:
+            done.append((name, variant.name))
+            work(variant, "cpu", *arguments)
+            yield variant, None
+
+    monkeypatch.setattr(merged, "run_each", run_each)
+    return done
+
+
+def train_whole(run: RunDirectory, arm: str, base: Path) -> None:
+    """Have an arm count as trained whole: the base with every weight a little larger."""
+    folder = run.arm(arm).path / "model"
+    shutil.rmtree(folder)
+    shutil.copytree(base, folder)
+    weights = load_file(folder / "model.safetensors")
+    save_file({k: 1.1 * v for k, v in weights.items()}, folder / "model.safetensors", {"a": "b"})
+    run.arm(arm).succeed("mark", trained(kind="full"))

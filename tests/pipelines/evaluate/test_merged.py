@@ -6,29 +6,20 @@ import pytest
 
 from cluster.rundir import RunDirectory
 from nlirg.errors import InputError
-from pipelines.evaluate import merged
 from pipelines.evaluate.answers import Variant
 from pipelines.evaluate.merged import Merging
 from tests.architectures import save_architecture, save_lora
 
 
 @pytest.fixture
-def done() -> list[str]:
-    """Names of the variants that were merged."""
-    return []
+def done(written_models) -> list[tuple[str, str]]:
+    """Variants that were merged."""
+    return written_models
 
 
 @pytest.fixture
-def merging(done, tmp_path, monkeypatch) -> Merging:
+def merging(done, tmp_path) -> Merging:
     """Merges in this process."""
-
-    def run_each(recipe, name, variants, work, *arguments):
-        for variant in variants:
-            done.append(variant.name)
-            work(variant, "cpu", *arguments)
-            yield variant, None
-
-    monkeypatch.setattr(merged, "run_each", run_each)
     return Merging(None, RunDirectory(str(tmp_path), "run"))
 
 
@@ -62,7 +53,7 @@ def test_another_is_merged_once_and_deleted_at_the_end(
     variant = variant_of(base, merging.run, rank)
     for _ in range(2):  # the second time as after a stop
         found = merging.for_vllm(variant)
-    assert done == ["a"]
+    assert done == [("merge", "a")]
     assert (found.name, found.adapter, found.identity) == ("a", None, "identity")
     assert (found.model / "model.safetensors").is_file()
     assert found.model.parent == merging.run.evaluation("a").path

@@ -8,40 +8,20 @@ from safetensors.torch import load_file, save_file
 
 from eval.generation.samples import read_samples, samples_path
 from nlirg.errors import InputError
-from pipelines.evaluate import merged
 from pipelines.evaluate.stage import Evaluate
 from tests.fake_engine import name_and_adapter
+from tests.pipelines.conftest import train_whole
 from tests.pipelines.evaluate.test_answers import files
-from tests.road import evaluate, trained
+from tests.road import evaluate
 
-pytestmark = pytest.mark.usefixtures("fleet")
+pytestmark = pytest.mark.usefixtures("fleet", "written_models")
 SUITES = {"domain", "template"}
-
-
-@pytest.fixture(autouse=True)
-def in_this_process(monkeypatch) -> list[str]:
-    """Names of the variants for which a whole model was written."""
-    done = []
-
-    def run_each(recipe, name, variants, work, *arguments):
-        for variant in variants:
-            done.append(variant.name)
-            work(variant, "cpu", *arguments)
-            yield variant, None
-
-    monkeypatch.setattr(merged, "run_each", run_each)
-    return done
 
 
 def full_run(make_run, base, **evaluate):
     """A run whose arm `full` was trained whole: the base with every weight a little larger."""
     recipe, run = make_run(arms=("nlirg", "full"), **evaluate)
-    folder = run.arm("full").path / "model"
-    shutil.rmtree(folder)
-    shutil.copytree(base, folder)
-    weights = load_file(folder / "model.safetensors")
-    save_file({k: 1.1 * v for k, v in weights.items()}, folder / "model.safetensors", {"a": "b"})
-    run.arm("full").succeed("mark", trained(kind="full"))
+    train_whole(run, "full", base)
     return recipe, run
 
 
@@ -110,7 +90,7 @@ def test_a_stopped_evaluation_goes_on_with_what_is_missing(
 
 
 def test_a_full_model_at_a_scale_is_there_while_it_answers(
-    make_run, fleet, tiny_model_dir, in_this_process
+    make_run, fleet, tiny_model_dir, written_models
 ) -> None:
     """One at a time, halfway between base and tuned weights, and gone afterwards."""
     seen = []
@@ -125,14 +105,15 @@ def test_a_full_model_at_a_scale_is_there_while_it_answers(
     fleet.answer = look
     evaluate(recipe, run)
     assert [names for names, _ in seen] == [["full@0.5"], ["full@0.75"]]
-    assert in_this_process == ["full@0.5", "full@0.75"]
+    assert [variant for _, variant in written_models] == ["full@0.5", "full@0.75"]
     base = load_file(tiny_model_dir / "model.safetensors")
     for name, weight in seen[0][1].items():
         assert weight.allclose(1.05 * base[name], rtol=1e-5)
     assert not list(run.path.glob("eval/full@*/scaled-*"))
     again = evaluate(recipe, run)
     assert again.answered == 0
-    assert in_this_process == ["full@0.5", "full@0.75"]  # nothing is made for what is done
+    # Nothing is made for what is done.
+    assert [variant for _, variant in written_models] == ["full@0.5", "full@0.75"]
 
 
 def test_a_full_arm_of_other_weights_is_refused_before_anything_is_asked(

@@ -1,13 +1,12 @@
 """Exports: what is written, how it is evaluated, what is read when the command is given again."""
 
 import json
-import shutil
 from pathlib import Path
 
 import peft
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from cluster.rundir import RunDirectory
@@ -15,30 +14,15 @@ from eval.generation.samples import read_samples, samples_path
 from nlirg.errors import InputError
 from nlirg.models.loading import load_model
 from pipelines.cli import app
-from pipelines.evaluate import merged
 from pipelines.export.agreement import Agreement, agreement
 from pipelines.export.command import export, open_export
 from pipelines.store import open_run
 from tests.eval.made_samples import suite_of
-from tests.road import evaluate, trained
+from tests.pipelines.conftest import train_whole
+from tests.road import evaluate
 
-pytestmark = pytest.mark.usefixtures("fleet")
+pytestmark = pytest.mark.usefixtures("fleet", "written_models")
 IDS = torch.arange(5, 30)[None]
-
-
-@pytest.fixture(autouse=True)
-def written(monkeypatch) -> list[str]:
-    """Kinds of the whole models written so far, in this process."""
-    done = []
-
-    def run_each(recipe, name, variants, work, *arguments):
-        for variant in variants:
-            done.append(name)
-            work(variant, "cpu", *arguments)
-            yield variant, None
-
-    monkeypatch.setattr(merged, "run_each", run_each)
-    return done
 
 
 @pytest.fixture
@@ -50,12 +34,7 @@ def evaluated(make_run, fleet, tiny_tokenizer, tiny_model_dir):
     )
     open_run(recipe)
     tiny_tokenizer.save_pretrained(run.arm("nlirg").path / "model")
-    folder = run.arm("full").path / "model"
-    shutil.rmtree(folder)
-    shutil.copytree(tiny_model_dir, folder)
-    weights = load_file(folder / "model.safetensors")
-    save_file({k: 1.1 * v for k, v in weights.items()}, folder / "model.safetensors", {"a": "b"})
-    run.arm("full").succeed("mark", trained(kind="full"))
+    train_whole(run, "full", tiny_model_dir)
     evaluate(recipe, run)
     fleet.asked = []
     return run
@@ -94,13 +73,14 @@ def test_an_adapter_is_written_with_its_card_and_answers_as_written(
     assert not (evaluated.path / "eval" / "nlirg@0.7").exists()
 
 
-def test_the_same_command_again_reads_what_is_done(evaluated, fleet, written) -> None:
+def test_the_same_command_again_reads_what_is_done(evaluated, fleet, written_models) -> None:
     export_of(evaluated, "nlirg", 0.7, merge=True)
     assert len(fleet.asked) > 0
-    fleet.asked, before = [], list(written)
+    fleet.asked, before = [], list(written_models)
     export_of(evaluated, "nlirg", 0.7, merge=True)
     assert fleet.asked == []
-    assert written == before == ["merge"]
+    assert written_models == before
+    assert [kind for kind, _ in before] == ["merge"]
 
 
 def test_a_stopped_export_goes_on(evaluated, fleet) -> None:
@@ -143,7 +123,7 @@ def test_answers_that_differ_are_counted_and_warned_about(evaluated, fleet, capf
 
 
 def test_a_full_model_is_interpolated_with_or_without_merge(
-    evaluated, written, tiny_model_dir
+    evaluated, written_models, tiny_model_dir
 ) -> None:
     report = export_of(evaluated, "full", 0.5)
     folder = evaluated.path / "export" / "full@0.5"
@@ -153,7 +133,7 @@ def test_a_full_model_is_interpolated_with_or_without_merge(
     assert report.variants == ["base", "full", "full@0.5"]
     assert "base + scale" in (folder / "README.md").read_text()
     export_of(evaluated, "full", 0.5, merge=True)
-    assert written == ["interpolate"]
+    assert [kind for kind, _ in written_models] == ["interpolate"]
 
 
 def test_another_layout_replaces_the_files_and_their_answers(evaluated, fleet) -> None:
