@@ -21,6 +21,7 @@ import numpy as np
 
 from nlirg.chat.encoder import ChatEncoder
 from nlirg.config.corpus import DataConfig, EncodeConfig
+from nlirg.corpus.arrangement.packing import document_labels, encode_document, piece_lengths
 from nlirg.corpus.formats.columns import (
     EXTRAS,
     FORMATS,
@@ -30,7 +31,6 @@ from nlirg.corpus.formats.columns import (
     renamed,
     written,
 )
-from nlirg.corpus.packing import document_labels, encode_document, piece_lengths
 from nlirg.corpus.reader import RawRow, read_shard
 from nlirg.corpus.records import (
     Document,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nlirg.corpus.mixing import REPLAY
+from nlirg.corpus.arrangement.mixing import REPLAY
 from nlirg.forward.batching import EncodedCorpus, SampleRows
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from nlirg.config.corpus import DataConfig, EncodeConfig
 from nlirg.config.training import TrainConfig
-from nlirg.corpus.mixing import Mixture, is_mixed, mixing_table, mixture
-from nlirg.corpus.packing import best_fit, piece_lengths
+from nlirg.corpus.arrangement.mixing import Mixture, is_mixed, mixing_table, mixture
+from nlirg.corpus.arrangement.packing import best_fit, piece_lengths
 from nlirg.errors import InputError
 from nlirg.forward.windows import Schedule, WindowRule
 from nlirg.preflight.corpus_checks import Check

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nlirg.config.training import TrainConfig
-from nlirg.corpus.mixing import Mixture, mixed_order, unmixed
+from nlirg.corpus.arrangement.mixing import Mixture, mixed_order, unmixed
 from nlirg.forward.batching import Row
 from nlirg.forward.windows import Schedule, WindowRule
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from nlirg.config.training import TrainConfig
-from nlirg.corpus.mixing import Mixture
+from nlirg.corpus.arrangement.mixing import Mixture
 from nlirg.errors import InputError
 from nlirg.forward.batching import EncodedCorpus, Row, WindowReader
 from nlirg.forward.loss import normalizer

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from nlirg.corpus.ordering import hash_rank
+from nlirg.corpus.arrangement.ordering import hash_rank
 from nlirg.errors import InputError
 from nlirg.forward.batching import EncodedCorpus, Row
 from nlirg.forward.windows import WindowRule

@@ -16,8 +16,8 @@ from cluster.rundir import StageFolder
 from eval.cases.suites import holdout_cases
 from nlirg.atomic_io import atomic_path
 from nlirg.config.corpus import DataConfig
-from nlirg.corpus.mixing import domain_sources
-from nlirg.corpus.ordering import hash_rank
+from nlirg.corpus.arrangement.mixing import domain_sources
+from nlirg.corpus.arrangement.ordering import hash_rank
 from nlirg.corpus.records import Record
 from nlirg.corpus.rows import STORED, stored_record
 from nlirg.errors import InputError

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from nlirg.corpus.packing import pack
+from nlirg.corpus.arrangement.packing import pack
 from pipelines.ray_data import parquet_files, read_columns
 from pipelines.row_table import find, open_row_table
 from pipelines.select.stage import MAX_PARTITIONS

@@ -15,7 +15,7 @@ import pyarrow.dataset as pads
 
 from cluster.rundir import RunDirectory, StageFolder
 from cluster.session import connect
-from nlirg.corpus.mixing import domain_sources
+from nlirg.corpus.arrangement.mixing import domain_sources
 from nlirg.errors import InputError
 from pipelines.encode.holdout import alike_rows, choose_holdout
 from pipelines.encode.plan import Apart, planned_packs, planned_rows

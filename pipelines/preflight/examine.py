@@ -14,7 +14,7 @@ from transformers.utils import logging
 from eval.generation.adapters import Adapter
 from eval.generation.serving import adapter_obstacle, require_engine
 from nlirg.config.training import LoraConfig, TrainConfig
-from nlirg.corpus.mixing import is_mixed
+from nlirg.corpus.arrangement.mixing import is_mixed
 from nlirg.errors import InputError
 from nlirg.models.chat import End
 from nlirg.models.loading import model_directory, model_skeleton

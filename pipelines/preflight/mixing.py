@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cluster.rundir import RunDirectory
-from nlirg.corpus.mixing import mixing_table
+from nlirg.corpus.arrangement.mixing import mixing_table
 from nlirg.corpus.rows import shards_of
 from nlirg.errors import InputError
 from nlirg.models.loading import check_model

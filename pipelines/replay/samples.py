@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from eval.generation.generate import Device
 from nlirg.atomic_io import atomic_path
 from nlirg.config.corpus import ScoreConfig
-from nlirg.corpus.ordering import hash_rank
+from nlirg.corpus.arrangement.ordering import hash_rank
 from nlirg.corpus.tokens import ENTROPY, LOSS, SUFFIX, token_table, write_token_file
 from nlirg.labels import IGNORE
 from nlirg.scoring.scores import TokenScores

@@ -27,8 +27,8 @@ from cluster.session import connect
 from nlirg.atomic_io import atomic_path
 from nlirg.config.corpus import Order, SelectConfig
 from nlirg.config.score_columns import columns_for
-from nlirg.corpus.ordering import KEY_COLUMNS, mixed_places, sort_keys
-from nlirg.corpus.selection import (
+from nlirg.corpus.arrangement.ordering import KEY_COLUMNS, mixed_places, sort_keys
+from nlirg.corpus.arrangement.selection import (
     KEPT,
     Caps,
     Drop,

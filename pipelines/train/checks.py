@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from eval.cases.general import guard_passages
 from nlirg.config.corpus import DataConfig, ReplayConfig
 from nlirg.config.training import ReplayShareConfig, TrainConfig
-from nlirg.corpus.mixing import MOST_TIMES, check_shares
+from nlirg.corpus.arrangement.mixing import MOST_TIMES, check_shares
 from nlirg.corpus.sources import Task
 from nlirg.errors import InputError
 from nlirg.forward.cached_context import check_cacheable

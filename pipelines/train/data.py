@@ -12,8 +12,8 @@ import numpy as np
 from cluster.rundir import RunDirectory
 from nlirg.config.corpus import DataConfig
 from nlirg.config.training import GuardConfig, TrainConfig
-from nlirg.corpus.mixing import REPLAY, Mixture, is_mixed, mixture, source_names
-from nlirg.corpus.ordering import hash_rank
+from nlirg.corpus.arrangement.mixing import REPLAY, Mixture, is_mixed, mixture, source_names
+from nlirg.corpus.arrangement.ordering import hash_rank
 from nlirg.errors import InputError
 from nlirg.forward.batching import EncodedCorpus
 from nlirg.forward.joined import beside

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from nlirg.corpus.mixing import REPLAY
+from nlirg.corpus.arrangement.mixing import REPLAY
 from nlirg.corpus.tokens import Pieces, PlannedSamples, TokenFiles
 from nlirg.forward.batching import EncodedCorpus
 from nlirg.training.validation import held_out_ids

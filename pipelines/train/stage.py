@@ -17,7 +17,7 @@ from cluster.rundir import RunDirectory, StageFolder
 from cluster.session import connect
 from nlirg.config.corpus import MIXING
 from nlirg.config.training import TrainConfig
-from nlirg.corpus.mixing import is_mixed, mixing_table
+from nlirg.corpus.arrangement.mixing import is_mixed, mixing_table
 from nlirg.errors import InputError
 from nlirg.models.chat import stop_ids
 from nlirg.models.loading import check_model

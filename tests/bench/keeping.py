@@ -8,7 +8,7 @@ import numpy as np
 
 from nlirg.config.corpus import DataConfig
 from nlirg.config.training import GuardConfig, LoraConfig, ReplayShareConfig, TrainConfig
-from nlirg.corpus.mixing import mixture
+from nlirg.corpus.arrangement.mixing import mixture
 from nlirg.forward.batching import EncodedCorpus
 from nlirg.forward.joined import beside
 from nlirg.training.trainer import Trainer, TrainingProgress

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from nlirg.config.training import TrainConfig
-from nlirg.corpus.mixing import mixed_order, unmixed
+from nlirg.corpus.arrangement.mixing import mixed_order, unmixed
 from nlirg.forward.batching import EncodedCorpus
 from nlirg.labels import IGNORE
 from nlirg.training.engine import adamw

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from nlirg.chat.encoder import ChatEncoder
-from nlirg.corpus.packing import document_labels, encode_document, piece_lengths
+from nlirg.corpus.arrangement.packing import document_labels, encode_document, piece_lengths
 from nlirg.labels import IGNORE
 from nlirg.scoring.divergence import Span
 from nlirg.scoring.spans import TrainedAnswer, character_spans, text_spans, trained_answers

@@ -19,7 +19,7 @@ from nlirg.config.training import (
     TrainConfig,
     ValidationConfig,
 )
-from nlirg.corpus.mixing import mixture
+from nlirg.corpus.arrangement.mixing import mixture
 from nlirg.errors import InputError
 from nlirg.forward.batching import EncodedCorpus, token_batch
 from nlirg.forward.joined import beside

@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from eval.generation.transformers_engine import TransformersEngine
-from nlirg.corpus.ordering import hash_rank
+from nlirg.corpus.arrangement.ordering import hash_rank
 from nlirg.errors import InputError
 from nlirg.labels import IGNORE
 from nlirg.models.loading import model_directory

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cluster.rundir import RunDirectory
-from nlirg.corpus.packing import best_fit, piece_lengths
+from nlirg.corpus.arrangement.packing import best_fit, piece_lengths
 from nlirg.forward.batching import EncodedCorpus, TokenBatch, WindowReader, token_batch
 from nlirg.forward.windows import SlotWindow, WindowRule
 from nlirg.labels import IGNORE

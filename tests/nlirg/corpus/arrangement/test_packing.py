@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlirg.corpus.packing import (
+from nlirg.corpus.arrangement.packing import (
     best_fit,
     cut,
     document_labels,

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlirg.corpus.ordering import KEY_COLUMNS, mixed_places, sort_keys
+from nlirg.corpus.arrangement.ordering import KEY_COLUMNS, mixed_places, sort_keys
 from nlirg.scoring.scores import pearson
 
-TOOL = json.loads((Path(__file__).parents[1] / "reference_vectors.json").read_text())["sort_tool"]
+TOOL = json.loads((Path(__file__).parents[2] / "reference_vectors.json").read_text())["sort_tool"]
 # What the tool puts out with `--desc`, of the samples whose scores it can compute.
 SIMILAR_FIRST = ["B_similar", "D_hard_uncertain", "A_easy", "E_noise", "F_longer", "C_opposite"]
 EASY_FIRST = ["A_easy", "B_similar", "D_hard_uncertain", "C_opposite", "F_longer", "E_noise"]

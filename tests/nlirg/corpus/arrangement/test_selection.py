@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlirg.config.corpus import SelectConfig
-from nlirg.corpus.selection import KEPT, Caps, check_ranges, repeated, rule_columns, rule_drops
+from nlirg.corpus.arrangement.selection import (
+    KEPT,
+    Caps,
+    check_ranges,
+    repeated,
+    rule_columns,
+    rule_drops,
+)
 from nlirg.errors import InputError
 
 

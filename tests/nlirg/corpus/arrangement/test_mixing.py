@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlirg.config.corpus import DataConfig, TimesConfig
-from nlirg.corpus.mixing import (
+from nlirg.corpus.arrangement.mixing import (
     MOST_TIMES,
     MixPart,
     Mixture,

@@ -1,0 +1,1 @@
+"""Which rows are trained, how often, in which order and packs."""
