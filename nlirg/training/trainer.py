@@ -337,21 +337,20 @@ class Trainer:
         if validation_loss is not None and self._validator is not None:
             record["validation_loss"] = validation_loss if math.isfinite(validation_loss) else None
             record["validation_base_loss"] = self._validator.base_loss
-        if known is not None and self.progress.start is not None:
-            record |= _of_guard(known, self.progress)
+        if known is not None and (start := self.progress.start) is not None:
+            record |= _of_guard(known, start, self.progress.rise)
         cosine = self._check.cosine()
         return record if cosine is None else record | {"gradient_cosine": cosine}
 
 
-def _of_guard(known: GuardReading, progress: TrainingProgress) -> Record:
+def _of_guard(known: GuardReading, start: GuardReading, rise: float | None) -> Record:
     """Return what a record says of a guard's reading; None where it is not finite."""
-    start = progress.start or known
     numbers = {
         "general_loss": known.loss,
         "general_kl": known.kl,
         "general_base_loss": start.loss,
         "general_base_kl": start.kl,
-        "general_rise": progress.rise,
+        "general_rise": rise,
     }
     return {
         key: number if number is None or math.isfinite(number) else None
